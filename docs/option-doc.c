@@ -1,0 +1,132 @@
+/*
+ * Writes the option table down for people. A program of the build, not installed.
+ *
+ *	option-doc json            the table, for scripts/check-docs
+ *	option-doc man TEMPLATE    a manual page: TEMPLATE with its line @OPTIONS@ replaced
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fd.h"
+#include "shared/options.h"
+
+static void doc_json_string(const char *key, const char *value, const char *end)
+{
+	printf("\"%s\": ", key);
+	if (!value) {
+		printf("null%s", end);
+		return;
+	}
+	putchar('"');
+	for (const char *p = value; *p; p++) {
+		if (*p == '"' || *p == '\\')
+			putchar('\\');
+		putchar(*p);
+	}
+	printf("\"%s", end);
+}
+
+static void doc_json(void)
+{
+	char range[OPTION_WHY_MAX];
+
+	for (size_t i = 0; i < n_options; i++) {
+		const struct option *o = &options[i];
+		const struct option_section_info *section = &option_sections[o->section];
+
+		printf("%s{", i ? ",\n " : "[");
+		doc_json_string("section", section->name, ", ");
+		printf("\"named\": %s, ", section->named ? "true" : "false");
+		doc_json_string("key", o->key, ", ");
+		doc_json_string("default", o->def, ", ");
+		doc_json_string("range", option_range(o, range), ", ");
+		doc_json_string("effect", option_effect_text(o->effect), ", ");
+		doc_json_string("doc", o->doc, "}");
+	}
+	puts("]");
+}
+
+/* Text of a manual page: no hyphen may become a dash, no line may become a request. */
+static void doc_roff(const char *s)
+{
+	if (*s == '.' || *s == '\'')
+		fputs("\\&", stdout);
+	for (; *s; s++) {
+		if (*s == '-' || *s == '\\')
+			putchar('\\');
+		if (*s == '\\')
+			putchar('e');
+		else
+			putchar(*s);
+	}
+}
+
+static void doc_man_option(const struct option *o)
+{
+	char range[OPTION_WHY_MAX];
+
+	printf(".TP\n.B %s\n", o->key);
+	doc_roff(o->doc);
+	printf("\n.br\nValue: ");
+	doc_roff(option_range(o, range));
+	if (!o->def)
+		printf(".\nRequired.\n");
+	else if (*o->def == '\0')
+		printf(".\nDefault: empty.\n");
+	else {
+		printf(".\nDefault:\n.BR \"");
+		doc_roff(o->def);
+		printf("\" .\n");
+	}
+	printf("Takes effect: %s.\n", option_effect_text(o->effect));
+}
+
+static void doc_man_options(void)
+{
+	for (size_t i = 0; i < N_SECTIONS; i++) {
+		printf(".SS [%s%s]\n", option_sections[i].name, option_sections[i].named ? ":NAME" : "");
+		doc_roff(option_sections[i].doc);
+		putchar('\n');
+		for (size_t j = 0; j < n_options; j++)
+			if (options[j].section == i)
+				doc_man_option(&options[j]);
+	}
+}
+
+static int doc_man(const char *template)
+{
+	CLEANUP(fclosep) FILE *in = fopen(template, "re");
+	CLEANUP(freep) char *line = NULL;
+	size_t size = 0;
+
+	if (!in)
+		return -errno;
+	while (getline(&line, &size, in) >= 0) {
+		if (strcmp(line, "@OPTIONS@\n") == 0)
+			doc_man_options();
+		else
+			fputs(line, stdout);
+	}
+	return ferror(in) ? -EIO : 0;
+}
+
+int main(int argc, char **argv)
+{
+	int r;
+
+	if (argc == 2 && strcmp(argv[1], "json") == 0) {
+		doc_json();
+	} else if (argc == 3 && strcmp(argv[1], "man") == 0) {
+		r = doc_man(argv[2]);
+		if (r < 0) {
+			fprintf(stderr, "option-doc: %s: %s\n", argv[2], strerror(-r));
+			return 1;
+		}
+	} else {
+		fprintf(stderr, "usage: option-doc json | man TEMPLATE\n");
+		return 1;
+	}
+	return fflush(stdout) == 0 ? 0 : 1;
+}

@@ -1,0 +1,179 @@
+/*
+ * The log of one process: formats a line once and hands it to the sink. Writes are whole lines in one
+ * system call, so lines of several processes never mix. Never fails its caller: a full disk loses lines, not service.
+ */
+#include "base/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <systemd/sd-journal.h>
+
+#include "base/fd.h"
+
+#define LINE_MAX_BYTES 2048
+
+enum log_level log_max_level = LOG_LVL_INFO;
+
+static struct {
+	enum log_sink sink;
+	int fd; /* stderr or the file */
+	char *path;
+	char name[32];
+	bool to_journal_stream; /* stderr is read by journald: mark priorities, leave out the time */
+} log_state = {.fd = STDERR_FILENO, .name = "tined"};
+
+static const struct {
+	const char *name;
+	int priority; /* syslog(3) */
+} levels[] = {
+	[LOG_LVL_ERROR] = {"error", 3},
+	[LOG_LVL_WARNING] = {"warning", 4},
+	[LOG_LVL_INFO] = {"info", 6},
+	[LOG_LVL_DEBUG] = {"debug", 7},
+};
+
+static int open_file(const char *path)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0640);
+
+	return fd < 0 ? -errno : fd;
+}
+
+/* Chooses the sink. path: for LOG_SINK_FILE. Returns 0 or -errno; the old sink stays after an error. */
+int log_open(enum log_sink sink, const char *path)
+{
+	CLEANUP(freep) char *copy = NULL;
+	int fd = STDERR_FILENO;
+
+	if (sink == LOG_SINK_FILE) {
+		copy = strdup(path);
+		if (!copy)
+			return -ENOMEM;
+		fd = open_file(path);
+		if (fd < 0)
+			return fd;
+	}
+	if (log_state.fd != STDERR_FILENO)
+		close(log_state.fd);
+	free(log_state.path);
+	log_state.sink = sink;
+	log_state.fd = fd;
+	log_state.path = take_ptr(copy);
+	log_state.to_journal_stream = getenv("JOURNAL_STREAM") != NULL;
+	return 0;
+}
+
+/* Takes over an open log file, which the primary reopened for us. Ignored (closed) when we log elsewhere. */
+void log_set_fd(int fd)
+{
+	if (log_state.sink != LOG_SINK_FILE) {
+		close(fd);
+		return;
+	}
+	close(log_state.fd);
+	log_state.fd = fd;
+}
+
+/* The descriptor of the log file, or -1 when we do not log to one. */
+int log_fd(void)
+{
+	return log_state.sink == LOG_SINK_FILE ? log_state.fd : -1;
+}
+
+/* Opens the log file anew, after it was rotated away. Returns 0 or -errno; the old file stays after an error. */
+int log_reopen(void)
+{
+	int fd;
+
+	if (log_state.sink != LOG_SINK_FILE)
+		return 0;
+	fd = open_file(log_state.path);
+	if (fd < 0)
+		return fd;
+	log_set_fd(fd);
+	return 0;
+}
+
+void log_set_level(enum log_level level)
+{
+	log_max_level = level;
+}
+
+/* Who speaks from now on. slot < 0: the role has but one process. */
+void log_set_name(const char *role, int slot)
+{
+	if (slot < 0)
+		snprintf(log_state.name, sizeof(log_state.name), "%s", role);
+	else
+		snprintf(log_state.name, sizeof(log_state.name), "%s[%d]", role, slot);
+}
+
+/* Copies text, everything but printable ASCII as \xNN; cuts what does not fit. Returns the bytes written. */
+static size_t escape(char *out, size_t size, const char *text)
+{
+	static const char hex[] = "0123456789abcdef";
+	size_t n = 0;
+
+	for (const unsigned char *p = (const unsigned char *)text; *p && n + 5 < size; p++) {
+		if (*p >= 0x20 && *p < 0x7f) {
+			out[n++] = (char)*p;
+			continue;
+		}
+		out[n++] = '\\';
+		out[n++] = 'x';
+		out[n++] = hex[*p >> 4];
+		out[n++] = hex[*p & 15];
+	}
+	return n;
+}
+
+static size_t prefix(char *out, size_t size, enum log_level level)
+{
+	struct timespec ts;
+	struct tm tm;
+	char when[40];
+
+	if (log_state.sink == LOG_SINK_STDERR && log_state.to_journal_stream)
+		return (size_t)snprintf(out, size, "<%d>%s: ", levels[level].priority, log_state.name);
+	clock_gettime(CLOCK_REALTIME, &ts);
+	localtime_r(&ts.tv_sec, &tm);
+	strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S", &tm);
+	return (size_t)snprintf(out, size, "%s.%03ld %s %s: ", when, ts.tv_nsec / 1000000,
+		levels[level].name, log_state.name);
+}
+
+void log_vline(enum log_level level, const char *fmt, va_list ap)
+{
+	char text[LINE_MAX_BYTES], line[LINE_MAX_BYTES];
+	int saved_errno = errno;
+	size_t n;
+
+	vsnprintf(text, sizeof(text), fmt, ap);
+	if (log_state.sink == LOG_SINK_JOURNAL) {
+		n = escape(line, sizeof(line), text);
+		sd_journal_send("MESSAGE=%s: %.*s", log_state.name, (int)n, line, "PRIORITY=%d",
+			levels[level].priority, "SYSLOG_IDENTIFIER=tined", NULL);
+	} else {
+		n = prefix(line, sizeof(line), level);
+		n += escape(line + n, sizeof(line) - n - 1, text);
+		line[n++] = '\n';
+		if (write(log_state.fd, line, n) < 0)
+			n = 0; /* nowhere left to say so */
+	}
+	errno = saved_errno;
+}
+
+void log_line(enum log_level level, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	log_vline(level, fmt, ap);
+	va_end(ap);
+}

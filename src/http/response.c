@@ -1,0 +1,227 @@
+/*
+ * Writing answers: heads are put together from ready-made pieces in the output buffer. Worker and admin.
+ *
+ * Always: exactly one answer per request, and its framing is right whatever the handler did: Content-Length is
+ * written here alone, bodies are left out for HEAD, 204 and 304.
+ */
+#include "http/response.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "http/http.h"
+#include "http/output.h"
+#include "http/path.h"
+
+#define HEAD_MAX 256 /* of all fixed pieces of a head together */
+
+#define TEXT(literal)                                                                              \
+	((struct tine_text){(literal), sizeof(literal) - 1})
+
+static inline char *put(char *p, const void *data, size_t len)
+{
+	memcpy(p, data, len);
+	return p + len;
+}
+
+#define PUT(p, literal) put((p), (literal), sizeof(literal) - 1)
+
+static char *put_u64(char *p, uint64_t n)
+{
+	char digits[20];
+	size_t at = sizeof(digits);
+
+	do {
+		digits[--at] = (char)('0' + n % 10);
+		n /= 10;
+	} while (n > 0);
+	return put(p, digits + at, sizeof(digits) - at);
+}
+
+/* The reason phrase of a status; that of its class when it has none of its own here. */
+struct tine_text response_reason(unsigned status)
+{
+	static const struct {
+		unsigned status;
+		const char *text;
+	} reasons[] = {{200, "OK"}, {201, "Created"}, {202, "Accepted"}, {204, "No Content"},
+		{206, "Partial Content"}, {301, "Moved Permanently"}, {302, "Found"},
+		{303, "See Other"}, {304, "Not Modified"}, {307, "Temporary Redirect"},
+		{308, "Permanent Redirect"}, {400, "Bad Request"}, {401, "Unauthorized"},
+		{403, "Forbidden"}, {404, "Not Found"}, {405, "Method Not Allowed"},
+		{406, "Not Acceptable"}, {408, "Request Timeout"}, {409, "Conflict"},
+		{410, "Gone"}, {411, "Length Required"}, {412, "Precondition Failed"},
+		{413, "Content Too Large"}, {414, "URI Too Long"}, {415, "Unsupported Media Type"},
+		{416, "Range Not Satisfiable"}, {417, "Expectation Failed"},
+		{421, "Misdirected Request"}, {422, "Unprocessable Content"},
+		{426, "Upgrade Required"}, {428, "Precondition Required"},
+		{429, "Too Many Requests"}, {431, "Request Header Fields Too Large"},
+		{451, "Unavailable For Legal Reasons"}, {500, "Internal Server Error"},
+		{501, "Not Implemented"}, {502, "Bad Gateway"}, {503, "Service Unavailable"},
+		{504, "Gateway Timeout"}, {505, "HTTP Version Not Supported"}};
+	static const struct tine_text classes[] = {
+		TEXT("Success"), TEXT("Redirection"), TEXT("Client Error"), TEXT("Server Error")};
+
+	for (size_t i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++)
+		if (reasons[i].status == status)
+			return (struct tine_text){reasons[i].text, strlen(reasons[i].text)};
+	assert(status >= 200 && status <= 599);
+	return classes[status / 100 - 2];
+}
+
+static char *put_status(char *p, unsigned status)
+{
+	struct tine_text reason;
+
+	if (status == 200)
+		return PUT(p, "HTTP/1.1 200 OK\r\n");
+	reason = response_reason(status);
+	p = PUT(p, "HTTP/1.1 ");
+	p = put_u64(p, status);
+	*p++ = ' ';
+	p = put(p, reason.data, reason.len);
+	return PUT(p, "\r\n");
+}
+
+static char *put_connection(char *p, const struct tine_request *rq)
+{
+	if (!rq->keep_alive)
+		return PUT(p, "Connection: close\r\n");
+	if (rq->head.minor == 0)
+		return PUT(p, "Connection: keep-alive\r\n");
+	return p;
+}
+
+static char *put_head(char *p, const struct tine_request *rq, const struct http_answer *a)
+{
+	const struct http_date *date = &rq->connection->server->date;
+
+	p = put_status(p, a->status);
+	p = put(p, date->lines, date->len);
+	if (a->type.len > 0) {
+		p = PUT(p, "Content-Type: ");
+		p = put(p, a->type.data, a->type.len);
+		p = PUT(p, "\r\n");
+	}
+	if (a->status != 204 && a->status != 304) {
+		p = PUT(p, "Content-Length: ");
+		p = put_u64(p, a->length);
+		p = PUT(p, "\r\n");
+	}
+	p = put(p, a->fields.data, a->fields.len);
+	p = put(p, rq->extra, rq->extra_len);
+	p = put_connection(p, rq);
+	return PUT(p, "\r\n");
+}
+
+static void count_answer(struct sb_slot *slot, unsigned status)
+{
+	if (status >= 500)
+		sb_add(slot->server_errors, 1);
+	else if (status >= 400)
+		sb_add(slot->client_errors, 1);
+}
+
+static bool has_body(const struct tine_request *rq, const struct http_answer *a)
+{
+	return a->body && a->length > 0 && rq->head.method != METHOD_HEAD && a->status != 204 &&
+	       a->status != 304;
+}
+
+/*
+ * Answers the request. What a->body points to is copied or sent before this returns. Returns 0, -EALREADY when it has been
+ * answered, -ENOMEM (the connection will be closed).
+ */
+int response_write(struct tine_request *rq, const struct http_answer *a)
+{
+	struct http_connection *c = rq->connection;
+	size_t need = HEAD_MAX + a->type.len + a->fields.len + rq->extra_len;
+	bool body = has_body(rq, a);
+	bool copy = body && a->length <= OUTPUT_INLINE_MAX;
+	char *start, *p;
+
+	if (rq->answered)
+		return -EALREADY;
+	rq->answered = true;
+	c->closing = !rq->keep_alive;
+	count_answer(c->server->slot, a->status);
+
+	start = output_reserve(c, need + (copy ? a->length : 0));
+	if (!start)
+		return -ENOMEM;
+	p = put_head(start, rq, a);
+	if (copy)
+		p = put(p, a->body, a->length);
+	output_commit(c, (size_t)(p - start));
+	if (body && !copy)
+		output_body(c, a->body, a->length);
+	return 0;
+}
+
+/* Answers with the status and its reason phrase as a short text. */
+int response_text(struct tine_request *rq, unsigned status)
+{
+	struct tine_text reason = response_reason(status);
+	char body[64];
+	int n = snprintf(body, sizeof(body), "%u %.*s\n", status, (int)reason.len, reason.data);
+
+	return response_write(rq, &(struct http_answer){.status = status,
+					  .type = TEXT("text/plain"),
+					  .length = (uint64_t)n,
+					  .body = body});
+}
+
+/* Sends the client to `path`, which is encoded here, with the query it came with. */
+int response_redirect(struct tine_request *rq, struct tine_text path)
+{
+	struct tine_text query = rq->head.query;
+	char *p = rq->extra + rq->extra_len, *end = rq->extra + sizeof(rq->extra);
+	size_t n;
+
+	if (end - p < 64)
+		return response_text(rq, 500);
+	p = PUT(p, "Location: ");
+	n = path_encode(path, p, (size_t)(end - p));
+	if (n == 0 || (size_t)(end - p) - n < query.len + 4)
+		return response_text(rq, 414);
+	p += n;
+	if (query.data) {
+		*p++ = '?';
+		p = put(p, query.data, query.len);
+	}
+	p = PUT(p, "\r\n");
+	rq->extra_len = (size_t)(p - rq->extra);
+	return response_text(rq, 301);
+}
+
+static bool is_reserved(struct tine_text name)
+{
+	static const struct tine_text reserved[] = {TEXT("content-length"), TEXT("connection"),
+		TEXT("date"), TEXT("transfer-encoding")};
+
+	for (size_t i = 0; i < sizeof(reserved) / sizeof(reserved[0]); i++)
+		if (http_text_is(name, reserved[i].data, reserved[i].len))
+			return true;
+	return false;
+}
+
+/* See tine_respond_header(). */
+int response_add_header(struct tine_request *rq, struct tine_text name, struct tine_text value)
+{
+	char *p = rq->extra + rq->extra_len;
+
+	if (!http_is_token(name.data, name.len) || !http_is_value(value.data, value.len) ||
+		is_reserved(name))
+		return -EINVAL;
+	if (name.len + value.len + 4 > sizeof(rq->extra) - rq->extra_len)
+		return -ENOSPC;
+	p = put(p, name.data, name.len);
+	p = PUT(p, ": ");
+	p = put(p, value.data, value.len);
+	p = PUT(p, "\r\n");
+	rq->extra_len = (size_t)(p - rq->extra);
+	return 0;
+}

@@ -1,0 +1,137 @@
+/*
+ * The HTTP server of one process: its connections, their deadlines, the buffers they share. Worker and admin.
+ *
+ * Always: the timer is pending while any connection is open, and not otherwise, so an idle process sleeps.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "http/connection.h"
+#include "http/http.h"
+#include "http/output.h"
+#include "shared/config.h"
+
+#define INPUT_SIZE (64u << 10) /* read at once, beside what a connection had kept */
+
+static void server_tick(evutil_socket_t fd, short what, void *arg)
+{
+	struct http_server *s = arg;
+
+	s->now_ms = now_coarse_ms();
+	wheel_advance(&s->wheel, s->now_ms, connection_expired, s);
+	if (s->wheel.n_entries == 0)
+		event_del(&s->timer);
+}
+
+static int server_start_timer(struct http_server *s)
+{
+	static const struct timeval tick = {.tv_usec = WHEEL_TICK_MS * 1000};
+
+	if (event_pending(&s->timer, EV_TIMEOUT, NULL))
+		return 0;
+	return event_add(&s->timer, &tick) < 0 ? -ENOMEM : 0;
+}
+
+static void server_configure(struct http_server *s, const struct conf_http *conf)
+{
+	s->limits.max_head = conf->max_header;
+	s->limits.max_line = conf->max_header / 2;
+	s->max_body = conf->max_body;
+	s->header_ms = conf->header_timeout_us / US_PER_MS;
+	s->body_ms = conf->body_timeout_us / US_PER_MS;
+	s->idle_ms = conf->idle_timeout_us / US_PER_MS;
+	s->in_size = INPUT_SIZE + conf->max_header;
+	s->out.cap = OUTPUT_SIZE;
+}
+
+int http_server_new(const struct http_server_options *o, struct http_server **ret)
+{
+	struct http_server *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return -ENOMEM;
+	s->base = o->base;
+	s->on_closed = o->on_closed;
+	s->arg = o->arg;
+	s->slot = o->slot;
+	LIST_INIT(&s->open);
+	LIST_INIT(&s->closed);
+	server_configure(s, o->conf);
+	if (!s->slot)
+		s->slot = s->own_slot = aligned_alloc(64, sizeof(*s->own_slot));
+	if (s->own_slot)
+		memset(s->own_slot, 0, sizeof(*s->own_slot));
+	s->now_ms = now_coarse_ms();
+	wheel_init(&s->wheel, s->now_ms);
+	event_assign(&s->timer, s->base, -1, EV_PERSIST, server_tick, s);
+	s->in = malloc(s->in_size);
+	s->out.data = malloc(s->out.cap);
+	s->path = malloc(s->limits.max_line + 1);
+	if (!s->slot || !s->in || !s->out.data || !s->path) {
+		http_server_free(s);
+		return -ENOMEM;
+	}
+	*ret = s;
+	return 0;
+}
+
+/* Closes what is open; on_closed is not called any more. Returns NULL. */
+struct http_server *http_server_free(struct http_server *s)
+{
+	if (!s)
+		return NULL;
+	s->on_closed = NULL;
+	http_server_abort(s);
+	http_server_end_turn(s);
+	event_del(&s->timer);
+	free(s->own_slot);
+	free(s->in);
+	free(s->out.data);
+	free(s->path);
+	free(s);
+	return NULL;
+}
+
+int http_server_accept(struct http_server *s, const struct http_router *router, int fd)
+{
+	int r;
+
+	s->now_ms = now_coarse_ms();
+	r = connection_new(s, router, fd);
+	if (r == 0)
+		r = server_start_timer(s);
+	return r;
+}
+
+void http_server_drain(struct http_server *s, unsigned grace_ms)
+{
+	struct http_connection *c;
+
+	s->now_ms = now_coarse_ms();
+	s->draining = true;
+	s->grace_ms = grace_ms;
+	LIST_FOREACH(c, &s->open, link)
+		connection_begin_drain(c);
+}
+
+void http_server_abort(struct http_server *s)
+{
+	while (!LIST_EMPTY(&s->open))
+		connection_close(LIST_FIRST(&s->open));
+}
+
+void http_server_end_turn(struct http_server *s)
+{
+	while (!LIST_EMPTY(&s->closed)) {
+		connection_free(LIST_FIRST(&s->closed));
+		if (s->on_closed)
+			s->on_closed(s->arg);
+	}
+}
+
+uint32_t http_server_connections(const struct http_server *s)
+{
+	return s->n_open;
+}

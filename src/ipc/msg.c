@@ -1,0 +1,51 @@
+/*
+ * The message table at run time.
+ */
+#include "ipc/msg.h"
+
+#include <errno.h>
+
+static const struct msg_rule rules[] = {
+#define X(name_, no_, lane_, senders_, fds_, size_, payload_) \
+	[no_] = {#name_, lane_, senders_, fds_, size_, payload_},
+	MSG_TABLE(X)
+#undef X
+};
+
+#define N_RULES (sizeof(rules) / sizeof(*rules))
+
+/* Returns NULL for a number that stands for no message. */
+const struct msg_rule *msg_rule(unsigned type)
+{
+	return type < N_RULES && rules[type].name ? &rules[type] : NULL;
+}
+
+const char *msg_name(unsigned type)
+{
+	const struct msg_rule *r = msg_rule(type);
+
+	return r ? r->name : "unknown message";
+}
+
+/*
+ * Checks a header as soon as it is there, before its payload is waited for.
+ * Returns 0, or -EPROTO and why in static text.
+ */
+int msg_validate(const struct frame *f, enum msg_lane lane, enum msg_role sender, const char **ret_why)
+{
+	const struct msg_rule *r = msg_rule(f->type);
+
+	if (!r)
+		*ret_why = "unknown message number";
+	else if (r->lane != lane)
+		*ret_why = "message on the wrong lane";
+	else if (!(r->senders & (unsigned)sender))
+		*ret_why = "message its sender may not send";
+	else if (f->flags != 0)
+		*ret_why = "undefined flags";
+	else if (f->length > r->payload || (r->size == MSG_EXACT && f->length != r->payload))
+		*ret_why = "wrong payload length";
+	else
+		return 0;
+	return -EPROTO;
+}

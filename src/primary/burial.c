@@ -1,0 +1,95 @@
+/*
+ * Reaps children and writes their record into the log. Runs in the primary.
+ */
+#include "primary/burial.h"
+
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "primary/primary.h"
+#include "primary/proctab.h"
+
+/*
+ * CPU time a living child has used so far, in microseconds (proc_pid_stat(5), fields 14 and 15); 0 when it
+ * cannot be told. Not reaped yet, so the pid is still its own.
+ */
+uint64_t burial_cpu_us(pid_t pid)
+{
+	char path[64], text[1024];
+	unsigned long long utime = 0, stime = 0;
+	const char *after_name;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	if (fd_read_text(path, text, sizeof(text)) < 0)
+		return 0;
+	after_name = strrchr(text, ')');
+	if (!after_name || sscanf(after_name + 1,
+				   " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &utime,
+				   &stime) != 2)
+		return 0;
+	return (utime + stime) * US_PER_S / (unsigned long long)sysconf(_SC_CLK_TCK);
+}
+
+/* A copy of the request line in a slot, made safe to print; the child may be writing it. */
+void burial_request_line(const struct sb_slot *s, char ret[SB_REQUEST_LINE + 1])
+{
+	memcpy(ret, s->request_line, SB_REQUEST_LINE);
+	ret[SB_REQUEST_LINE] = '\0';
+}
+
+static double seconds(struct timeval tv)
+{
+	return (double)tv.tv_sec + (double)tv.tv_usec / 1e6;
+}
+
+static void describe(const siginfo_t *si, char *how, size_t size)
+{
+	if (si->si_code == CLD_EXITED)
+		snprintf(how, size, "exited with status %d", si->si_status);
+	else
+		snprintf(how, size, "killed by signal %d (%s%s)", si->si_status,
+			strsignal(si->si_status), si->si_code == CLD_DUMPED ? ", core dumped" : "");
+}
+
+/* Whether its end was what we wanted of it. */
+static bool was_expected(const struct proc *pr, const siginfo_t *si)
+{
+	return pr->leaving && si->si_code == CLD_EXITED && si->si_status == 0;
+}
+
+/*
+ * Reaps the child behind a pidfd that has become readable. An end nobody asked for is logged with what is known.
+ * ret_how: the end in a few words; what the child said itself, if it said why it could not start.
+ */
+void burial_record(struct proc *pr, char *ret_how, size_t size)
+{
+	const struct sb_slot *sb = &pr->primary->scoreboard.slots[pr->slot];
+	siginfo_t si = {0};
+	struct rusage ru = {0};
+	char line[SB_REQUEST_LINE + 1];
+
+	/* glibc's waitid(2) hides the kernel's fifth argument, which gives the rusage. */
+	syscall(SYS_waitid, P_PIDFD, pr->pidfd, &si, WEXITED, &ru);
+	describe(&si, ret_how, size);
+	if (pr->words) {
+		snprintf(ret_how, size, "%s", pr->words);
+		return;
+	}
+	if (was_expected(pr, &si))
+		return;
+	burial_request_line(sb, line);
+	log_error("worker[%u]: crash: %s; generation %" PRIu64 ", pid %d, age %.3f s, CPU %.3f s user "
+		  "%.3f s system, max RSS %ld KiB, %" PRIu64 " requests, serving \"%s\"",
+		pr->slot, ret_how, pr->gen->number, (int)pr->pid,
+		(double)(now_us() - pr->started_us) / 1e6, seconds(ru.ru_utime), seconds(ru.ru_stime),
+		ru.ru_maxrss, sb_get(sb->requests), line);
+}

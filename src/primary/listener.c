@@ -1,0 +1,436 @@
+/*
+ * Opens or adopts listening sockets. Runs in the primary.
+ * Always holds: a socket in the pool is listening, non-blocking and close-on-exec; an entry without references is
+ * closed at once, but for sockets given by systemd, which stay for a later reload.
+ */
+#include "primary/listener.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include <systemd/sd-daemon.h>
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "ipc/lane.h"
+#include "primary/primary.h"
+#include "primary/proctab.h"
+
+#define NOBODY UINT32_MAX
+
+struct pool_entry {
+	TAILQ_ENTRY(pool_entry) link;
+	char name[CONFIG_NAME_MAX + 1]; /* of the listener that opened it */
+	struct address address;         /* as configured */
+	struct address bound;           /* as it is: differs where the port was 0 */
+	unsigned accept;
+	struct socket_set sockets;
+	uint32_t *adopters; /* reuseport: slot that minds a socket whose own worker is away, or NOBODY */
+	unsigned refs;
+};
+
+struct listener_pool {
+	TAILQ_HEAD(, pool_entry) entries;
+};
+
+static struct pool_entry *entry_new(const char *name, const struct address *a)
+{
+	struct pool_entry *e = calloc(1, sizeof(*e));
+
+	if (!e)
+		return NULL;
+	snprintf(e->name, sizeof(e->name), "%s", name);
+	e->address = e->bound = *a;
+	return e;
+}
+
+static int entry_add_fd(struct pool_entry *e, int fd)
+{
+	int *fds = realloc(e->sockets.fds, (e->sockets.n_fds + 1) * sizeof(*fds));
+	uint32_t *adopters;
+
+	if (!fds)
+		return -ENOMEM;
+	e->sockets.fds = fds;
+	adopters = realloc(e->adopters, (e->sockets.n_fds + 1) * sizeof(*adopters));
+	if (!adopters)
+		return -ENOMEM;
+	e->adopters = adopters;
+	e->adopters[e->sockets.n_fds] = NOBODY;
+	e->sockets.fds[e->sockets.n_fds++] = fd;
+	return 0;
+}
+
+static const char *unix_path(const struct address *a)
+{
+	return ((const struct sockaddr_un *)&a->sa)->sun_path;
+}
+
+static struct pool_entry *entry_free(struct pool_entry *e)
+{
+	if (!e)
+		return NULL;
+	for (size_t i = 0; i < e->sockets.n_fds; i++)
+		close(e->sockets.fds[i]);
+	if (e->address.kind == ADDRESS_UNIX && e->sockets.n_fds > 0)
+		unlink(unix_path(&e->address));
+	free(e->sockets.fds);
+	free(e->adopters);
+	free(e);
+	return NULL;
+}
+
+/*
+ * A socket file that nobody listens on any more is left over from a crash: remove it. One that answers is
+ * somebody's. Returns 0 or -EADDRINUSE.
+ */
+static int clear_stale_unix(const struct address *a)
+{
+	CLEANUP(closep) int fd = -1;
+	struct stat st;
+
+	if (lstat(unix_path(a), &st) < 0)
+		return 0;
+	if (!S_ISSOCK(st.st_mode))
+		return -EADDRINUSE;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	if (connect(fd, (const struct sockaddr *)&a->sa, a->len) == 0 || errno != ECONNREFUSED)
+		return -EADDRINUSE;
+	return unlink(unix_path(a)) < 0 ? -errno : 0;
+}
+
+/* Accepted sockets inherit these, which saves two system calls for each connection. */
+static int set_options(int fd, const struct address *a, bool reuseport)
+{
+	const int on = 1;
+
+	if (a->kind == ADDRESS_UNIX)
+		return 0;
+	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0)
+		return -errno;
+	if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) < 0)
+		return -errno;
+	if (a->sa.ss_family == AF_INET6 &&
+		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)) < 0)
+		return -errno;
+	if (reuseport && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) < 0)
+		return -errno;
+	return 0;
+}
+
+static int open_socket(const struct address *a, bool reuseport, unsigned backlog, int *ret_fd)
+{
+	CLEANUP(closep) int fd = -1;
+	int r;
+
+	if (a->kind == ADDRESS_UNIX) {
+		r = clear_stale_unix(a);
+		if (r < 0)
+			return r;
+	}
+	fd = socket(a->sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	r = set_options(fd, a, reuseport);
+	if (r < 0)
+		return r;
+	if (bind(fd, (const struct sockaddr *)&a->sa, a->len) < 0)
+		return -errno;
+	/* Whoever reaches the folder may connect, as with a TCP port; guard it by the folder's mode. */
+	if (a->kind == ADDRESS_UNIX && chmod(unix_path(a), 0666) < 0)
+		return -errno;
+	if (listen(fd, (int)backlog) < 0)
+		return -errno;
+	*ret_fd = take_fd(&fd);
+	return 0;
+}
+
+/* The address in numbers, once the kernel has chosen a port. */
+static void read_bound(struct pool_entry *e)
+{
+	struct sockaddr_storage *sa = &e->bound.sa;
+	unsigned port;
+
+	if (e->bound.kind != ADDRESS_INET)
+		return;
+	e->bound.len = sizeof(*sa);
+	if (getsockname(e->sockets.fds[0], (struct sockaddr *)sa, &e->bound.len) < 0)
+		return;
+	port = sa->ss_family == AF_INET ? ((struct sockaddr_in *)sa)->sin_port
+					: ((struct sockaddr_in6 *)sa)->sin6_port;
+	*strrchr(e->bound.text, ':') = '\0';
+	snprintf(e->bound.text + strlen(e->bound.text),
+		sizeof(e->bound.text) - strlen(e->bound.text), ":%u", ntohs((uint16_t)port));
+}
+
+/* Opens what is missing up to n sockets. */
+static int open_sockets(struct pool_entry *e, unsigned backlog, size_t n)
+{
+	while (e->sockets.n_fds < n) {
+		int fd = -1, r;
+
+		r = open_socket(&e->bound, e->accept == ACCEPT_REUSEPORT, backlog, &fd);
+		if (r < 0)
+			return r;
+		r = entry_add_fd(e, fd);
+		if (r < 0) {
+			close(fd);
+			return r;
+		}
+		if (e->sockets.n_fds == 1)
+			read_bound(e);
+	}
+	return 0;
+}
+
+static bool port_is_zero(const struct address *a)
+{
+	if (a->kind != ADDRESS_INET)
+		return false;
+	return a->sa.ss_family == AF_INET ? ((const struct sockaddr_in *)&a->sa)->sin_port == 0
+					  : ((const struct sockaddr_in6 *)&a->sa)->sin6_port == 0;
+}
+
+static struct pool_entry *pool_find(struct listener_pool *pool, const struct conf_listener *conf)
+{
+	struct pool_entry *e;
+
+	TAILQ_FOREACH(e, &pool->entries, link) {
+		if (!address_equal(&e->address, &conf->address))
+			continue;
+		if (!port_is_zero(&e->address) || strcmp(e->name, conf->name) == 0)
+			return e;
+	}
+	return NULL;
+}
+
+static int refuse(const struct config *config, const struct conf_listener *conf, const char *why, int r,
+	char *error, size_t size)
+{
+	snprintf(error, size, "%s:%u: listener:%s.address: %s: %s", config->path,
+		conf->address_line ? conf->address_line : conf->line, conf->name, conf->address.text,
+		why);
+	return r;
+}
+
+/* Finds or opens the sockets of one configured listener; one reference is the caller's. */
+int listener_pool_open(struct listener_pool *pool, const struct config *config,
+	const struct conf_listener *conf, unsigned n_workers, struct listener *ret, char *error,
+	size_t size)
+{
+	size_t n = conf->accept == ACCEPT_REUSEPORT ? n_workers : 1;
+	struct pool_entry *e = pool_find(pool, conf);
+	bool is_new = !e;
+	int r;
+
+	if (!e && conf->address.kind == ADDRESS_SYSTEMD)
+		return refuse(config, conf,
+			"systemd passed no socket of that name; set FileDescriptorName= in the socket unit",
+			-ENOENT, error, size);
+	if (e && e->refs > 0 && e->accept != conf->accept)
+		return refuse(config, conf, "`accept` cannot change while it is served; restart to do so",
+			-EBUSY, error, size);
+	if (!e)
+		e = entry_new(conf->name, &conf->address);
+	if (!e)
+		return refuse(config, conf, strerror(ENOMEM), -ENOMEM, error, size);
+	e->accept = conf->accept;
+	r = open_sockets(e, (unsigned)conf->backlog, n);
+	if (r < 0) {
+		if (is_new)
+			entry_free(e);
+		return refuse(config, conf, strerror(-r), r, error, size);
+	}
+	if (is_new) {
+		TAILQ_INSERT_TAIL(&pool->entries, e, link);
+		log_info("listening on %s (listener:%s)", e->bound.text, conf->name);
+	} else if (conf->address.kind != ADDRESS_SYSTEMD) {
+		for (size_t i = 0; i < e->sockets.n_fds; i++)
+			listen(e->sockets.fds[i], (int)conf->backlog); /* a changed backlog */
+	}
+	e->refs++;
+	*ret = (struct listener){.conf = conf, .sockets = &e->sockets};
+	return 0;
+}
+
+static struct pool_entry *entry_of(const struct listener *l)
+{
+	return (struct pool_entry *)((char *)l->sockets - offsetof(struct pool_entry, sockets));
+}
+
+void listener_pool_release(struct listener_pool *pool, struct listener *l)
+{
+	struct pool_entry *e = entry_of(l);
+
+	if (--e->refs > 0 || e->address.kind == ADDRESS_SYSTEMD)
+		return;
+	TAILQ_REMOVE(&pool->entries, e, link);
+	log_info("no longer listening on %s", e->bound.text);
+	entry_free(e);
+}
+
+/* More workers: each index needs a socket of its own where accept = reuseport. Returns 0 or -errno. */
+int listener_pool_grow(struct listener_pool *pool, struct primary *p, unsigned n_workers)
+{
+	const struct generation *g = p->current;
+
+	for (size_t i = 0; i < g->n_listeners; i++) {
+		const struct listener *l = &g->listeners[i];
+		int r;
+
+		if (l->conf->accept != ACCEPT_REUSEPORT)
+			continue;
+		r = open_sockets(entry_of(l), (unsigned)l->conf->backlog, n_workers);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* The listener's place in the generation of a process; -1: it does not have it. */
+static int index_in(const struct generation *g, const struct pool_entry *e)
+{
+	for (size_t i = 0; i < g->n_listeners; i++) {
+		if (g->listeners[i].sockets == &e->sockets)
+			return (int)i;
+	}
+	return -1;
+}
+
+static bool can_serve(const struct proc *pr, const struct pool_entry *e)
+{
+	return pr->state == PROC_READY && index_in(pr->gen, e) >= 0;
+}
+
+static void tell(struct proc *pr, const struct pool_entry *e, size_t socket, bool on)
+{
+	struct msg_listen m = {(uint32_t)index_in(pr->gen, e), (uint32_t)socket};
+
+	if (on)
+		lane_send_fd(pr->control, MSG_LISTEN, &m, sizeof(m), e->sockets.fds[socket]);
+	else
+		lane_send(pr->control, MSG_UNLISTEN, 0, &m, sizeof(m));
+}
+
+/* Sees to it that one socket is minded: by the worker of its index, else by any other that has the listener. */
+static void assign_socket(struct pool_entry *e, struct primary *p, size_t socket)
+{
+	uint32_t *adopter = &e->adopters[socket];
+	struct proc *own = NULL, *other = NULL, *now = NULL;
+
+	proctab_foreach(p, pr) {
+		if (!can_serve(pr, e))
+			continue;
+		if (pr->index == socket)
+			own = pr;
+		else if (!other)
+			other = pr;
+		if (pr->slot == *adopter)
+			now = pr;
+	}
+	if (own) {
+		if (now)
+			tell(now, e, socket, false);
+		*adopter = NOBODY;
+	} else if (!now && other) {
+		tell(other, e, socket, true);
+		*adopter = other->slot;
+	}
+}
+
+/* To be called whenever a worker begins or ceases to serve: no reuseport queue may be left unattended. */
+void listener_pool_assign(struct listener_pool *pool, struct primary *p)
+{
+	struct pool_entry *e;
+
+	TAILQ_FOREACH(e, &pool->entries, link) {
+		if (e->accept != ACCEPT_REUSEPORT)
+			continue;
+		for (size_t i = 0; i < e->sockets.n_fds; i++)
+			assign_socket(e, p, i);
+	}
+}
+
+/* Takes one socket that systemd passed under a name (sd_listen_fds_with_names(3)). */
+static int adopt(struct listener_pool *pool, const char *name, int fd)
+{
+	struct address a = {.kind = ADDRESS_SYSTEMD};
+	struct pool_entry *e;
+
+	if (sd_is_socket(fd, AF_UNSPEC, SOCK_STREAM, 1) <= 0) {
+		log_warning("systemd passed descriptor %d (%s), which is no listening stream socket; "
+			    "ignoring it",
+			fd, name);
+		close(fd);
+		return 0;
+	}
+	snprintf(a.text, sizeof(a.text), "systemd:%s", name);
+	fd_set_cloexec(fd, true);
+	fd_set_nonblock(fd);
+	set_options(fd, &a, false);
+	TAILQ_FOREACH(e, &pool->entries, link) {
+		if (strcmp(e->address.text, a.text) == 0)
+			return entry_add_fd(e, fd);
+	}
+	e = entry_new(name, &a);
+	if (!e)
+		return -ENOMEM;
+	TAILQ_INSERT_TAIL(&pool->entries, e, link);
+	return entry_add_fd(e, fd);
+}
+
+static int adopt_all(struct listener_pool *pool)
+{
+	char **names = NULL;
+	int n = sd_listen_fds_with_names(1, &names), r = 0;
+
+	for (int i = 0; i < n; i++) {
+		if (r == 0)
+			r = adopt(pool, names[i], SD_LISTEN_FDS_START + i);
+		free(names[i]);
+	}
+	free(names);
+	return n < 0 ? n : r;
+}
+
+/* Starts with the sockets that systemd passed to this process. Returns 0 or -errno. */
+int listener_pool_new(struct listener_pool **ret)
+{
+	struct listener_pool *pool = calloc(1, sizeof(*pool));
+	int r;
+
+	if (!pool)
+		return -ENOMEM;
+	TAILQ_INIT(&pool->entries);
+	r = adopt_all(pool);
+	if (r < 0) {
+		listener_pool_free(pool);
+		return r;
+	}
+	*ret = pool;
+	return 0;
+}
+
+struct listener_pool *listener_pool_free(struct listener_pool *pool)
+{
+	struct pool_entry *e;
+
+	if (!pool)
+		return NULL;
+	while ((e = TAILQ_FIRST(&pool->entries))) {
+		TAILQ_REMOVE(&pool->entries, e, link);
+		entry_free(e);
+	}
+	free(pool);
+	return NULL;
+}

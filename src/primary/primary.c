@@ -1,0 +1,311 @@
+/*
+ * The primary: set-up in order, the loop, shutdown. It supervises and nothing else: no module's code, no byte from
+ * the network, no thread, no call that can block.
+ */
+#include "primary/primary.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "ipc/lane.h"
+#include "primary/generation.h"
+#include "primary/listener.h"
+#include "primary/proctab.h"
+#include "primary/reload.h"
+#include "primary/signals.h"
+#include "primary/supervisor.h"
+#include "shared/notify.h"
+
+#define N_SLOTS         4096                /* workers of all generations, those still draining included */
+#define HEARTBEAT_MAX_US (1 * US_PER_S)
+#define SPARE_FDS       64                  /* what a worker needs besides its connections */
+
+/* --- what systemd and the operator get to see --- */
+
+static void status_text(const struct primary *p, char *ret, size_t size)
+{
+	const struct generation *g = p->current;
+
+	snprintf(ret, size, "%u of %u workers ready, generation %" PRIu64, proctab_n_ready(p, g),
+		g->target, g->number);
+}
+
+/* Updates STATUS=, where there is something to say. */
+void primary_status(struct primary *p)
+{
+	char text[128];
+
+	if (p->phase != PRIMARY_SERVING || p->rollout)
+		return;
+	status_text(p, text, sizeof(text));
+	notify_status("%s", text);
+}
+
+/* The first generation serves, or a reload is over, well or not. */
+void primary_ready(struct primary *p)
+{
+	char text[128];
+
+	status_text(p, text, sizeof(text));
+	notify_ready(text);
+}
+
+/* --- settings that follow the configuration --- */
+
+/* Opens the log as configured. Returns 0, or -errno and what is wrong; the old log stays then. */
+int primary_open_log(const struct config *c, char *error, size_t size)
+{
+	int r = log_open(c->tined.log.sink, c->tined.log.path);
+
+	if (r < 0) {
+		snprintf(error, size, "%s: tined.log: %s: %s", c->path, c->tined.log.path,
+			strerror(-r));
+		return r;
+	}
+	log_set_level((enum log_level)c->tined.log_level);
+	return 0;
+}
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+static void arm_heartbeat(struct primary *p)
+{
+	struct timeval tv = {(time_t)(p->heartbeat_us / US_PER_S),
+		(suseconds_t)(p->heartbeat_us % US_PER_S)};
+
+	p->heartbeat_due_us = now_us() + p->heartbeat_us;
+	event_add(&p->ev_heartbeat, &tv);
+}
+
+/* Takes on what the serving generation's configuration says about the primary itself. */
+void primary_configure(struct primary *p)
+{
+	const struct config *c = p->current->config;
+	char error[512];
+
+	if (primary_open_log(c, error, sizeof(error)) < 0)
+		log_warning("%s; logging as before", error);
+	p->heartbeat_us = least(c->workers.hang_timeout_us / 4, HEARTBEAT_MAX_US);
+	if (p->watchdog_us)
+		p->heartbeat_us = least(p->heartbeat_us, p->watchdog_us / 4);
+	arm_heartbeat(p);
+}
+
+/* --- health --- */
+
+/* Whether any worker moves, or is on its way within a deadline of its own. */
+static bool is_making_progress(const struct primary *p, uint64_t now)
+{
+	if (p->phase != PRIMARY_SERVING || p->rollout)
+		return true;
+	proctab_foreach(p, pr) {
+		if (pr->state == PROC_STARTING || pr->state == PROC_BACKOFF)
+			return true;
+		if (pr->state == PROC_READY &&
+			now < pr->pong_us + pr->gen->config->workers.hang_timeout_us)
+			return true;
+	}
+	return false;
+}
+
+static void on_heartbeat(evutil_socket_t fd, short what, void *arg)
+{
+	struct primary *p = arg;
+	uint64_t now = now_us();
+
+	supervisor_heartbeat(p);
+	if (p->watchdog_us && now >= p->watchdog_due_us && is_making_progress(p, now)) {
+		notify_watchdog();
+		p->watchdog_due_us = now + p->watchdog_us / 2 - p->heartbeat_us;
+	}
+	arm_heartbeat(p);
+}
+
+/* --- log files --- */
+
+/* SIGUSR1: log files were rotated away. Children get the new descriptor, for they may not open it themselves. */
+void primary_reopen_logs(struct primary *p)
+{
+	int r = log_reopen();
+
+	if (r < 0) {
+		log_error("cannot reopen the log: %s; writing to the old file", strerror(-r));
+		return;
+	}
+	log_info("log reopened");
+	if (log_fd() < 0)
+		return;
+	proctab_foreach(p, pr) {
+		if (pr->control)
+			lane_send_fd(pr->control, MSG_LOG_REOPEN, NULL, 0, log_fd());
+	}
+}
+
+/* --- the end --- */
+
+static void kill_all(struct primary *p)
+{
+	proctab_foreach(p, pr)
+		supervisor_kill(pr, SIGKILL, "stop at once");
+}
+
+/* Gracefully at first, bounded by drain_timeout; asked a second time, at once. */
+void primary_stop(struct primary *p, int exit_status)
+{
+	if (p->phase == PRIMARY_STOPPING) {
+		log_warning("stopping at once");
+		kill_all(p);
+		return;
+	}
+	p->phase = PRIMARY_STOPPING;
+	p->exit_status = exit_status;
+	if (exit_status == EXIT_SUCCESS)
+		log_info("stopping");
+	notify_stopping();
+	rollout_abandon(p);
+	proctab_foreach(p, pr)
+		supervisor_retire(pr, "stopping");
+	primary_settled(p);
+}
+
+/* A slot has become free: perhaps it was the last one we waited for. */
+void primary_settled(struct primary *p)
+{
+	if (p->phase != PRIMARY_STOPPING)
+		return;
+	proctab_foreach(p, pr)
+		return;
+	p->done = true;
+	event_base_loopbreak(p->base);
+}
+
+/* --- set-up --- */
+
+static int write_pid_file(struct primary *p, const struct config *c)
+{
+	const char *path = c->tined.pid_file;
+	CLEANUP(closep) int fd = -1;
+	char text[32];
+	int n;
+
+	if (!path || !*path)
+		return 0;
+	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
+	n = snprintf(text, sizeof(text), "%d\n", (int)p->pid);
+	if (fd < 0 || write(fd, text, (size_t)n) != n) {
+		log_error("%s: tined.pid_file: %s: %s", c->path, path, strerror(errno));
+		return -errno;
+	}
+	p->pid_file = strdup(path);
+	return 0;
+}
+
+/* Tells the operator what would surprise him later. */
+static void check_limits(const struct config *c)
+{
+	unsigned fds = 0;
+
+	if (fd_raise_limit(&fds) == 0 && fds < c->workers.max_connections + SPARE_FDS)
+		log_warning("the limit of %u descriptors allows only %u connections for each worker, not "
+			    "max_connections = %" PRIu64 "; raise LimitNOFILE",
+			fds, fds > SPARE_FDS ? fds - SPARE_FDS : 0, c->workers.max_connections);
+	if (geteuid() == 0 && !c->tined.user)
+		log_warning("workers run as root; set `user` in [tined]");
+	if (c->n_farms > 0)
+		log_warning("[farm:%s]: this version runs no task processes; ignoring", c->farms[0].name);
+	if (c->has_admin)
+		log_warning("[admin]: this version has no admin process; ignoring");
+}
+
+static int new_loop(struct primary *p)
+{
+	struct event_config *cfg = event_config_new();
+
+	if (!cfg)
+		return -ENOMEM;
+	event_config_set_flag(cfg, EVENT_BASE_FLAG_NOLOCK);
+	p->base = event_base_new_with_config(cfg);
+	event_config_free(cfg);
+	if (!p->base)
+		return -ENOMEM;
+	evtimer_assign(&p->ev_heartbeat, p->base, on_heartbeat, p);
+	return 0;
+}
+
+static int set_up(struct primary *p, const struct config *c)
+{
+	char error[512];
+	int r = primary_open_log(c, error, sizeof(error));
+
+	if (r < 0) {
+		log_error("%s", error);
+		return r;
+	}
+	check_limits(c);
+	p->watchdog_us = notify_watchdog_us();
+	r = new_loop(p);
+	if (r == 0)
+		r = proctab_new(p, N_SLOTS);
+	if (r == 0)
+		r = signals_open(p);
+	if (r == 0)
+		r = listener_pool_new(&p->pool);
+	if (r < 0) {
+		log_error("cannot start: %s", strerror(-r));
+		return r;
+	}
+	return write_pid_file(p, c);
+}
+
+static void tear_down(struct primary *p)
+{
+	struct generation *g = p->current;
+
+	p->current = NULL;
+	if (g)
+		generation_release(p, g);
+	listener_pool_free(p->pool);
+	if (p->pid_file)
+		unlink(p->pid_file);
+	free(p->pid_file);
+	free(p->procs);
+	event_del(&p->ev_heartbeat);
+	if (p->signal_fd >= 0) {
+		event_del(&p->ev_signal);
+		close(p->signal_fd);
+	}
+	event_base_free(p->base);
+}
+
+/* Runs the primary to its end. Returns the exit status. The configuration is taken over. */
+int primary_run(const struct primary_options *o)
+{
+	struct primary p = {.config_path = o->config_path, .worker_main = o->worker_main,
+		.pid = getpid(), .exit_status = EXIT_FAILURE, .signal_fd = -1};
+
+	srandom((unsigned)(now_us() ^ (uint64_t)p.pid));
+	if (set_up(&p, o->config) < 0) {
+		config_free(o->config);
+		return EXIT_FAILURE;
+	}
+	rollout_first(&p, o->config);
+	if (!p.done)
+		event_base_dispatch(p.base);
+	if (p.exit_status == EXIT_SUCCESS)
+		log_info("stopped");
+	tear_down(&p);
+	return p.exit_status;
+}

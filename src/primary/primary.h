@@ -1,0 +1,88 @@
+/*
+ * The primary process: everything its files share. One thread, one loop, no application code.
+ */
+#pragma once
+
+#include <event2/event.h>
+#include <event2/event_struct.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "shared/child.h"
+#include "shared/config.h"
+#include "shared/scoreboard.h"
+
+/* Whom children become. */
+struct identity {
+	bool set; /* false: they stay who we are */
+	uid_t uid;
+	gid_t gid;
+	gid_t *groups;
+	int n_groups;
+};
+
+struct listener_pool;
+struct proc;
+struct rollout;
+
+/* One configuration and the processes that run it. Gone when it serves no more and its last process has ended. */
+struct generation {
+	uint64_t number; /* 1 or more */
+	struct config *config;
+	struct identity identity;
+	struct listener *listeners; /* one for each of config->listeners; sockets belong to the pool */
+	size_t n_listeners;
+	unsigned target; /* workers wanted */
+	unsigned n_procs; /* slots that belong to it */
+	bool staged;      /* on its way to be current */
+};
+
+enum primary_phase { PRIMARY_STARTING, PRIMARY_SERVING, PRIMARY_STOPPING };
+
+struct primary {
+	struct event_base *base;
+	const char *config_path; /* NULL: the embedded default */
+	child_main_fn worker_main;
+	pid_t pid;
+	enum primary_phase phase;
+	bool done; /* stopped, and nobody is left */
+	int exit_status;
+
+	struct scoreboard scoreboard;
+	struct proc *procs; /* one for each slot of the scoreboard */
+	size_t n_slots;
+	size_t n_used; /* slots at and above were never used */
+
+	struct listener_pool *pool;
+	struct generation *current; /* serves; NULL until the first one does */
+	struct rollout *rollout;    /* a generation on its way to be current; NULL: none */
+	bool reload_again;          /* a HUP came during a reload */
+	uint64_t last_generation;
+
+	int signal_fd;
+	struct event ev_signal;
+	struct event ev_heartbeat;
+	uint64_t heartbeat_us, heartbeat_due_us;
+	uint64_t watchdog_us, watchdog_due_us;
+	uint64_t ping_id;
+	char *pid_file;
+};
+
+struct primary_options {
+	const char *config_path;
+	struct config *config; /* parsed already; taken over */
+	child_main_fn worker_main;
+};
+
+int primary_run(const struct primary_options *o);
+
+/* primary.c, called by the others */
+void primary_stop(struct primary *p, int exit_status);
+void primary_reopen_logs(struct primary *p);
+void primary_settled(struct primary *p);
+void primary_ready(struct primary *p);
+void primary_status(struct primary *p);
+void primary_configure(struct primary *p);
+int primary_open_log(const struct config *c, char *error, size_t size);

@@ -1,0 +1,140 @@
+/*
+ * The process table. Runs in the primary. proc_set_state() is the only code that changes a state.
+ */
+#include "primary/proctab.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "primary/generation.h"
+#include "primary/primary.h"
+
+static const struct {
+	const char *name;
+	unsigned next; /* the states it may move to, as a set */
+} states[PROC_STATES] = {
+#define TO(s) (1u << PROC_##s)
+	[PROC_EMPTY] = {"empty", TO(STARTING) | TO(BACKOFF)},
+	[PROC_STARTING] = {"starting", TO(READY) | TO(DRAINING) | TO(KILLING) | TO(DEAD)},
+	[PROC_READY] = {"ready", TO(DRAINING) | TO(KILLING) | TO(DEAD)},
+	[PROC_DRAINING] = {"draining", TO(KILLING) | TO(DEAD)},
+	[PROC_KILLING] = {"killing", TO(DEAD)},
+	[PROC_DEAD] = {"dead", TO(EMPTY) | TO(STARTING) | TO(BACKOFF) | TO(FAILED)},
+	[PROC_BACKOFF] = {"backoff", TO(STARTING) | TO(EMPTY)},
+	[PROC_FAILED] = {"failed", TO(STARTING) | TO(EMPTY)},
+#undef TO
+};
+
+const char *proc_state_name(enum proc_state s)
+{
+	return states[s].name;
+}
+
+bool proc_may_move(enum proc_state from, enum proc_state to)
+{
+	return states[from].next & (1u << to);
+}
+
+/* Moves a child to its next state; the text says why, for the log. */
+void proc_set_state(struct proc *pr, enum proc_state next, const char *fmt, ...)
+{
+	struct sb_slot *sb = &pr->primary->scoreboard.slots[pr->slot];
+	char why[256];
+	va_list ap;
+
+	assert(proc_may_move(pr->state, next));
+	va_start(ap, fmt);
+	vsnprintf(why, sizeof(why), fmt, ap);
+	va_end(ap);
+	log_info("worker[%u]: %s -> %s: %s", pr->slot, proc_state_name(pr->state),
+		proc_state_name(next), why);
+	pr->state = next;
+	event_del(&pr->ev_timer);
+	sb_set(sb->state, (uint32_t)next);
+}
+
+/* Arms the deadline of the present state, from now on. */
+void proc_set_timer(struct proc *pr, uint64_t us)
+{
+	struct timeval tv = {(time_t)(us / US_PER_S), (suseconds_t)(us % US_PER_S)};
+
+	event_add(&pr->ev_timer, &tv);
+}
+
+int proctab_new(struct primary *p, size_t n_slots)
+{
+	int r = scoreboard_new(n_slots, &p->scoreboard);
+
+	if (r < 0)
+		return r;
+	p->procs = calloc(n_slots, sizeof(*p->procs));
+	if (!p->procs)
+		return -ENOMEM;
+	p->n_slots = n_slots;
+	return 0;
+}
+
+/* Finds an empty slot for a new member of a generation; NULL: all are taken. The slot is still EMPTY. */
+struct proc *proctab_take(struct primary *p, struct generation *g, unsigned index)
+{
+	for (size_t i = 0; i < p->n_slots; i++) {
+		struct proc *pr = &p->procs[i];
+
+		if (pr->state != PROC_EMPTY || pr->gen)
+			continue;
+		pr->primary = p;
+		pr->slot = (unsigned)i;
+		pr->index = index;
+		pr->gen = g;
+		pr->pidfd = -1;
+		pr->leaving = false;
+		backoff_reset(&pr->backoff);
+		g->n_procs++;
+		if (i >= p->n_used) {
+			p->n_used = i + 1;
+			sb_set(*p->scoreboard.n_used, p->n_used);
+		}
+		return pr;
+	}
+	return NULL;
+}
+
+/* The slot is free for anybody. Only when EMPTY. May end its generation. */
+void proctab_give_back(struct proc *pr)
+{
+	struct generation *g = pr->gen;
+
+	assert(pr->state == PROC_EMPTY);
+	pr->gen = NULL;
+	g->n_procs--;
+	generation_release(pr->primary, g);
+}
+
+/* How many workers of a generation serve and are to stay. */
+unsigned proctab_n_ready(const struct primary *p, const struct generation *g)
+{
+	unsigned n = 0;
+
+	proctab_foreach(p, pr)
+		n += pr->gen == g && pr->state == PROC_READY;
+	return n;
+}
+
+/* The lowest index no member of the generation has. */
+unsigned proctab_free_index(const struct primary *p, const struct generation *g)
+{
+	for (unsigned index = 0;; index++) {
+		bool taken = false;
+
+		proctab_foreach(p, pr)
+			taken |= pr->gen == g && pr->index == index && !pr->leaving;
+		if (!taken)
+			return index;
+	}
+}

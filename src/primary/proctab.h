@@ -1,0 +1,64 @@
+/*
+ * The table of child processes and the one door through which they change state.
+ */
+#pragma once
+
+#include <event2/event_struct.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/backoff.h"
+
+struct generation;
+struct lane;
+struct primary;
+
+enum proc_state {
+	PROC_EMPTY,    /* nobody here */
+	PROC_STARTING, /* forked, not yet READY */
+	PROC_READY,    /* serves */
+	PROC_DRAINING, /* takes nothing new, finishes what it has */
+	PROC_KILLING,  /* told to die by signal */
+	PROC_DEAD,     /* reaped; what comes next is being decided */
+	PROC_BACKOFF,  /* waits for its next start */
+	PROC_FAILED,   /* spent its budget; a reload tries again */
+	PROC_STATES
+};
+
+struct proc {
+	struct primary *primary;
+	unsigned slot;
+	unsigned index; /* within its generation */
+	enum proc_state state;
+	bool leaving;           /* its slot is not filled again when it ends */
+	struct generation *gen; /* NULL when the slot is free */
+
+	pid_t pid;
+	int pidfd;
+	struct event ev_exit;  /* the pidfd */
+	struct event ev_timer; /* the deadline of the present state */
+	struct lane *control, *bus;
+
+	uint64_t started_us, ready_us;
+	uint64_t pong_us;            /* last sign of life; READY only */
+	uint64_t cpu_at_pong_us;     /* CPU time it had used by then */
+	struct backoff backoff;
+	char *words; /* why it said it could not start; NULL when it did not */
+};
+
+/* Every slot that is in use, in order. */
+#define proctab_foreach(p, pr) \
+	for (struct proc *pr = (p)->procs; pr < (p)->procs + (p)->n_used; pr++) \
+		if (pr->state != PROC_EMPTY)
+
+int proctab_new(struct primary *p, size_t n_slots);
+const char *proc_state_name(enum proc_state s);
+bool proc_may_move(enum proc_state from, enum proc_state to);
+void proc_set_state(struct proc *pr, enum proc_state next, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+void proc_set_timer(struct proc *pr, uint64_t us);
+struct proc *proctab_take(struct primary *p, struct generation *g, unsigned index);
+void proctab_give_back(struct proc *pr);
+unsigned proctab_n_ready(const struct primary *p, const struct generation *g);
+unsigned proctab_free_index(const struct primary *p, const struct generation *g);

@@ -1,0 +1,15 @@
+/*
+ * Bringing up a generation beside the one that serves, and making it the one that serves, or not.
+ * The first start is the same with nothing beside it.
+ */
+#pragma once
+
+struct config;
+struct primary;
+struct proc;
+
+void rollout_first(struct primary *p, struct config *c);
+void rollout_reload(struct primary *p);
+void rollout_abandon(struct primary *p);
+void rollout_on_ready(struct primary *p, struct proc *pr);
+void rollout_on_exit(struct primary *p, struct proc *pr, const char *how);

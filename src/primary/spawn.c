@@ -1,0 +1,180 @@
+/*
+ * fork(2) and what the child does before it becomes its role: give up every descriptor, signal disposition and
+ * privilege it was not meant to have. Runs in the primary and, after the fork, in the child.
+ */
+#include "primary/spawn.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cpu.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "ipc/lane.h"
+#include "primary/primary.h"
+#include "primary/proctab.h"
+#include "shared/listener.h"
+
+/* Only in the child: nothing is left to return to. */
+static void fatal(const char *what, int r)
+{
+	log_error("%s: %s; exiting", what, strerror(-r));
+	_exit(EXIT_FAILURE);
+}
+
+/* Which sockets of a listener a child may have: all of a shared one, its own of a reuseport one. */
+static size_t own_sockets(const struct listener *l, unsigned index, const int **ret_fds)
+{
+	if (l->conf->accept == ACCEPT_SHARED) {
+		*ret_fds = l->sockets->fds;
+		return l->sockets->n_fds;
+	}
+	*ret_fds = l->sockets->fds + index;
+	return index < l->sockets->n_fds ? 1 : 0;
+}
+
+static int keep_descriptors(const struct proc *pr, int control_fd, int bus_fd)
+{
+	const struct generation *g = pr->gen;
+	const int *fds;
+	size_t n = 0, max = 3;
+	int *keep;
+	int r;
+
+	for (size_t i = 0; i < g->n_listeners; i++)
+		max += own_sockets(&g->listeners[i], pr->index, &fds);
+	keep = calloc(max, sizeof(*keep));
+	if (!keep)
+		return -ENOMEM;
+	keep[n++] = control_fd;
+	keep[n++] = bus_fd;
+	if (log_fd() >= 0)
+		keep[n++] = log_fd();
+	for (size_t i = 0; i < g->n_listeners; i++) {
+		size_t n_own = own_sockets(&g->listeners[i], pr->index, &fds);
+
+		for (size_t j = 0; j < n_own; j++)
+			keep[n++] = fds[j];
+	}
+	r = fd_close_except(keep, n);
+	free(keep);
+	return r;
+}
+
+static void reset_signals(void)
+{
+	sigset_t none;
+
+	for (int sig = 1; sig < NSIG; sig++)
+		signal(sig, SIG_DFL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static int drop_privileges(const struct identity *id)
+{
+	if (!id->set)
+		return 0;
+	if (setgroups((size_t)id->n_groups, id->groups) < 0 ||
+		setresgid(id->gid, id->gid, id->gid) < 0 || setresuid(id->uid, id->uid, id->uid) < 0)
+		return -errno;
+	if (setuid(0) == 0)
+		return -EPERM; /* it came back: the drop did not hold */
+	return 0;
+}
+
+/* The order matters: a change of user id clears the parent-death signal and the dumpable flag (prctl(2)). */
+static void confine(const struct proc *pr, int control_fd, int bus_fd)
+{
+	int r = keep_descriptors(pr, control_fd, bus_fd);
+
+	if (r < 0)
+		fatal("cannot close inherited descriptors", r);
+	reset_signals();
+	if (pr->gen->config->workers.cpu_affinity == AFFINITY_AUTO) {
+		r = cpu_pin(pr->index);
+		if (r < 0)
+			log_warning("cannot bind to a CPU: %s; going on without", strerror(-r));
+	}
+	r = drop_privileges(&pr->gen->identity);
+	if (r < 0)
+		fatal("cannot drop privileges", r);
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
+	prctl(PR_SET_NAME, "tined-worker", 0, 0, 0);
+	if (prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0) < 0)
+		fatal("cannot arm the parent-death signal", -errno);
+	if (getppid() != pr->primary->pid)
+		_exit(EXIT_FAILURE); /* it died before the signal was armed */
+}
+
+static void run_child(struct proc *pr, int control_fd, int bus_fd)
+{
+	const struct primary *p = pr->primary;
+	struct child c = {
+		.slot = pr->slot,
+		.index = pr->index,
+		.generation = pr->gen->number,
+		.config = pr->gen->config,
+		.scoreboard = &p->scoreboard,
+		.listeners = pr->gen->listeners,
+		.n_listeners = pr->gen->n_listeners,
+		.control_fd = control_fd,
+		.bus_fd = bus_fd,
+		.primary = p->pid,
+	};
+
+	log_set_name("worker", (int)pr->slot);
+	confine(pr, control_fd, bus_fd);
+	_exit(p->worker_main(&c));
+}
+
+/*
+ * Forks. In the primary, fills in pid and pidfd and returns 0 with our ends of the lanes, or -errno with nothing
+ * left behind. Does not return in the child.
+ */
+int spawn(struct proc *pr, int *ret_control_fd, int *ret_bus_fd)
+{
+	CLEANUP(closep) int control = -1;
+	CLEANUP(closep) int control_child = -1;
+	CLEANUP(closep) int bus = -1;
+	CLEANUP(closep) int bus_child = -1;
+	int fds[2];
+	int r = lane_pair(fds);
+
+	if (r < 0)
+		return r;
+	control = fds[0];
+	control_child = fds[1];
+	r = lane_pair(fds);
+	if (r < 0)
+		return r;
+	bus = fds[0];
+	bus_child = fds[1];
+
+	scoreboard_clear_slot(&pr->primary->scoreboard.slots[pr->slot]);
+	pr->pid = fork();
+	if (pr->pid < 0)
+		return -errno;
+	if (pr->pid == 0)
+		run_child(pr, control_child, bus_child);
+	/* Not reaped yet, so the number cannot have been given to anybody else. */
+	pr->pidfd = pidfd_open(pr->pid, 0);
+	if (pr->pidfd < 0) {
+		r = -errno;
+		kill(pr->pid, SIGKILL);
+		waitpid(pr->pid, NULL, 0);
+		return r;
+	}
+	*ret_control_fd = take_fd(&control);
+	*ret_bus_fd = take_fd(&bus);
+	return 0;
+}

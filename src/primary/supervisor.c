@@ -1,0 +1,355 @@
+/*
+ * Supervision. Runs in the primary.
+ * Always holds: a child is watched through its pidfd from birth to burial; whatever it sends or fails to send
+ * can end only itself. One event each: message, lane closed, deadline, exit.
+ */
+#include "primary/supervisor.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "ipc/lane.h"
+#include "primary/burial.h"
+#include "primary/listener.h"
+#include "primary/primary.h"
+#include "primary/proctab.h"
+#include "primary/reload.h"
+#include "primary/spawn.h"
+
+#define KILL_GRACE_US   (2 * US_PER_S) /* between SIGABRT and SIGKILL */
+#define EXIT_GRACE_US   (1 * US_PER_S) /* for a child that has nothing left to do */
+#define CONTROL_MAX     (64u << 10)    /* bytes queued to a child that does not read */
+#define HEALTHY_FACTOR  10             /* a worker that served this many backoff_min was healthy */
+
+static void signal_child(struct proc *pr, int sig)
+{
+	if (pidfd_send_signal(pr->pidfd, sig, NULL, 0) < 0 && errno != ESRCH)
+		log_warning("worker[%u]: cannot send signal %d: %s; trying again later", pr->slot, sig,
+			strerror(errno));
+}
+
+/* Ends a child by signal; SIGKILL follows if it survives that. */
+void supervisor_kill(struct proc *pr, int sig, const char *why)
+{
+	if (pr->state == PROC_KILLING || !proc_may_move(pr->state, PROC_KILLING))
+		return;
+	proc_set_state(pr, PROC_KILLING, "%s; sending %s", why, strsignal(sig));
+	signal_child(pr, sig);
+	proc_set_timer(pr, KILL_GRACE_US);
+	listener_pool_assign(pr->primary->pool, pr->primary);
+}
+
+/* Lets a child finish what it has; it is not replaced. */
+void supervisor_drain(struct proc *pr, const char *why)
+{
+	struct msg_drain m = {.timeout_us = pr->gen->config->workers.drain_timeout_us};
+
+	pr->leaving = true;
+	if (!proc_may_move(pr->state, PROC_DRAINING))
+		return;
+	proc_set_state(pr, PROC_DRAINING, "%s", why);
+	proc_set_timer(pr, m.timeout_us + EXIT_GRACE_US);
+	if (lane_send(pr->control, MSG_DRAIN, 0, &m, sizeof(m)) != 0)
+		supervisor_kill(pr, SIGKILL, "does not read its control lane");
+	listener_pool_assign(pr->primary->pool, pr->primary);
+}
+
+static void vacate(struct proc *pr, const char *why)
+{
+	struct primary *p = pr->primary;
+
+	proc_set_state(pr, PROC_EMPTY, "%s", why);
+	free(pr->words);
+	pr->words = NULL;
+	proctab_give_back(pr);
+	primary_settled(p);
+}
+
+/* Takes a child out of service by whatever way its state allows. */
+void supervisor_retire(struct proc *pr, const char *why)
+{
+	pr->leaving = true;
+	if (pr->state == PROC_BACKOFF || pr->state == PROC_FAILED)
+		vacate(pr, why);
+	else
+		supervisor_drain(pr, why);
+}
+
+/* --- what children say --- */
+
+static void on_ready(struct proc *pr, const void *payload, size_t len)
+{
+	if (pr->state != PROC_STARTING) {
+		if (pr->state == PROC_READY)
+			supervisor_kill(pr, SIGKILL, "broke the protocol: READY twice");
+		return; /* told to go while it was starting */
+	}
+	pr->ready_us = pr->pong_us = now_us();
+	pr->cpu_at_pong_us = burial_cpu_us(pr->pid);
+	proc_set_state(pr, PROC_READY, "generation %" PRIu64 ", started in %.1f ms", pr->gen->number,
+		(double)(pr->ready_us - pr->started_us) / 1e3);
+	listener_pool_assign(pr->primary->pool, pr->primary);
+	rollout_on_ready(pr->primary, pr);
+	primary_status(pr->primary);
+}
+
+static void on_failed(struct proc *pr, const void *payload, size_t len)
+{
+	free(pr->words);
+	pr->words = strndup(payload, len);
+	if (pr->state == PROC_STARTING)
+		proc_set_timer(pr, EXIT_GRACE_US);
+}
+
+static void on_pong(struct proc *pr, const void *payload, size_t len)
+{
+	pr->pong_us = now_us();
+	pr->cpu_at_pong_us = burial_cpu_us(pr->pid);
+}
+
+static void on_drained(struct proc *pr, const void *payload, size_t len)
+{
+	if (pr->state == PROC_DRAINING)
+		proc_set_timer(pr, EXIT_GRACE_US);
+}
+
+static void (*const handlers[MSG_TYPE_END])(struct proc *pr, const void *payload, size_t len) = {
+	[MSG_READY] = on_ready,
+	[MSG_FAILED] = on_failed,
+	[MSG_PONG] = on_pong,
+	[MSG_DRAINED] = on_drained,
+};
+
+static void on_message(const struct frame *f, const void *payload, int fd, void *arg)
+{
+	handlers[f->type](arg, payload, f->length); /* the table lets children send no others */
+}
+
+static void on_lane_closed(const char *why, void *arg)
+{
+	struct proc *pr = arg;
+	char text[128];
+
+	if (why) {
+		snprintf(text, sizeof(text), "broke the protocol: %s", why);
+		supervisor_kill(pr, SIGKILL, text);
+	} else if (pr->state == PROC_READY || pr->state == PROC_STARTING) {
+		proc_set_timer(pr, EXIT_GRACE_US); /* it is about to exit, or to be made to */
+	}
+}
+
+/* --- deadlines --- */
+
+static void on_start_timeout(struct proc *pr)
+{
+	uint64_t cpu_us = burial_cpu_us(pr->pid);
+
+	log_error("worker[%u]: not ready after %" PRIu64 " ms, having used %" PRIu64
+		  " ms of CPU; killing it",
+		pr->slot, (now_us() - pr->started_us) / US_PER_MS, cpu_us / US_PER_MS);
+	supervisor_kill(pr, SIGABRT, "start_timeout is over");
+}
+
+static void on_ready_timeout(struct proc *pr)
+{
+	supervisor_kill(pr, SIGKILL, "closed its lane and lives on");
+}
+
+static void on_draining_timeout(struct proc *pr)
+{
+	supervisor_kill(pr, SIGKILL, "not finished when drain_timeout was over");
+}
+
+static void on_killing_timeout(struct proc *pr)
+{
+	log_warning("worker[%u]: still there; sending SIGKILL", pr->slot);
+	signal_child(pr, SIGKILL);
+	proc_set_timer(pr, KILL_GRACE_US);
+}
+
+static void on_backoff_timeout(struct proc *pr)
+{
+	supervisor_start(pr, "back-off is over");
+}
+
+static void (*const timeouts[PROC_STATES])(struct proc *pr) = {
+	[PROC_STARTING] = on_start_timeout,
+	[PROC_READY] = on_ready_timeout,
+	[PROC_DRAINING] = on_draining_timeout,
+	[PROC_KILLING] = on_killing_timeout,
+	[PROC_BACKOFF] = on_backoff_timeout,
+};
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+	struct proc *pr = arg;
+
+	timeouts[pr->state](pr);
+}
+
+/* --- the end of a child --- */
+
+static void wait_or_give_up(struct proc *pr, uint64_t delay_us)
+{
+	if (delay_us == BACKOFF_SPENT) {
+		log_error("worker[%u]: more crashes than crash_limit allows; giving the slot up until the "
+			  "next reload",
+			pr->slot);
+		proc_set_state(pr, PROC_FAILED, "budget spent");
+	} else if (delay_us == 0) {
+		supervisor_start(pr, "replacing at once");
+	} else {
+		proc_set_state(pr, PROC_BACKOFF, "next start in %" PRIu64 " ms", delay_us / US_PER_MS);
+		proc_set_timer(pr, delay_us);
+	}
+}
+
+/* A member that was to stay is gone: fill its slot again, sooner or later. */
+static void replace(struct proc *pr)
+{
+	const struct conf_workers *c = &pr->gen->config->workers;
+	struct backoff_limits limits = {c->backoff_min_us, c->backoff_max_us, c->crash_limit};
+	uint64_t now = now_us();
+	bool healthy = pr->ready_us != 0 &&
+		       now - pr->ready_us >= HEALTHY_FACTOR * c->backoff_min_us;
+
+	wait_or_give_up(pr, backoff_failed(&pr->backoff, &limits, healthy, now, (uint32_t)random()));
+	primary_status(pr->primary);
+}
+
+/* What becomes of the slot of a child that is dead. */
+static void settle(struct proc *pr, const char *how)
+{
+	struct primary *p = pr->primary;
+
+	if (!pr->leaving && p->rollout)
+		rollout_on_exit(p, pr, how); /* may take it out of service */
+	if (pr->leaving || p->phase == PRIMARY_STOPPING)
+		vacate(pr, "not to be replaced");
+	else
+		replace(pr);
+}
+
+static void on_gone(evutil_socket_t fd, short what, void *arg)
+{
+	struct proc *pr = arg;
+	struct primary *p = pr->primary;
+	struct sb_slot *sb = &p->scoreboard.slots[pr->slot];
+	char how[256];
+
+	lane_read_rest(pr->control); /* its last words may be the best line in the log */
+	lane_read_rest(pr->bus);
+	burial_record(pr, how, sizeof(how));
+	pr->control = lane_free(pr->control);
+	pr->bus = lane_free(pr->bus);
+	event_del(&pr->ev_exit);
+	close(pr->pidfd);
+	pr->pidfd = -1;
+	sb_set(sb->accepting, 0);
+	sb_set(sb->connections, 0);
+	sb_set(sb->pid, 0);
+	proc_set_state(pr, PROC_DEAD, "%s", how);
+	listener_pool_assign(p->pool, p);
+	settle(pr, how);
+}
+
+/* --- the beginning of one --- */
+
+static int watch(struct proc *pr, int control_fd, int bus_fd)
+{
+	struct primary *p = pr->primary;
+	struct lane_options o = {.base = p->base, .fd = control_fd, .kind = LANE_CONTROL,
+		.peer = ROLE_WORKER, .queue_max = CONTROL_MAX, .on_message = on_message,
+		.on_closed = on_lane_closed, .arg = pr};
+	int r = lane_new(&o, &pr->control);
+
+	o.fd = bus_fd;
+	o.kind = LANE_BUS;
+	o.queue_max = pr->gen->config->bus.queue_high;
+	if (r < 0)
+		close(bus_fd);
+	else
+		r = lane_new(&o, &pr->bus);
+	event_assign(&pr->ev_exit, p->base, pr->pidfd, EV_READ | EV_PERSIST, on_gone, pr);
+	if (event_add(&pr->ev_exit, NULL) < 0)
+		r = -ENOMEM;
+	return r;
+}
+
+/* Forks a worker into the slot, whose state allows it. What fails is retried as a crash would be. */
+void supervisor_start(struct proc *pr, const char *why)
+{
+	struct sb_slot *sb = &pr->primary->scoreboard.slots[pr->slot];
+	int control_fd, bus_fd, r;
+
+	if (!event_initialized(&pr->ev_timer))
+		event_assign(&pr->ev_timer, pr->primary->base, -1, 0, on_timer, pr);
+	proc_set_state(pr, PROC_STARTING, "%s", why);
+	pr->started_us = now_us();
+	pr->ready_us = 0;
+	free(pr->words);
+	pr->words = NULL;
+	r = spawn(pr, &control_fd, &bus_fd);
+	if (r < 0) {
+		log_error("worker[%u]: cannot fork: %s", pr->slot, strerror(-r));
+		proc_set_state(pr, PROC_DEAD, "never lived");
+		settle(pr, strerror(-r));
+		return;
+	}
+	sb_set(sb->state, PROC_STARTING);
+	sb_set(sb->pid, (uint32_t)pr->pid);
+	sb_set(sb->generation, pr->gen->number);
+	sb_set(sb->started_us, pr->started_us);
+	proc_set_timer(pr, pr->gen->config->workers.start_timeout_us);
+	if (watch(pr, control_fd, bus_fd) < 0)
+		supervisor_kill(pr, SIGKILL, "out of memory for its lanes");
+}
+
+/* --- health --- */
+
+/* No answer for hang_timeout: say what it was doing, then end it. */
+static void on_hang(struct proc *pr, uint64_t silent_us)
+{
+	const struct sb_slot *sb = &pr->primary->scoreboard.slots[pr->slot];
+	uint64_t cpu_us = burial_cpu_us(pr->pid) - pr->cpu_at_pong_us;
+	char line[SB_REQUEST_LINE + 1];
+
+	burial_request_line(sb, line);
+	log_error("worker[%u]: hung: no answer for %" PRIu64 " ms, in which it %s (%" PRIu64
+		  " ms of CPU); serving \"%s\"; killing it",
+		pr->slot, silent_us / US_PER_MS, cpu_us * 2 > silent_us ? "burnt CPU" : "slept",
+		cpu_us / US_PER_MS, line);
+	supervisor_kill(pr, SIGABRT, "hung");
+}
+
+/*
+ * One round: judge the answers to the last PING, send the next. When this process itself was held up, the
+ * children's silence proves nothing, so they get that time on top.
+ */
+void supervisor_heartbeat(struct primary *p)
+{
+	uint64_t now = now_us();
+	uint64_t late_us = now > p->heartbeat_due_us ? now - p->heartbeat_due_us : 0;
+
+	p->ping_id++;
+	proctab_foreach(p, pr) {
+		uint64_t hang_us = pr->gen->config->workers.hang_timeout_us;
+
+		if (pr->state != PROC_READY)
+			continue;
+		if (late_us > p->heartbeat_us)
+			pr->pong_us += late_us;
+		if (now > pr->pong_us + hang_us)
+			on_hang(pr, now - pr->pong_us);
+		else if (lane_idle(pr->control))
+			lane_send(pr->control, MSG_PING, p->ping_id, NULL, 0);
+	}
+}

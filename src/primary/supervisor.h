@@ -1,0 +1,13 @@
+/*
+ * Keeps the processes of the table alive: starts, watches, drains, kills, buries, replaces.
+ */
+#pragma once
+
+struct primary;
+struct proc;
+
+void supervisor_start(struct proc *pr, const char *why);
+void supervisor_drain(struct proc *pr, const char *why);
+void supervisor_kill(struct proc *pr, int sig, const char *why);
+void supervisor_retire(struct proc *pr, const char *why);
+void supervisor_heartbeat(struct primary *p);

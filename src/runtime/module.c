@@ -1,0 +1,261 @@
+/*
+ * Loading modules. Runs in workers and in the child of `tined --check`.
+ */
+#include "runtime/module.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/parse.h"
+#include "shared/config.h"
+
+#define BUILTIN_PREFIX "builtin:"
+#define OPTIONS_MAX    1024 /* rows in a module's table; beyond that its end is missing */
+
+static int complain(const struct config *c, const struct conf_module *m, unsigned line, const char *key,
+	char error[MODULE_ERROR_MAX], const char *what, const char *detail)
+{
+	snprintf(error, MODULE_ERROR_MAX, "%s:%u: module:%s%s%s: %s%s", c->path, line ? line : m->line,
+		m->name, key ? "." : "", key ? key : "", what, detail);
+	return -EINVAL;
+}
+
+/* --- finding the descriptor --- */
+
+static const struct tine_module *find_builtin(const struct module_builtin *builtins, const char *name)
+{
+	for (; builtins->name; builtins++) {
+		if (strcmp(builtins->name, name) == 0)
+			return builtins->desc;
+	}
+	return NULL;
+}
+
+static int find_descriptor(const struct config *c, const struct conf_module *conf,
+	const struct module_builtin *builtins, struct tine_worker *ret, char error[MODULE_ERROR_MAX])
+{
+	const size_t skip = strlen(BUILTIN_PREFIX);
+
+	if (strncmp(conf->path, BUILTIN_PREFIX, skip) == 0) {
+		ret->desc = find_builtin(builtins, conf->path + skip);
+		if (!ret->desc)
+			return complain(c, conf, conf->path_line, "path", error,
+				"no built-in module of this name: ", conf->path + skip);
+		return 0;
+	}
+	ret->handle = dlopen(conf->path, RTLD_NOW | RTLD_LOCAL);
+	if (!ret->handle)
+		return complain(c, conf, conf->path_line, "path", error, "cannot be loaded: ", dlerror());
+	ret->desc = dlsym(ret->handle, "tine_module");
+	if (!ret->desc)
+		return complain(c, conf, conf->path_line, "path", error,
+			"is no module of tined: it exports no symbol `tine_module`", "");
+	return 0;
+}
+
+/* abi and size come first and never move, whatever the rest looks like. */
+static int check_abi(const struct config *c, const struct conf_module *conf, const struct tine_module *d,
+	char error[MODULE_ERROR_MAX])
+{
+	char detail[96];
+
+	if (d->abi == TINE_ABI && d->size >= sizeof(*d))
+		return 0;
+	snprintf(detail, sizeof(detail), "ABI %" PRIu32 ", %" PRIu32 " bytes; this is ABI %u, %zu bytes",
+		d->abi, d->size, TINE_ABI, sizeof(*d));
+	return complain(c, conf, conf->path_line, "path", error,
+		"was built for another tined and must be built again: ", detail);
+}
+
+/* --- options --- */
+
+static int parse_number(enum tine_option_type type, const char *text, int64_t *ret)
+{
+	uint64_t u = 0;
+	bool b = false;
+	int r;
+
+	switch (type) {
+	case TINE_OPTION_BOOL:
+		r = parse_bool(text, &b);
+		u = b;
+		break;
+	case TINE_OPTION_SIZE:
+		r = parse_size(text, &u);
+		break;
+	case TINE_OPTION_DURATION:
+		r = parse_duration(text, &u);
+		break;
+	case TINE_OPTION_INT:
+	default:
+		r = parse_u64(text, &u);
+		break;
+	}
+	if (r == 0 && u > INT64_MAX)
+		r = -ERANGE;
+	*ret = (int64_t)u;
+	return r;
+}
+
+static const char *form_of(enum tine_option_type type)
+{
+	static const char *const forms[] = {
+		[TINE_OPTION_BOOL] = "on or off",
+		[TINE_OPTION_INT] = "a whole number",
+		[TINE_OPTION_SIZE] = "a size such as 512, 64K or 1M",
+		[TINE_OPTION_DURATION] = "a duration such as 250ms, 10s or 5m",
+	};
+
+	return forms[type];
+}
+
+static bool in_range(const struct tine_option *o, int64_t n)
+{
+	int64_t bound;
+
+	if (o->min && parse_number(o->type, o->min, &bound) == 0 && n < bound)
+		return false;
+	return !(o->max && parse_number(o->type, o->max, &bound) == 0 && n > bound);
+}
+
+static const struct conf_pair *find_pair(const struct conf_module *conf, const char *key)
+{
+	for (size_t i = 0; i < conf->n_pairs; i++) {
+		if (strcmp(conf->pairs[i].key, key) == 0)
+			return &conf->pairs[i];
+	}
+	return NULL;
+}
+
+static int set_value(const struct config *c, const struct conf_module *conf, const struct tine_option *o,
+	struct module_value *v, char error[MODULE_ERROR_MAX])
+{
+	const struct conf_pair *pair = find_pair(conf, o->name);
+	char right[160];
+
+	*v = (struct module_value){.option = o, .text = pair ? pair->value : o->def ? o->def : "",
+		.line = pair ? pair->line : 0};
+	if (o->type == TINE_OPTION_STRING || !*v->text)
+		return 0;
+	if (parse_number(o->type, v->text, &v->number) < 0) {
+		snprintf(right, sizeof(right), "%s, not \"%.64s\"", form_of(o->type), v->text);
+		return complain(c, conf, v->line, o->name, error, "must be ", right);
+	}
+	if (!in_range(o, v->number)) {
+		snprintf(right, sizeof(right), "%s to %s, not %.64s", o->min ? o->min : "0",
+			o->max ? o->max : "any", v->text);
+		return complain(c, conf, v->line, o->name, error, "must be ", right);
+	}
+	return 0;
+}
+
+static size_t count_options(const struct tine_module *d)
+{
+	size_t n = 0;
+
+	while (d->options && n < OPTIONS_MAX && d->options[n].name)
+		n++;
+	return n;
+}
+
+/* Every key of the section must be one the module knows. */
+static int check_keys(const struct config *c, const struct conf_module *conf, const struct tine_module *d,
+	char error[MODULE_ERROR_MAX])
+{
+	size_t n = count_options(d);
+
+	for (size_t i = 0; i < conf->n_pairs; i++) {
+		char known[256] = "";
+		size_t used = 0;
+		bool found = false;
+
+		for (size_t j = 0; j < n; j++) {
+			found |= strcmp(d->options[j].name, conf->pairs[i].key) == 0;
+			if (used < sizeof(known))
+				used += (size_t)snprintf(known + used, sizeof(known) - used, "%s%s",
+					used ? ", " : "", d->options[j].name);
+		}
+		if (!found)
+			return complain(c, conf, conf->pairs[i].line, conf->pairs[i].key, error,
+				n ? "unknown option; this module has: " : "unknown option; this module has none",
+				known);
+	}
+	return 0;
+}
+
+static int set_values(const struct config *c, const struct conf_module *conf, struct tine_worker *m,
+	char error[MODULE_ERROR_MAX])
+{
+	size_t n = count_options(m->desc);
+	int r = check_keys(c, conf, m->desc, error);
+
+	if (r < 0)
+		return r;
+	m->config.values = calloc(n + 1, sizeof(*m->config.values));
+	if (!m->config.values)
+		return -ENOMEM;
+	for (size_t i = 0; i < n && r == 0; i++) {
+		r = set_value(c, conf, &m->desc->options[i], &m->config.values[i], error);
+		m->config.n_values++;
+	}
+	return r;
+}
+
+/*
+ * Loads a module, checks its descriptor and its options, and lets it check their values. The process keeps it
+ * loaded until it exits. Returns 0, or -errno and a line for the operator.
+ */
+int module_load(const struct config *c, const struct conf_module *conf,
+	const struct module_builtin *builtins, struct tine_worker *ret, char error[MODULE_ERROR_MAX])
+{
+	int r;
+
+	memset(ret, 0, sizeof(*ret));
+	ret->config.config = c;
+	ret->config.conf = conf;
+	r = find_descriptor(c, conf, builtins, ret, error);
+	if (r == 0)
+		r = check_abi(c, conf, ret->desc, error);
+	if (r == 0)
+		r = set_values(c, conf, ret, error);
+	if (r < 0 || !ret->desc->configure)
+		return r;
+	r = ret->desc->configure(&ret->config);
+	if (r < 0 && *ret->config.error)
+		snprintf(error, MODULE_ERROR_MAX, "%s", ret->config.error);
+	else if (r < 0)
+		complain(c, conf, 0, NULL, error, "refuses its options: ", strerror(-r));
+	return r;
+}
+
+/* Lets a loaded module prepare to serve. Returns 0, or -errno and a line for the operator. */
+int module_start(struct tine_worker *m, char error[MODULE_ERROR_MAX])
+{
+	int r = m->desc->worker_start ? m->desc->worker_start(m, &m->state) : 0;
+
+	m->started = r >= 0;
+	if (r >= 0)
+		return 0;
+	if (*m->config.error)
+		snprintf(error, MODULE_ERROR_MAX, "%s", m->config.error);
+	else
+		complain(m->config.config, m->config.conf, 0, NULL, error, "cannot start: ", strerror(-r));
+	return r;
+}
+
+void module_drain(struct tine_worker *m)
+{
+	if (m->started && m->desc->worker_drain)
+		m->desc->worker_drain(m->state);
+}
+
+void module_stop(struct tine_worker *m)
+{
+	if (m->started && m->desc->worker_stop)
+		m->desc->worker_stop(m->state);
+	m->started = false;
+}

@@ -1,0 +1,61 @@
+/*
+ * Modules as a child process sees them: load, check, configure, start, stop.
+ * Runs in workers and in the child of `tined --check`; never in the primary.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <tine/module.h>
+
+struct config;
+struct conf_module;
+struct event_base;
+struct http_router;
+struct http_server;
+
+#define MODULE_ERROR_MAX 512
+
+/* An option's value after checking: the text, and the number for all types but strings. */
+struct module_value {
+	const struct tine_option *option;
+	const char *text;
+	int64_t number;
+	unsigned line; /* 0: the default */
+};
+
+/* The public opaque types of tine/module.h live here. */
+struct tine_config {
+	const struct config *config;
+	const struct conf_module *conf;
+	struct module_value *values;
+	size_t n_values;
+	char error[MODULE_ERROR_MAX]; /* what tine_config_error() said last */
+};
+
+struct tine_worker {
+	struct event_base *base;
+	unsigned slot;
+	uint64_t generation;
+	struct http_server *http;    /* NULL in a process that serves none */
+	struct http_router *router;  /* of this module's listener */
+	struct tine_config config;
+	const struct tine_module *desc;
+	void *handle; /* of dlopen(3); NULL: built in */
+	void *state;
+	bool started;
+};
+
+/* Built-in modules, by the NAME of "builtin:NAME"; the table ends with a row of NULLs. */
+struct module_builtin {
+	const char *name;
+	const struct tine_module *desc;
+};
+
+int module_load(const struct config *c, const struct conf_module *conf,
+	const struct module_builtin *builtins, struct tine_worker *ret, char error[MODULE_ERROR_MAX]);
+int module_start(struct tine_worker *m, char error[MODULE_ERROR_MAX]);
+void module_drain(struct tine_worker *m);
+void module_stop(struct tine_worker *m);

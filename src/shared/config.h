@@ -1,0 +1,122 @@
+/*
+ * The configuration of one generation: what the INI file said, checked, with the defaults filled in.
+ * Made by the primary (or --check), inherited by its children over fork(2); never changed after parsing.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/address.h"
+#include "base/log.h"
+#include "base/parse.h"
+
+#define CONFIG_NAME_MAX 63 /* bytes in the NAME of [listener:NAME] and the like: [A-Za-z0-9_.-] */
+
+enum listener_protocol { PROTOCOL_HTTP, PROTOCOL_TCP };
+enum listener_accept { ACCEPT_SHARED, ACCEPT_REUSEPORT };
+enum access_format { ACCESS_COMBINED, ACCESS_JSON };
+enum cpu_affinity { AFFINITY_OFF, AFFINITY_AUTO };
+
+/* stderr | journal | file:PATH, and "off" where the option allows it. */
+struct conf_sink {
+	bool off;
+	enum log_sink sink;
+	char *path; /* LOG_SINK_FILE only */
+};
+
+struct conf_tined {
+	char *user; /* NULL: stay who we are */
+	struct conf_sink log;
+	unsigned log_level; /* enum log_level */
+	char *control;
+	char *pid_file; /* NULL: none */
+};
+
+struct conf_workers {
+	uint64_t count; /* 0: auto */
+	unsigned cpu_affinity;
+	uint64_t threads;
+	uint64_t start_timeout_us, hang_timeout_us, drain_timeout_us, probation_us;
+	uint64_t max_requests, max_memory, max_lifetime_us; /* 0: never */
+	uint64_t backoff_min_us, backoff_max_us;
+	struct rate crash_limit;
+	uint64_t max_connections; /* per worker */
+};
+
+struct conf_http {
+	uint64_t header_timeout_us, body_timeout_us, idle_timeout_us;
+	uint64_t max_header, max_body; /* bytes */
+	struct conf_sink access_log;
+	unsigned access_format;
+};
+
+struct conf_bus {
+	uint64_t queue_high, queue_low; /* bytes */
+};
+
+struct conf_admin {
+	struct address listen;
+	char *token_file;
+};
+
+struct conf_listener {
+	char name[CONFIG_NAME_MAX + 1];
+	unsigned line; /* of its section, for messages */
+	struct address address;
+	unsigned address_line; /* line of the address key; 0: the default */
+	unsigned protocol, accept;
+	uint64_t backlog;
+};
+
+/* One "key = value" of a module's own options; the module declares and checks them in a child. */
+struct conf_pair {
+	char *key, *value;
+	unsigned line;
+};
+
+struct conf_module {
+	char name[CONFIG_NAME_MAX + 1];
+	unsigned line;
+	char *path; /* "builtin:NAME" or the path of a .so; relative paths are taken from the file's folder */
+	unsigned path_line;
+	char *listener; /* name of a section [listener:NAME]; checked to exist */
+	char *mount;    /* begins with '/', no trailing '/' unless it is "/" */
+	struct conf_pair *pairs;
+	size_t n_pairs;
+};
+
+struct conf_farm {
+	char name[CONFIG_NAME_MAX + 1];
+	unsigned line;
+	char *module;
+	uint64_t processes, queue_max, timeout_us, retries, recycle_after;
+};
+
+struct config {
+	char *path; /* as given; "(built-in)" for the embedded default */
+	struct conf_tined tined;
+	struct conf_workers workers;
+	struct conf_http http;
+	struct conf_bus bus;
+	bool has_admin; /* a section [admin] is there */
+	struct conf_admin admin;
+	struct conf_listener *listeners;
+	size_t n_listeners;
+	struct conf_module *modules;
+	size_t n_modules;
+	struct conf_farm *farms;
+	size_t n_farms;
+};
+
+/* Gets each error as one whole line without newline: "FILE:LINE: section.key: what, what would be right". */
+typedef void (*config_error_fn)(const char *line, void *arg);
+
+int config_load(const char *path, config_error_fn on_error, void *arg, struct config **ret);
+int config_load_text(const char *name, const char *folder, const char *text, size_t len,
+	config_error_fn on_error, void *arg, struct config **ret);
+int config_print(const struct config *c, FILE *out);
+struct config *config_free(struct config *c);
+const struct conf_listener *config_listener(const struct config *c, const char *name);

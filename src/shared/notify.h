@@ -1,0 +1,11 @@
+/* What the primary tells systemd (sd_notify(3)); all of it does nothing without $NOTIFY_SOCKET. */
+#pragma once
+
+#include <stdint.h>
+
+void notify_ready(const char *status);
+void notify_reloading(void);
+void notify_stopping(void);
+void notify_status(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void notify_watchdog(void);
+uint64_t notify_watchdog_us(void);

@@ -1,0 +1,32 @@
+/*
+ * The shared segment. Pages of slots nobody uses are never touched, so a generous number of slots costs nothing.
+ */
+#include "shared/scoreboard.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+/* The segment: a head, then the slots. */
+struct segment {
+	_Alignas(64) _Atomic size_t n_used;
+	struct sb_slot slots[];
+};
+
+/* Maps n_slots cleared slots, shared with every child forked later. Returns 0 or -errno. */
+int scoreboard_new(size_t n_slots, struct scoreboard *ret)
+{
+	size_t size = sizeof(struct segment) + n_slots * sizeof(struct sb_slot);
+	struct segment *s = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	if (s == MAP_FAILED)
+		return -errno;
+	*ret = (struct scoreboard){.n_used = &s->n_used, .slots = s->slots, .n_slots = n_slots};
+	return 0;
+}
+
+/* For a new child: by the primary, before the fork. */
+void scoreboard_clear_slot(struct sb_slot *s)
+{
+	memset(s, 0, sizeof(*s));
+}

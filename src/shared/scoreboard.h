@@ -1,0 +1,51 @@
+/*
+ * What every child tells the rest about itself: one MAP_SHARED segment made by the primary, one slot per
+ * child. A slot's counters are written by its owner alone, with relaxed atomics; everybody else displays
+ * them or takes them as a hint, and never trusts them for memory or lengths.
+ * The head of a slot (state, generation, pid) is written by the primary alone.
+ */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define SB_REQUEST_LINE 128 /* bytes kept of the request being served */
+
+struct sb_slot {
+	/* written by the primary */
+	_Alignas(64) _Atomic uint32_t state; /* enum proc_state */
+	_Atomic uint32_t pid;
+	_Atomic uint64_t generation;
+	_Atomic uint64_t started_us; /* CLOCK_MONOTONIC */
+
+	/* written by the child: read by the other workers at every accept */
+	_Alignas(64) _Atomic uint32_t accepting; /* 1 while it takes new connections */
+	_Atomic uint32_t connections;            /* open now */
+	_Atomic uint64_t tick_us;                /* when its loop last turned, CLOCK_MONOTONIC */
+
+	/* written by the child: counters since it started */
+	_Alignas(64) _Atomic uint64_t turns;
+	_Atomic uint64_t accepted;
+	_Atomic uint64_t requests;
+	_Atomic uint64_t bytes_in, bytes_out;
+	_Atomic uint64_t client_errors, server_errors; /* 4xx and 5xx answers */
+	_Atomic uint64_t stepped_back; /* times it left a connection to a less loaded worker */
+
+	_Alignas(64) char request_line[SB_REQUEST_LINE]; /* not terminated; may be torn */
+};
+
+struct scoreboard {
+	_Atomic size_t *n_used; /* in the segment: slots at and above were never used; written by the primary */
+	struct sb_slot *slots;
+	size_t n_slots;
+};
+
+/* Owner's side: one writer, so no locked instruction is needed. */
+#define sb_set(field, value) atomic_store_explicit(&(field), (value), memory_order_relaxed)
+#define sb_get(field)        atomic_load_explicit(&(field), memory_order_relaxed)
+#define sb_add(field, n)     sb_set(field, sb_get(field) + (n))
+
+int scoreboard_new(size_t n_slots, struct scoreboard *ret);
+void scoreboard_clear_slot(struct sb_slot *s);

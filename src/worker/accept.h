@@ -1,0 +1,31 @@
+/*
+ * Taking connections from the listening sockets, evenly among the workers that share them.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct acceptor;
+struct event_base;
+struct sb_slot;
+struct scoreboard;
+
+/* Takes over a connected socket. */
+typedef void (*accept_fn)(int fd, unsigned listener, void *arg);
+
+struct acceptor_options {
+	struct event_base *base;
+	const struct scoreboard *scoreboard;
+	struct sb_slot *slot; /* our own */
+	uint64_t max_connections;
+	accept_fn on_connection;
+	void *arg;
+};
+
+int acceptor_new(const struct acceptor_options *o, struct acceptor **ret);
+int acceptor_add(struct acceptor *a, unsigned listener, unsigned socket, int fd, bool shared);
+void acceptor_remove(struct acceptor *a, unsigned listener, unsigned socket);
+void acceptor_start(struct acceptor *a);
+void acceptor_stop(struct acceptor *a);
+void acceptor_connection_closed(struct acceptor *a);

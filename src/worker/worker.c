@@ -1,0 +1,393 @@
+/*
+ * The worker: set-up, the loop, drain. Runs in a worker process.
+ * Order of the set-up: lanes first, so that whatever fails after can be told to the primary; connections last.
+ */
+#include "worker/worker.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <event2/event_struct.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "http/server.h"
+#include "ipc/lane.h"
+#include "runtime/module.h"
+#include "shared/child.h"
+#include "shared/config.h"
+#include "shared/listener.h"
+#include "shared/scoreboard.h"
+#include "worker/accept.h"
+
+#define LANE_QUEUE_MAX  (64u << 10)
+#define SPARE_FDS       64               /* kept from connections: lanes, listeners, files */
+#define GRACE_MAX_US    (5 * US_PER_S)   /* for idle keep-alive connections while draining */
+
+struct worker {
+	const struct child *child;
+	const struct module_builtin *builtins;
+	struct sb_slot *slot;
+	struct event_base *base;
+	struct lane *control, *bus;
+	struct http_server *http;
+	struct http_router **routers; /* one for each listener */
+	struct tine_worker *modules;  /* one for each module */
+	size_t n_modules;             /* loaded so far */
+	struct acceptor *acceptor;
+	struct event ev_term, ev_deadline;
+	bool draining, done;
+	int exit_status;
+};
+
+/* --- SIGTERM: from systemd, an operator, or the kernel because the primary has died --- */
+
+static int term_fd = -1;
+static unsigned term_alarm_s;
+
+/* Even a loop that hangs must go some day: SIGALRM is not handled and ends the process. */
+static void on_term_signal(int sig)
+{
+	const uint64_t one = 1;
+	int saved_errno = errno;
+
+	alarm(term_alarm_s);
+	if (write(term_fd, &one, sizeof(one)) < 0)
+		_exit(EXIT_FAILURE);
+	errno = saved_errno;
+}
+
+/* --- drain --- */
+
+static void on_deadline(evutil_socket_t fd, short what, void *arg)
+{
+	struct worker *w = arg;
+	uint32_t left = http_server_connections(w->http);
+
+	if (left > 0)
+		log_warning("drain: deadline; closing %" PRIu32 " connections that are not finished", left);
+	http_server_abort(w->http);
+	w->done = true;
+}
+
+/* Stops accepting, finishes what is in flight, then ends the loop; all within timeout_us. */
+static void drain(struct worker *w, uint64_t timeout_us)
+{
+	struct timeval tv = {(time_t)(timeout_us / US_PER_S), (suseconds_t)(timeout_us % US_PER_S)};
+	uint64_t grace_us = timeout_us / 2 < GRACE_MAX_US ? timeout_us / 2 : GRACE_MAX_US;
+
+	if (w->draining)
+		return;
+	w->draining = true;
+	if (w->acceptor)
+		acceptor_stop(w->acceptor);
+	for (size_t i = 0; i < w->n_modules; i++)
+		module_drain(&w->modules[i]);
+	http_server_drain(w->http, (unsigned)(grace_us / US_PER_MS));
+	event_add(&w->ev_deadline, &tv);
+}
+
+static void on_term(evutil_socket_t fd, short what, void *arg)
+{
+	struct worker *w = arg;
+
+	drain(w, w->child->config->workers.drain_timeout_us);
+}
+
+/* --- what the primary says --- */
+
+static void on_ping(struct worker *w, const struct frame *f, const void *payload, int fd)
+{
+	lane_send(w->control, MSG_PONG, f->id, NULL, 0);
+}
+
+static void on_drain(struct worker *w, const struct frame *f, const void *payload, int fd)
+{
+	const struct msg_drain *m = payload;
+
+	drain(w, m->timeout_us);
+}
+
+static void on_quit(struct worker *w, const struct frame *f, const void *payload, int fd)
+{
+	http_server_abort(w->http);
+	w->done = true;
+}
+
+static void on_log_level(struct worker *w, const struct frame *f, const void *payload, int fd)
+{
+	const struct msg_log_level *m = payload;
+
+	log_set_level((enum log_level)m->level);
+}
+
+static void on_log_reopen(struct worker *w, const struct frame *f, const void *payload, int fd)
+{
+	log_set_fd(fd);
+}
+
+static void on_listen(struct worker *w, const struct frame *f, const void *payload, int fd)
+{
+	const struct msg_listen *m = payload;
+
+	if (w->draining || !w->acceptor)
+		close(fd);
+	else if (acceptor_add(w->acceptor, m->listener, m->socket, fd, false) < 0)
+		log_warning("out of memory; not taking over socket %" PRIu32, m->socket);
+}
+
+static void on_unlisten(struct worker *w, const struct frame *f, const void *payload, int fd)
+{
+	const struct msg_listen *m = payload;
+
+	if (!w->draining && w->acceptor)
+		acceptor_remove(w->acceptor, m->listener, m->socket);
+}
+
+static void (*const handlers[MSG_TYPE_END])(
+	struct worker *w, const struct frame *f, const void *payload, int fd) = {
+	[MSG_PING] = on_ping,
+	[MSG_DRAIN] = on_drain,
+	[MSG_QUIT] = on_quit,
+	[MSG_LOG_LEVEL] = on_log_level,
+	[MSG_LOG_REOPEN] = on_log_reopen,
+	[MSG_LISTEN] = on_listen,
+	[MSG_UNLISTEN] = on_unlisten,
+};
+
+static void on_message(const struct frame *f, const void *payload, int fd, void *arg)
+{
+	handlers[f->type](arg, f, payload, fd);
+}
+
+static void on_lane_closed(const char *why, void *arg)
+{
+	struct worker *w = arg;
+
+	log_warning("the primary is gone%s%s; finishing what is in flight", why ? ": " : "",
+		why ? why : "");
+	alarm(term_alarm_s);
+	drain(w, w->child->config->workers.drain_timeout_us);
+}
+
+/* --- connections --- */
+
+static void on_connection(int fd, unsigned listener, void *arg)
+{
+	struct worker *w = arg;
+
+	if (http_server_accept(w->http, w->routers[listener], fd) < 0)
+		log_warning("out of memory; closing a connection");
+}
+
+static void on_closed(void *arg)
+{
+	struct worker *w = arg;
+
+	acceptor_connection_closed(w->acceptor);
+}
+
+/* --- set-up --- */
+
+static int new_loop(struct worker *w)
+{
+	struct event_config *cfg = event_config_new();
+
+	if (!cfg)
+		return -ENOMEM;
+	event_config_set_flag(cfg, EVENT_BASE_FLAG_NOLOCK);
+	w->base = event_base_new_with_config(cfg);
+	event_config_free(cfg);
+	return w->base ? 0 : -ENOMEM;
+}
+
+static int open_lanes(struct worker *w)
+{
+	struct lane_options o = {.base = w->base, .fd = w->child->control_fd, .kind = LANE_CONTROL,
+		.peer = ROLE_PRIMARY, .queue_max = LANE_QUEUE_MAX, .on_message = on_message,
+		.on_closed = on_lane_closed, .arg = w};
+	int r = lane_new(&o, &w->control);
+
+	if (r < 0)
+		return r;
+	o.fd = w->child->bus_fd;
+	o.kind = LANE_BUS;
+	o.queue_max = w->child->config->bus.queue_high;
+	return lane_new(&o, &w->bus);
+}
+
+static int handle_signals(struct worker *w)
+{
+	static const int ignored[] = {SIGINT, SIGQUIT, SIGHUP, SIGPIPE, SIGUSR1, SIGUSR2, SIGTTIN,
+		SIGTTOU, SIGTSTP};
+	struct sigaction term = {.sa_handler = on_term_signal, .sa_flags = SA_RESTART};
+
+	/* A terminal sends some of them to the whole group; they are the primary's to act on. */
+	for (size_t i = 0; i < sizeof(ignored) / sizeof(*ignored); i++)
+		signal(ignored[i], SIG_IGN);
+	term_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (term_fd < 0)
+		return -errno;
+	term_alarm_s = (unsigned)(w->child->config->workers.drain_timeout_us / US_PER_S) + 2;
+	event_assign(&w->ev_term, w->base, term_fd, EV_READ, on_term, w);
+	event_add(&w->ev_term, NULL);
+	evtimer_assign(&w->ev_deadline, w->base, on_deadline, w);
+	return sigaction(SIGTERM, &term, NULL) < 0 ? -errno : 0;
+}
+
+static int open_http(struct worker *w)
+{
+	struct http_server_options o = {.base = w->base, .conf = &w->child->config->http,
+		.slot = w->slot, .on_closed = on_closed, .arg = w};
+	int r = http_server_new(&o, &w->http);
+
+	if (r < 0)
+		return r;
+	w->routers = calloc(w->child->n_listeners, sizeof(*w->routers));
+	if (!w->routers)
+		return -ENOMEM;
+	for (size_t i = 0; i < w->child->n_listeners; i++) {
+		w->routers[i] = http_router_new();
+		if (!w->routers[i])
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static uint64_t connection_limit(const struct worker *w)
+{
+	uint64_t wanted = w->child->config->workers.max_connections;
+	unsigned fds = 0;
+
+	if (fd_raise_limit(&fds) < 0 || fds < wanted + SPARE_FDS)
+		return fds > 2 * SPARE_FDS ? fds - SPARE_FDS : SPARE_FDS;
+	return wanted;
+}
+
+static int open_acceptor(struct worker *w)
+{
+	const struct child *c = w->child;
+	struct acceptor_options o = {.base = w->base, .scoreboard = c->scoreboard, .slot = w->slot,
+		.max_connections = connection_limit(w), .on_connection = on_connection, .arg = w};
+	int r = acceptor_new(&o, &w->acceptor);
+
+	for (size_t i = 0; i < c->n_listeners && r == 0; i++) {
+		const struct listener *l = &c->listeners[i];
+		bool shared = l->conf->accept == ACCEPT_SHARED;
+		size_t first = shared ? 0 : c->index;
+		size_t end = shared ? l->sockets->n_fds : first + 1;
+
+		for (size_t j = first; j < end && j < l->sockets->n_fds && r == 0; j++)
+			r = acceptor_add(w->acceptor, (unsigned)i, (unsigned)j, l->sockets->fds[j], shared);
+	}
+	return r;
+}
+
+static size_t listener_index(const struct worker *w, const char *name)
+{
+	size_t i = 0;
+
+	while (i + 1 < w->child->n_listeners &&
+		strcmp(w->child->listeners[i].conf->name, name) != 0)
+		i++;
+	return i;
+}
+
+static int start_modules(struct worker *w, char error[MODULE_ERROR_MAX])
+{
+	const struct config *c = w->child->config;
+
+	w->modules = calloc(c->n_modules + 1, sizeof(*w->modules));
+	if (!w->modules)
+		return -ENOMEM;
+	for (size_t i = 0; i < c->n_modules; i++) {
+		struct tine_worker *m = &w->modules[i];
+		int r = module_load(c, &c->modules[i], w->builtins, m, error);
+
+		if (r < 0)
+			return r;
+		w->n_modules++;
+		m->base = w->base;
+		m->slot = w->child->slot;
+		m->generation = w->child->generation;
+		m->http = w->http;
+		m->router = w->routers[listener_index(w, c->modules[i].listener)];
+		r = module_start(m, error);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int set_up(struct worker *w, char error[MODULE_ERROR_MAX])
+{
+	int r = handle_signals(w);
+
+	if (r == 0)
+		r = open_http(w);
+	if (r == 0)
+		r = start_modules(w, error);
+	if (r == 0)
+		r = open_acceptor(w);
+	if (r < 0 && !*error)
+		snprintf(error, MODULE_ERROR_MAX, "worker: cannot start: %s", strerror(-r));
+	return r;
+}
+
+/* One turn after the other; what was closed in a turn is freed at its end. */
+static void run(struct worker *w)
+{
+	while (!w->done) {
+		if (event_base_loop(w->base, EVLOOP_ONCE) < 0) {
+			log_error("event loop: %s; exiting", strerror(errno));
+			w->exit_status = EXIT_FAILURE;
+			return;
+		}
+		sb_set(w->slot->tick_us, now_coarse_ms() * US_PER_MS);
+		sb_add(w->slot->turns, 1);
+		http_server_end_turn(w->http);
+		if (w->draining && http_server_connections(w->http) == 0)
+			w->done = true;
+	}
+}
+
+static void say_goodbye(struct worker *w, enum msg_type type, const char *text)
+{
+	lane_send(w->control, type, 0, text, text ? strlen(text) : 0);
+	lane_flush(w->control);
+}
+
+/*
+ * Runs a worker to its end. Returns the exit status; the process is expected to exit with it, and memory that
+ * lives as long as the process is left to that.
+ */
+int worker_main(const struct child *c, const struct module_builtin *builtins)
+{
+	struct worker w = {.child = c, .builtins = builtins,
+		.slot = &c->scoreboard->slots[c->slot]};
+	char error[MODULE_ERROR_MAX] = "";
+
+	if (new_loop(&w) < 0 || open_lanes(&w) < 0) {
+		log_error("out of memory; exiting");
+		return EXIT_FAILURE;
+	}
+	if (set_up(&w, error) < 0) {
+		say_goodbye(&w, MSG_FAILED, error);
+		return EXIT_FAILURE;
+	}
+	sb_set(w.slot->tick_us, now_us());
+	acceptor_start(w.acceptor);
+	lane_send(w.control, MSG_READY, 0, NULL, 0);
+	run(&w);
+	for (size_t i = 0; i < w.n_modules; i++)
+		module_stop(&w.modules[i]);
+	say_goodbye(&w, MSG_DRAINED, NULL);
+	return w.exit_status;
+}
