@@ -32,8 +32,8 @@ static void doc_json(void)
 {
 	char range[OPTION_WHY_MAX];
 
-	for (size_t i = 0; i < n_options; i++) {
-		const struct option *o = &options[i];
+	for (size_t i = 0; i < n_option_rows; i++) {
+		const struct option_row *o = &option_table[i];
 		const struct option_section_info *section = &option_sections[o->section];
 
 		printf("%s{", i ? ",\n " : "[");
@@ -63,7 +63,7 @@ static void doc_roff(const char *s)
 	}
 }
 
-static void doc_man_option(const struct option *o)
+static void doc_man_option(const struct option_row *o)
 {
 	char range[OPTION_WHY_MAX];
 
@@ -86,12 +86,13 @@ static void doc_man_option(const struct option *o)
 static void doc_man_options(void)
 {
 	for (size_t i = 0; i < N_SECTIONS; i++) {
-		printf(".SS [%s%s]\n", option_sections[i].name, option_sections[i].named ? ":NAME" : "");
+		printf(".SS [%s%s]\n", option_sections[i].name,
+			option_sections[i].named ? ":NAME" : "");
 		doc_roff(option_sections[i].doc);
 		putchar('\n');
-		for (size_t j = 0; j < n_options; j++)
-			if (options[j].section == i)
-				doc_man_option(&options[j]);
+		for (size_t j = 0; j < n_option_rows; j++)
+			if (option_table[j].section == i)
+				doc_man_option(&option_table[j]);
 	}
 }
 

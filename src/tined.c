@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/title.h"
 #include "modules/builtin.h"
 #include "primary/primary.h"
 #include "runtime/module.h"
@@ -146,6 +147,7 @@ int main(int argc, char **argv)
 
 	if (status >= 0)
 		return status;
+	title_init(argc, argv);
 	if (config_load(path, print_line, NULL, &c) < 0)
 		return EXIT_FAILURE;
 	if (action == ACT_RUN)

@@ -56,19 +56,25 @@ static unsigned error_line(const struct tine_config *config, const char *name)
 	return config->conf->line;
 }
 
-int tine_config_error(const struct tine_config *config, const char *name, const char *fmt, ...)
+static int config_verror(
+	const struct tine_config *config, const char *name, const char *fmt, va_list ap)
 {
 	/* to the module its configuration is read-only; the text of the error is ours to write */
 	char *buf = ((struct tine_config *)(uintptr_t)config)->error;
-	va_list ap;
-	int n;
-
-	n = snprintf(buf, MODULE_ERROR_MAX, "%s:%u: module:%s%s%s: ", config->config->path,
+	int n = snprintf(buf, MODULE_ERROR_MAX, "%s:%u: module:%s%s%s: ", config->config->path,
 		error_line(config, name), config->conf->name, name ? "." : "", name ? name : "");
-	if (n < 0 || n >= MODULE_ERROR_MAX)
-		return -EINVAL;
+
+	if (n >= 0 && n < MODULE_ERROR_MAX)
+		vsnprintf(buf + n, MODULE_ERROR_MAX - (size_t)n, fmt, ap);
+	return -EINVAL;
+}
+
+int tine_config_error(const struct tine_config *config, const char *name, const char *fmt, ...)
+{
+	va_list ap;
+
 	va_start(ap, fmt);
-	vsnprintf(buf + n, MODULE_ERROR_MAX - (size_t)n, fmt, ap);
+	config_verror(config, name, fmt, ap);
 	va_end(ap);
 	return -EINVAL;
 }
@@ -83,7 +89,7 @@ int tine_worker_error(struct tine_worker *worker, const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	vsnprintf(worker->config.error, MODULE_ERROR_MAX, fmt, ap);
+	config_verror(&worker->config, NULL, fmt, ap);
 	va_end(ap);
 	return -EINVAL;
 }

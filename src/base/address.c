@@ -1,8 +1,10 @@
 /*
- * Socket addresses from text: host:port, [v6]:port, unix:/path, systemd:NAME. Pure functions, any process.
+ * Socket addresses from text: host:port, [v6]:port, unix:/path, systemd:NAME. Pure functions, any
+ * process.
  *
- * Host names are refused rather than looked up: the primary must not wait for a name server, and a name may mean
- * several addresses. What was read is written back in one canonical form, so equal addresses have equal text.
+ * Host names are refused rather than looked up: the primary must not wait for a name server, and a
+ * name may mean several addresses. What was read is written back in one canonical form, so equal
+ * addresses have equal text.
  */
 #include "base/address.h"
 
@@ -20,7 +22,8 @@
 
 #define SYSTEMD_NAME_MAX 100 /* bytes; fits address.text with room to spare */
 
-static const char *const why_form = "not an address; write host:port, [v6]:port, unix:/path or systemd:NAME";
+static const char *const why_form =
+	"not an address; write host:port, [v6]:port, unix:/path or systemd:NAME";
 
 static int address_refuse(const char *why, const char **ret_why)
 {
@@ -35,23 +38,30 @@ static int address_parse_port(const char *s, in_port_t *ret, const char **ret_wh
 	if (*s == '\0')
 		return address_refuse("the port is missing; write host:port", ret_why);
 	if (parse_u64(s, &port) < 0 || port > UINT16_MAX)
-		return address_refuse("the port must be a number from 0 to 65535 (0: any free one)", ret_why);
+		return address_refuse(
+			"the port must be a number from 0 to 65535 (0: any free one)", ret_why);
 	*ret = htons((uint16_t)port);
 	return 0;
 }
 
-/* Why `host`, which is no IPv4 address, is none: the mistakes people really make get an answer of their own. */
+/*
+ * Why `host`, which is no IPv4 address, is none: the mistakes people really make get an answer of
+ * their own.
+ */
 static const char *address_why_not_v4(const char *host)
 {
 	if (strcasecmp(host, "localhost") == 0)
-		return "host names are not looked up; write 127.0.0.1:PORT or [::1]:PORT for localhost";
+		return "host names are not looked up; write 127.0.0.1:PORT or [::1]:PORT for "
+		       "localhost";
 	if (*host == '\0' || strcmp(host, "*") == 0)
-		return "the host is missing; write 0.0.0.0:PORT for every IPv4 address or [::]:PORT for every "
+		return "the host is missing; write 0.0.0.0:PORT for every IPv4 address or "
+		       "[::]:PORT for every "
 		       "address";
 	if (strchr(host, ':'))
 		return "an IPv6 address needs brackets; write [::1]:PORT";
 	if (strspn(host, "0123456789.") == strlen(host))
-		return "not an IPv4 address; write four numbers from 0 to 255, such as 127.0.0.1:PORT";
+		return "not an IPv4 address; write four numbers from 0 to 255, such as "
+		       "127.0.0.1:PORT";
 	return "host names are not looked up; write a numeric address such as 127.0.0.1:PORT";
 }
 
@@ -92,16 +102,20 @@ static int address_parse_v6(const char *s, struct address *ret, const char **ret
 	int r;
 
 	if (!close || close[1] != ':')
-		return address_refuse("an IPv6 address is written [v6]:port, such as [::1]:8080", ret_why);
+		return address_refuse(
+			"an IPv6 address is written [v6]:port, such as [::1]:8080", ret_why);
 	n = (size_t)(close - s - 1);
 	if (memchr(s, '%', n + 1))
-		return address_refuse("addresses with a scope (%) are not supported; use [::]:PORT", ret_why);
+		return address_refuse(
+			"addresses with a scope (%) are not supported; use [::]:PORT", ret_why);
 	if (n >= sizeof(host))
-		return address_refuse("not an IPv6 address; write [v6]:port, such as [::1]:8080", ret_why);
+		return address_refuse(
+			"not an IPv6 address; write [v6]:port, such as [::1]:8080", ret_why);
 	memcpy(host, s + 1, n);
 	host[n] = '\0';
 	if (inet_pton(AF_INET6, host, &sin6.sin6_addr) != 1)
-		return address_refuse("not an IPv6 address; write [v6]:port, such as [::1]:8080", ret_why);
+		return address_refuse(
+			"not an IPv6 address; write [v6]:port, such as [::1]:8080", ret_why);
 	r = address_parse_port(close + 2, &sin6.sin6_port, ret_why);
 	if (r < 0)
 		return r;
@@ -119,15 +133,19 @@ static int address_parse_unix(const char *path, struct address *ret, const char 
 	size_t n = strlen(path);
 
 	if (*path == '@')
-		return address_refuse("abstract sockets are not supported, they have no permissions; write "
-				      "unix:/path",
+		return address_refuse(
+			"abstract sockets are not supported, they have no permissions; write "
+			"unix:/path",
 			ret_why);
 	if (*path != '/')
-		return address_refuse("the path of a Unix socket must be absolute; write unix:/path", ret_why);
+		return address_refuse(
+			"the path of a Unix socket must be absolute; write unix:/path", ret_why);
 	if (path[n - 1] == '/')
-		return address_refuse("the path of a Unix socket must name a file; write unix:/path", ret_why);
+		return address_refuse(
+			"the path of a Unix socket must name a file; write unix:/path", ret_why);
 	if (n >= sizeof(sun.sun_path))
-		return address_refuse("the path of a Unix socket may have 107 bytes at most", ret_why);
+		return address_refuse(
+			"the path of a Unix socket may have 107 bytes at most", ret_why);
 
 	memcpy(sun.sun_path, path, n + 1);
 	snprintf(ret->text, sizeof(ret->text), "unix:%s", path);
@@ -142,14 +160,17 @@ static int address_parse_systemd(const char *name, struct address *ret, const ch
 	size_t n = strlen(name);
 
 	if (n == 0)
-		return address_refuse("the name is missing; write systemd:NAME with the FileDescriptorName= of the "
+		return address_refuse("the name is missing; write systemd:NAME with the "
+				      "FileDescriptorName= of the "
 				      ".socket unit",
 			ret_why);
 	if (n > SYSTEMD_NAME_MAX)
-		return address_refuse("the name of a systemd socket may have 100 bytes at most here", ret_why);
+		return address_refuse(
+			"the name of a systemd socket may have 100 bytes at most here", ret_why);
 	for (const char *p = name; *p; p++)
 		if (*p <= ' ' || *p >= 0x7f || *p == ':')
-			return address_refuse("the name of a systemd socket is printable ASCII without blanks and "
+			return address_refuse("the name of a systemd socket is printable ASCII "
+					      "without blanks and "
 					      "colons",
 				ret_why);
 	snprintf(ret->text, sizeof(ret->text), "systemd:%s", name);
@@ -157,8 +178,8 @@ static int address_parse_systemd(const char *name, struct address *ret, const ch
 }
 
 /*
- * Reads an address. Port 0 means any free port. Returns 0, or -EINVAL with *ret_why (static text) saying what is
- * wrong and what would be right; *ret is set on success only.
+ * Reads an address. Port 0 means any free port. Returns 0, or -EINVAL with *ret_why (static text)
+ * saying what is wrong and what would be right; *ret is set on success only.
  */
 int address_parse(const char *s, struct address *ret, const char **ret_why)
 {
@@ -183,7 +204,10 @@ int address_parse(const char *s, struct address *ret, const char **ret_why)
 	return 0;
 }
 
-/* Whether both name the same socket. Two addresses with port 0 are equal here, although they never clash. */
+/*
+ * Whether both name the same socket. Two addresses with port 0 are equal here, although they never
+ * clash.
+ */
 bool address_equal(const struct address *a, const struct address *b)
 {
 	return a->kind == b->kind && strcmp(a->text, b->text) == 0;

@@ -1,10 +1,12 @@
 /*
- * The reader between an INI file and libinih. Any process; the primary uses it at start and at every reload.
+ * The reader between an INI file and libinih. Any process; the primary uses it at start and at
+ * every reload.
  *
- * libinih is handed one line at a time, after the line has been checked here. It would cut lines, section names and
- * key names at its limits, take an indented line for the continuation of a value, accept `key : value`, ignore
- * what follows `]`, stop at a NUL byte and say nothing about sections without keys. A line of which any of
- * this is true is reported and libinih gets an empty one instead, so both always agree on the line number.
+ * libinih is handed one line at a time, after the line has been checked here. It would cut lines,
+ * section names and key names at its limits, take an indented line for the continuation of a value,
+ * accept `key : value`, ignore what follows `]`, stop at a NUL byte and say nothing about sections
+ * without keys. A line of which any of this is true is reported and libinih gets an empty one
+ * instead, so both always agree on the line number.
  */
 #include "base/ini.h"
 
@@ -20,22 +22,27 @@
 
 #include "base/fd.h"
 
-#define INI_LINE_MAX 8192 /* bytes, where the library lets us choose: a path of PATH_MAX and its key fit */
+#define INI_LINE_MAX \
+	8192 /* bytes, where the library lets us choose: a path of PATH_MAX and its key fit */
 
-/* Debian's libinih has its limits in variables; others are compiled with 200 bytes and lack this one. */
+/*
+ * Debian's libinih has its limits in variables; others are compiled with 200 bytes and lack this
+ * one.
+ */
 extern int ini_max_line __attribute__((weak));
 
 struct ini_input {
 	const char *next, *end;
 	unsigned line;
 	bool in_section, skip; /* skip: the section's own line was bad, its keys mean nothing */
-	bool failed;           /* an error was reported */
-	int r;                 /* what a callback returned */
+	bool failed;	       /* an error was reported */
+	int r;		       /* what a callback returned */
 	char section[INI_NAME_MAX + 1];
 	const struct ini_events *events;
 };
 
-static void ini_error(struct ini_input *in, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void ini_error(struct ini_input *in, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
 
 static void ini_error(struct ini_input *in, const char *fmt, ...)
 {
@@ -49,7 +56,10 @@ static void ini_error(struct ini_input *in, const char *fmt, ...)
 	in->events->on_error(in->line, what, in->events->arg);
 }
 
-/* The length of the UTF-8 sequence at `s` of `n` bytes, or 0 when there is none (RFC 3629, table 3-7 of Unicode). */
+/*
+ * The length of the UTF-8 sequence at `s` of `n` bytes, or 0 when there is none (RFC 3629, table
+ * 3-7 of Unicode).
+ */
 static size_t ini_utf8_length(const unsigned char *s, size_t n)
 {
 	size_t want = s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : s[0] < 0xf5 ? 4 : 0;
@@ -59,8 +69,8 @@ static size_t ini_utf8_length(const unsigned char *s, size_t n)
 	for (size_t i = 1; i < want; i++)
 		if ((s[i] & 0xc0) != 0x80)
 			return 0;
-	if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) ||
-		(s[0] == 0xf4 && s[1] > 0x8f))
+	if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) ||
+		(s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
 		return 0;
 	return want;
 }
@@ -84,7 +94,10 @@ static const char *ini_find_binary(const char *s, size_t n)
 	return NULL;
 }
 
-/* The first byte of `stop`, or the ';' of a comment (one after a blank), as libinih looks for it; or the end. */
+/*
+ * The first byte of `stop`, or the ';' of a comment (one after a blank), as libinih looks for it;
+ * or the end.
+ */
 static const char *ini_find(const char *s, const char *end, const char *stop)
 {
 	bool blank = false;
@@ -117,16 +130,20 @@ static bool ini_check_section(struct ini_input *in, const char *s, size_t n)
 	for (rest = close + 1; rest < end && ini_blank(*rest); rest++)
 		;
 	if (rest < end && (*rest != ';' || rest == close + 1)) {
-		ini_error(in, "text after the section; only a comment after a blank and ';' may stand there");
+		ini_error(in,
+			"text after the section; only a comment after a blank and ';' may stand "
+			"there");
 		return false;
 	}
 	if (n_name == 0 || n_name > INI_NAME_MAX) {
-		ini_error(in, "the section's name has %zu bytes; write one of 1 to %d", n_name, INI_NAME_MAX);
+		ini_error(in, "the section's name has %zu bytes; write one of 1 to %d", n_name,
+			INI_NAME_MAX);
 		return false;
 	}
 	for (const char *p = s + 1; p < close; p++) {
 		if (ini_blank(*p) || *p == '[') {
-			ini_error(in, "a section's name has no blanks and brackets; write [section]");
+			ini_error(
+				in, "a section's name has no blanks and brackets; write [section]");
 			return false;
 		}
 	}
@@ -148,28 +165,32 @@ static bool ini_check_key(struct ini_input *in, const char *s, size_t n)
 	while (key_end > s && ini_blank(key_end[-1]))
 		key_end--;
 	if (key_end == s || key_end - s > INI_NAME_MAX) {
-		ini_error(in, "the key has %zu bytes; write one of 1 to %d", (size_t)(key_end - s), INI_NAME_MAX);
+		ini_error(in, "the key has %zu bytes; write one of 1 to %d", (size_t)(key_end - s),
+			INI_NAME_MAX);
 		return false;
 	}
 	for (const char *p = s; p < key_end; p++) {
 		if (!isalnum((unsigned char)*p) && !strchr("_.-", *p)) {
-			ini_error(in, "a key is made of letters, digits and _ . -; write key = value");
+			ini_error(in,
+				"a key is made of letters, digits and _ . -; write key = value");
 			return false;
 		}
 	}
+	if (!in->in_section) {
+		ini_error(in, "a key before the first section; put [section] above it");
+		return false;
+	}
 	if (*sign == ':') {
-		ini_error(in, "%.*s: ':' after the key; write %.*s = value", (int)(key_end - s), s, (int)(key_end - s), s);
+		ini_error(in, "%s.%.*s: ':' after the key; write %.*s = value", in->section,
+			(int)(key_end - s), s, (int)(key_end - s), s);
 		return false;
 	}
 	for (value = sign + 1; value < end && ini_blank(*value); value++)
 		;
 	/* "a =;b" has the value ";b", "a = ;b" is empty: too easily mistaken for each other. */
 	if (value < end && *value == ';' && value == sign + 1) {
-		ini_error(in, "a value may not begin with ';'; put a blank before it to begin a comment");
-		return false;
-	}
-	if (!in->in_section) {
-		ini_error(in, "a key before the first section; put [section] above it");
+		ini_error(in,
+			"a value may not begin with ';'; put a blank before it to begin a comment");
 		return false;
 	}
 	return !in->skip;
@@ -191,8 +212,10 @@ static bool ini_check_line(struct ini_input *in, const char *s, size_t n, size_t
 	if (first == s + n || *first == ';' || *first == '#')
 		return false;
 	if (first > s) {
-		ini_error(in, "the line begins with a blank, and values cannot go on over several lines; begin it "
-			      "in the first column");
+		ini_error(in,
+			"the line begins with a blank, and values cannot go on over several lines; "
+			"begin it "
+			"in the first column");
 		return false;
 	}
 	if (n > max) {
@@ -202,7 +225,9 @@ static bool ini_check_line(struct ini_input *in, const char *s, size_t n, size_t
 	return *s == '[' ? ini_check_section(in, s, n) : ini_check_key(in, s, n);
 }
 
-/* libinih's fgets(3): fills `buf` with the next line, or with an empty one in place of a bad one. */
+/*
+ * libinih's fgets(3): fills `buf` with the next line, or with an empty one in place of a bad one.
+ */
 static char *ini_next_line(char *buf, int size, void *arg)
 {
 	struct ini_input *in = arg;
@@ -232,7 +257,8 @@ static int ini_on_pair(void *arg, const char *section, const char *key, const ch
 	struct ini_input *in = arg;
 
 	if (strcmp(section, in->section) != 0) {
-		ini_error(in, "the line could not be read (section \"%s\" for \"%s\")", section, in->section);
+		ini_error(in, "the line could not be read (section \"%s\" for \"%s\")", section,
+			in->section);
 		return 0;
 	}
 	in->r = in->events->on_key(key, value, in->line, in->events->arg);
@@ -246,8 +272,8 @@ static int ini_file_error(const struct ini_events *events, int r, const char *wh
 }
 
 /*
- * Reads the INI text in `text`, `len` bytes. Returns 0 (all read), -EINVAL (on_error was told of every bad line) or
- * what a callback returned.
+ * Reads the INI text in `text`, `len` bytes. Returns 0 (all read), -EINVAL (on_error was told of
+ * every bad line) or what a callback returned.
  */
 int ini_read_text(const char *text, size_t len, const struct ini_events *events)
 {
@@ -263,13 +289,18 @@ int ini_read_text(const char *text, size_t len, const struct ini_events *events)
 	r = ini_parse_stream(ini_next_line, &in, ini_on_pair, &in);
 	if (in.r < 0)
 		return in.r;
-	/* What libinih found and this reader did not would be a bug here; it must not pass as success. */
+	/*
+	 * What libinih found and this reader did not would be a bug here; it must not pass as
+	 * success.
+	 */
 	if (r != 0 && !in.failed)
 		return ini_file_error(events, -EINVAL, "the file could not be read as INI");
 	return in.failed ? -EINVAL : 0;
 }
 
-/* Reads all of `fd` into memory the caller frees. Returns 0 or -errno; -EFBIG above INI_FILE_MAX. */
+/*
+ * Reads all of `fd` into memory the caller frees. Returns 0 or -errno; -EFBIG above INI_FILE_MAX.
+ */
 static int ini_slurp(int fd, char **ret, size_t *ret_len)
 {
 	CLEANUP(freep) char *buf = malloc(INI_FILE_MAX + 1);
@@ -312,8 +343,9 @@ static int ini_open(const char *path, int *ret_fd)
 }
 
 /*
- * Reads the INI file at `path`. Returns 0, -EINVAL (on_error was told what is wrong), another negative errno when the
- * file could not be read (on_error was told so), or what a callback returned.
+ * Reads the INI file at `path`. Returns 0, -EINVAL (on_error was told what is wrong), another
+ * negative errno when the file could not be read (on_error was told so), or what a callback
+ * returned.
  */
 int ini_read_file(const char *path, const struct ini_events *events)
 {
@@ -337,7 +369,10 @@ int ini_read_file(const char *path, const struct ini_events *events)
 	return ini_file_error(events, r, what);
 }
 
-/* Whether "key = value" with this value is read back as it is: nothing in it is cut, dropped or refused. */
+/*
+ * Whether "key = value" with this value is read back as it is: nothing in it is cut, dropped or
+ * refused.
+ */
 bool ini_value_fits(const char *value)
 {
 	size_t n = strlen(value);
@@ -348,5 +383,5 @@ bool ini_value_fits(const char *value)
 	if (*value == ';' || ini_blank(*value) || ini_blank(end[-1]))
 		return false;
 	return !ini_find_binary(value, n) && ini_find(value, end, "") == end &&
-	       n + INI_NAME_MAX + 3 <= INI_LINE_MAX - 2;
+		n + INI_NAME_MAX + 3 <= INI_LINE_MAX - 2;
 }

@@ -1,8 +1,8 @@
 /*
  * Numbers, switches, durations, sizes and rates from text. Pure functions, any process, any thread.
  *
- * Stricter than strtoull(3) on purpose: no blanks, no sign, no fraction, no trailing bytes, and an overflow is
- * an error of its own, so that a typing mistake never becomes another value.
+ * Stricter than strtoull(3) on purpose: no blanks, no sign, no fraction, no trailing bytes, and an
+ * overflow is an error of its own, so that a typing mistake never becomes another value.
  */
 #include "base/parse.h"
 
@@ -41,8 +41,8 @@ static const struct unit size_units[] = {
 };
 
 /*
- * Reads the decimal digits `s` begins with; *ret_end is the first byte after them, even when the number does
- * not fit. Returns 0, -EINVAL (no digit) or -ERANGE.
+ * Reads the decimal digits `s` begins with; *ret_end is the first byte after them, even when the
+ * number does not fit. Returns 0, -EINVAL (no digit) or -ERANGE.
  */
 static int parse_digits(const char *s, uint64_t *ret, const char **ret_end)
 {
@@ -83,7 +83,10 @@ static int parse_unit(const char *s, const struct unit *units, uint64_t *ret)
 	return __builtin_mul_overflow(value, units->factor, ret) ? -ERANGE : 0;
 }
 
-/* A whole number, 0 or more, in decimal. Returns 0, -EINVAL or -ERANGE; *ret is set on success only. */
+/*
+ * A whole number, 0 or more, in decimal. Returns 0, -EINVAL or -ERANGE; *ret is set on success
+ * only.
+ */
 int parse_u64(const char *s, uint64_t *ret)
 {
 	static const struct unit none[] = {{"", 1}, {NULL, 0}};
@@ -96,7 +99,9 @@ int parse_u64(const char *s, uint64_t *ret)
 	return 0;
 }
 
-/* on, yes, true or off, no, false, in any case. Returns 0 or -EINVAL; *ret is set on success only. */
+/*
+ * on, yes, true or off, no, false, in any case. Returns 0 or -EINVAL; *ret is set on success only.
+ */
 int parse_bool(const char *s, bool *ret)
 {
 	static const char *const words[] = {"off", "on", "no", "yes", "false", "true"};
@@ -111,8 +116,8 @@ int parse_bool(const char *s, bool *ret)
 }
 
 /*
- * A number with us, ms, s, m, h or d, into microseconds. Only 0 may go without a unit: what 10 means is
- * anybody's guess. Returns 0, -EINVAL or -ERANGE; *ret_us is set on success only.
+ * A number with us, ms, s, m, h or d, into microseconds. Only 0 may go without a unit: what 10
+ * means is anybody's guess. Returns 0, -EINVAL or -ERANGE; *ret_us is set on success only.
  */
 int parse_duration(const char *s, uint64_t *ret_us)
 {
@@ -131,8 +136,8 @@ int parse_duration(const char *s, uint64_t *ret_us)
 }
 
 /*
- * A number, with K, M or G for multiples of 1024, into bytes. Returns 0, -EINVAL or -ERANGE; *ret_bytes is set
- * on success only.
+ * A number, with K, M or G for multiples of 1024, into bytes. Returns 0, -EINVAL or -ERANGE;
+ * *ret_bytes is set on success only.
  */
 int parse_size(const char *s, uint64_t *ret_bytes)
 {
@@ -146,8 +151,8 @@ int parse_size(const char *s, uint64_t *ret_bytes)
 }
 
 /*
- * COUNT/DURATION, so many in so much time; neither may be 0. Returns 0, -EINVAL or -ERANGE; *ret is set on
- * success only.
+ * COUNT/DURATION, so many in so much time; neither may be 0. Returns 0, -EINVAL or -ERANGE; *ret is
+ * set on success only.
  */
 int parse_rate(const char *s, struct rate *ret)
 {

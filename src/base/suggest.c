@@ -1,6 +1,7 @@
 /*
- * "Did you mean": the known word nearest to a mistyped one, by edit distance (a byte put in, left out, changed, or
- * two neighbours swapped). Pure functions, any process, any thread; no memory is allocated.
+ * "Did you mean": the known word nearest to a mistyped one, by edit distance (a byte put in, left
+ * out, changed, or two neighbours swapped). Pure functions, any process, any thread; no memory is
+ * allocated.
  */
 #include "base/suggest.h"
 
@@ -26,7 +27,8 @@ static size_t suggest_distance(const char *a, size_t n_a, const char *b, size_t 
 	for (size_t i = 1; i <= n_a; i++) {
 		now[0] = i;
 		for (size_t j = 1; j <= n_b; j++) {
-			now[j] = min2(min2(last[j], now[j - 1]) + 1, last[j - 1] + (a[i - 1] != b[j - 1]));
+			now[j] = min2(min2(last[j], now[j - 1]) + 1,
+				last[j - 1] + (a[i - 1] != b[j - 1]));
 			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
 				now[j] = min2(now[j], older[j - 2] + 1);
 		}
@@ -39,8 +41,8 @@ static size_t suggest_distance(const char *a, size_t n_a, const char *b, size_t 
 }
 
 /*
- * The word of `words` that `wrong` was probably meant to be, or NULL when none is near: at most a third of its
- * bytes may differ, and never more than three. Returns one of `words`.
+ * The word of `words` that `wrong` was probably meant to be, or NULL when none is near: at most a
+ * third of its bytes may differ, and never more than three. Returns one of `words`.
  */
 const char *suggest_word(const char *wrong, const char *const *words, size_t n_words)
 {

@@ -58,13 +58,13 @@ static int find_month(const char *name)
 }
 
 /*
- * Follows a pattern: D day, Y year, H M S the time, y a year of two digits, m the month's name, ? any byte; digits may be blank-padded
- * for D. Everything else stands for itself. Returns 0 or -EINVAL.
+ * Follows a pattern: d day (its first digit may be a blank), m month's name, y year, h i s the time, ? any byte;
+ * everything else stands for itself. Returns 0 or -EINVAL.
  */
 static int follow(const char *s, const char *pattern, struct tm *tm, char month[3])
 {
-	int *numbers[128] = {['D'] = &tm->tm_mday, ['Y'] = &tm->tm_year, ['y'] = &tm->tm_year,
-		['H'] = &tm->tm_hour, ['M'] = &tm->tm_min, ['S'] = &tm->tm_sec};
+	int *numbers[128] = {['d'] = &tm->tm_mday, ['y'] = &tm->tm_year, ['h'] = &tm->tm_hour,
+		['i'] = &tm->tm_min, ['s'] = &tm->tm_sec};
 	size_t n_month = 0;
 
 	for (; *pattern; s++, pattern++) {
@@ -73,7 +73,7 @@ static int follow(const char *s, const char *pattern, struct tm *tm, char month[
 		if (*pattern == 'm' && n_month < 3) {
 			month[n_month++] = *s;
 		} else if (number) {
-			if (*s == ' ' && *pattern == 'D' && *number == 0)
+			if (*s == ' ' && *pattern == 'd' && *number == 0)
 				continue;
 			if (*s < '0' || *s > '9')
 				return -EINVAL;
@@ -107,7 +107,7 @@ static int parse_rfc850(struct tine_text s, time_t *ret)
 	time_t t = time(NULL);
 
 	if (!comma || s.data + s.len - comma != 24 ||
-		follow(comma, ", DD-mmm-yy HH:MM:SS GMT", &tm, month) < 0)
+		follow(comma, ", dd-mmm-yy hh:ii:ss GMT", &tm, month) < 0)
 		return -EINVAL;
 	gmtime_r(&t, &now);
 	this_year = now.tm_year + 1900;
@@ -124,10 +124,10 @@ int http_date_parse(struct tine_text s, time_t *ret)
 	char month[3] = "";
 
 	if (s.len == HTTP_DATE_LEN &&
-		follow(s.data, "???, DD mmm YYYY HH:MM:SS GMT", &tm, month) == 0)
+		follow(s.data, "???, dd mmm yyyy hh:ii:ss GMT", &tm, month) == 0)
 		return finish(&tm, month, ret);
 	memset(&tm, 0, sizeof(tm));
-	if (s.len == 24 && follow(s.data, "??? mmm DD HH:MM:SS YYYY", &tm, month) == 0)
+	if (s.len == 24 && follow(s.data, "??? mmm dd hh:ii:ss yyyy", &tm, month) == 0)
 		return finish(&tm, month, ret);
 	return parse_rfc850(s, ret);
 }

@@ -56,16 +56,16 @@ static void output_keep(struct http_connection *c, const char *data, size_t len)
 }
 
 /* sendmsg(2). Returns how much the socket took, 0 when it is full, or -1 when the connection is broken. */
-static ssize_t output_send(struct http_connection *c, struct iovec *iov, size_t n_iov, int flags)
+static ssize_t output_send(struct http_connection *c, struct iovec *iov, size_t n_iov)
 {
 	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = n_iov};
 	ssize_t n;
 
 	if (n_iov == 1)
 		n = send(event_get_fd(&c->event), iov->iov_base, iov->iov_len,
-			flags | MSG_NOSIGNAL);
+			MSG_NOSIGNAL);
 	else
-		n = sendmsg(event_get_fd(&c->event), &msg, flags | MSG_NOSIGNAL);
+		n = sendmsg(event_get_fd(&c->event), &msg, MSG_NOSIGNAL);
 	if (n >= 0) {
 		sb_add(c->server->slot->bytes_out, (uint64_t)n);
 		return n;
@@ -77,7 +77,7 @@ static ssize_t output_send(struct http_connection *c, struct iovec *iov, size_t 
 }
 
 /* Sends what the server's buffer holds; the rest goes to the connection. */
-static void output_flush_flags(struct http_connection *c, int flags)
+void output_flush(struct http_connection *c)
 {
 	struct http_out *out = &c->server->out;
 	struct iovec iov = {out->data, out->len};
@@ -85,15 +85,10 @@ static void output_flush_flags(struct http_connection *c, int flags)
 
 	if (out->len == 0)
 		return;
-	n = output_send(c, &iov, 1, flags);
+	n = output_send(c, &iov, 1);
 	if (n >= 0 && (size_t)n < out->len)
 		output_keep(c, out->data + n, out->len - (size_t)n);
 	out->len = 0;
-}
-
-void output_flush(struct http_connection *c)
-{
-	output_flush_flags(c, 0);
 }
 
 /*
@@ -138,7 +133,7 @@ void output_body(struct http_connection *c, const void *data, size_t len)
 		return;
 	if (c->output)
 		return output_keep(c, data, len);
-	sent = output_send(c, iov, 2, 0);
+	sent = output_send(c, iov, 2);
 	if (sent < 0)
 		return;
 	out->len = 0;
@@ -183,7 +178,11 @@ void output_file(struct http_connection *c, const struct http_sending *sending)
 {
 	struct http_sending f = *sending;
 
-	output_flush_flags(c, MSG_MORE);
+	/*
+	 * No MSG_MORE: where BBR paces, a small segment with the head costs less than the timer that holds back the last
+	 * part of a segment with both (measured: 0.85 against 1.4 to 2.6 of nginx's CPU for 100 KiB).
+	 */
+	output_flush(c);
 	if (!c->output && !c->broken)
 		sending_go_on(c, &f);
 	if (f.left > 0 && !c->broken) {
@@ -204,7 +203,7 @@ void output_resume(struct http_connection *c)
 
 	if (out) {
 		struct iovec iov = {out->data + out->off, out->len - out->off};
-		ssize_t n = output_send(c, &iov, 1, c->file ? MSG_MORE : 0);
+		ssize_t n = output_send(c, &iov, 1);
 
 		if (n < 0)
 			return;

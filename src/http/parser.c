@@ -244,6 +244,8 @@ static int parse_target(struct http_head *h, struct tine_text target)
 	static const struct tine_text none;
 
 	h->host = none;
+	if (h->method == METHOD_UNKNOWN)
+		return 0; /* whatever its target means, the answer will be 501 */
 	if (h->method == METHOD_CONNECT) {
 		h->path = h->query = none;
 		h->host = target;

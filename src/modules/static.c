@@ -28,7 +28,7 @@ struct static_state {
 	char root[PATH_MAX];
 };
 
-/* The bundled site lies in ../share/tined/site beside the binary's folder, or in site/ next to it in a build tree. */
+/* The bundled site lies in ../share/tined/site beside the binary's folder, or in ../conf/site in a build tree. */
 static void bundled_site(char path[PATH_MAX])
 {
 	char exe[PATH_MAX - 32];
@@ -39,7 +39,7 @@ static void bundled_site(char path[PATH_MAX])
 	folder = dirname(exe);
 	snprintf(path, PATH_MAX, "%s/../share/tined/site", folder);
 	if (access(path, R_OK | X_OK) != 0)
-		snprintf(path, PATH_MAX, "%s/site", folder);
+		snprintf(path, PATH_MAX, "%s/../conf/site", folder);
 }
 
 static void find_root(const struct tine_config *config, char path[PATH_MAX])
@@ -64,6 +64,8 @@ static int open_root(struct tine_worker *worker, struct static_state *s)
 
 	find_root(config, s->root);
 	r = tine_files_new(worker, &options, &s->files);
+	if (r == -ENOSYS)
+		return tine_config_error(config, "root", "serving files needs openat2(2): Linux 5.6");
 	if (r < 0)
 		return tine_config_error(config, "root", "%s: %s", s->root, strerror(-r));
 	return 0;

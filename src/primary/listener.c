@@ -74,14 +74,19 @@ static const char *unix_path(const struct address *a)
 	return ((const struct sockaddr_un *)&a->sa)->sun_path;
 }
 
+static void entry_close(struct pool_entry *e)
+{
+	if (e->address.kind == ADDRESS_UNIX && e->sockets.n_fds > 0)
+		unlink(unix_path(&e->address));
+	while (e->sockets.n_fds > 0)
+		close(e->sockets.fds[--e->sockets.n_fds]);
+}
+
 static struct pool_entry *entry_free(struct pool_entry *e)
 {
 	if (!e)
 		return NULL;
-	for (size_t i = 0; i < e->sockets.n_fds; i++)
-		close(e->sockets.fds[i]);
-	if (e->address.kind == ADDRESS_UNIX && e->sockets.n_fds > 0)
-		unlink(unix_path(&e->address));
+	entry_close(e);
 	free(e->sockets.fds);
 	free(e->adopters);
 	free(e);
@@ -251,13 +256,13 @@ int listener_pool_open(struct listener_pool *pool, const struct config *config,
 			entry_free(e);
 		return refuse(config, conf, strerror(-r), r, error, size);
 	}
-	if (is_new) {
+	if (is_new)
 		TAILQ_INSERT_TAIL(&pool->entries, e, link);
+	if (e->refs == 0)
 		log_info("listening on %s (listener:%s)", e->bound.text, conf->name);
-	} else if (conf->address.kind != ADDRESS_SYSTEMD) {
+	else if (conf->address.kind != ADDRESS_SYSTEMD)
 		for (size_t i = 0; i < e->sockets.n_fds; i++)
 			listen(e->sockets.fds[i], (int)conf->backlog); /* a changed backlog */
-	}
 	e->refs++;
 	*ret = (struct listener){.conf = conf, .sockets = &e->sockets};
 	return 0;
@@ -275,7 +280,8 @@ void listener_pool_release(struct listener_pool *pool, struct listener *l)
 	if (--e->refs > 0 || e->address.kind == ADDRESS_SYSTEMD)
 		return;
 	TAILQ_REMOVE(&pool->entries, e, link);
-	log_info("no longer listening on %s", e->bound.text);
+	if (e->sockets.n_fds > 0)
+		log_info("no longer listening on %s", e->bound.text);
 	entry_free(e);
 }
 
@@ -419,6 +425,20 @@ int listener_pool_new(struct listener_pool **ret)
 	}
 	*ret = pool;
 	return 0;
+}
+
+/* No new connections from here on: clients are refused at once, but for those at sockets that systemd holds. */
+void listener_pool_close(struct listener_pool *pool)
+{
+	struct pool_entry *e;
+
+	TAILQ_FOREACH(e, &pool->entries, link) {
+		if (e->address.kind == ADDRESS_SYSTEMD)
+			continue;
+		if (e->sockets.n_fds > 0)
+			log_info("no longer listening on %s", e->bound.text);
+		entry_close(e);
+	}
 }
 
 struct listener_pool *listener_pool_free(struct listener_pool *pool)

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -178,6 +179,7 @@ void primary_stop(struct primary *p, int exit_status)
 	rollout_abandon(p);
 	proctab_foreach(p, pr)
 		supervisor_retire(pr, "stopping");
+	listener_pool_close(p->pool);
 	primary_settled(p);
 }
 
@@ -194,23 +196,41 @@ void primary_settled(struct primary *p)
 
 /* --- set-up --- */
 
-static int write_pid_file(struct primary *p, const struct config *c)
+/*
+ * Writes the pid file, whole or not at all: a service that runs already keeps its own until its port is free.
+ * Returns 0, or -errno and what is wrong.
+ */
+int primary_write_pid_file(struct primary *p, const struct config *c, char *error, size_t size)
 {
-	const char *path = c->tined.pid_file;
+	CLEANUP(freep) char *path = c->tined.pid_file && *c->tined.pid_file ? strdup(c->tined.pid_file) : NULL;
 	CLEANUP(closep) int fd = -1;
-	char text[32];
-	int n;
+	char temporary[PATH_MAX], text[32];
+	int n = snprintf(text, sizeof(text), "%d\n", (int)p->pid);
 
-	if (!path || !*path)
+	if (!path)
 		return 0;
-	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
-	n = snprintf(text, sizeof(text), "%d\n", (int)p->pid);
-	if (fd < 0 || write(fd, text, (size_t)n) != n) {
-		log_error("%s: tined.pid_file: %s: %s", c->path, path, strerror(errno));
-		return -errno;
+	snprintf(temporary, sizeof(temporary), "%s.new", path);
+	unlink(temporary);
+	fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+	if (fd < 0 || write(fd, text, (size_t)n) != n || rename(temporary, path) < 0) {
+		int r = -errno;
+
+		snprintf(error, size, "%s: tined.pid_file: %s: %s", c->path, path, strerror(-r));
+		if (fd >= 0)
+			unlink(temporary);
+		return r;
 	}
-	p->pid_file = strdup(path);
+	p->pid_file = take_ptr(path);
 	return 0;
+}
+
+/* Unless somebody else has written his there. */
+static void remove_pid_file(const struct primary *p)
+{
+	char text[32];
+
+	if (p->pid_file && fd_read_text(p->pid_file, text, sizeof(text)) > 0 && atoi(text) == (int)p->pid)
+		unlink(p->pid_file);
 }
 
 /* Tells the operator what would surprise him later. */
@@ -263,11 +283,9 @@ static int set_up(struct primary *p, const struct config *c)
 		r = signals_open(p);
 	if (r == 0)
 		r = listener_pool_new(&p->pool);
-	if (r < 0) {
+	if (r < 0)
 		log_error("cannot start: %s", strerror(-r));
-		return r;
-	}
-	return write_pid_file(p, c);
+	return r;
 }
 
 static void tear_down(struct primary *p)
@@ -278,8 +296,7 @@ static void tear_down(struct primary *p)
 	if (g)
 		generation_release(p, g);
 	listener_pool_free(p->pool);
-	if (p->pid_file)
-		unlink(p->pid_file);
+	remove_pid_file(p);
 	free(p->pid_file);
 	free(p->procs);
 	event_del(&p->ev_heartbeat);

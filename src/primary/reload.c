@@ -138,7 +138,8 @@ static bool begin(struct primary *p, struct config *c)
 	ro->started_us = now_us();
 	evtimer_assign(&ro->ev_probation, p->base, on_probation_over, p);
 	p->rollout = ro;
-	if (primary_open_log(c, error, sizeof(error)) < 0)
+	if (primary_open_log(c, error, sizeof(error)) < 0 ||
+		(!p->current && primary_write_pid_file(p, c, error, sizeof(error)) < 0))
 		fail(p, error);
 	else
 		start_members(p, ro->gen);

@@ -18,6 +18,7 @@
 #include "base/cpu.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/title.h"
 #include "ipc/lane.h"
 #include "primary/primary.h"
 #include "primary/proctab.h"
@@ -133,6 +134,7 @@ static void run_child(struct proc *pr, int control_fd, int bus_fd)
 	};
 
 	log_set_name("worker", (int)pr->slot);
+	title_set("tined: worker[%u]", pr->slot);
 	confine(pr, control_fd, bus_fd);
 	_exit(p->worker_main(&c));
 }

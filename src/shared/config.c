@@ -1,11 +1,14 @@
 /*
- * The configuration: read, checked, printed, freed. The primary and --check make it, every child inherits it.
+ * The configuration: read, checked, printed, freed. The primary and --check make it, every child
+ * inherits it.
  *
- * Always true of a struct config that config_load() returned: every option has a value within its range, every
- * module names a listener that is there, and config_print() of it reads back as the same.
+ * Always true of a struct config that config_load() returned: every option has a value within its
+ * range, every module names a listener that is there, and config_print() of it reads back as the
+ * same.
  */
 #include "shared/config.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdarg.h>
@@ -17,7 +20,10 @@
 #include "base/suggest.h"
 #include "shared/config_load.h"
 
-/* What runs without a file: the bundled site and who answered. conf/tined.ini says the same; a test compares them. */
+/*
+ * What runs without a file: the bundled site and who answered. conf/tined.ini says the same; a test
+ * compares them.
+ */
 static const char config_default[] = "[listener:web]\n"
 				     "address = 127.0.0.1:8080\n"
 				     "[module:site]\n"
@@ -54,7 +60,8 @@ static void *config_section_struct(const struct config *c, enum option_section k
 }
 
 /* The section of the file that made an element, or NULL when the file has none of the kind. */
-struct config_section *config_find_section(struct config_loader *l, enum option_section kind, size_t index)
+struct config_section *config_find_section(
+	struct config_loader *l, enum option_section kind, size_t index)
 {
 	for (size_t i = 0; i < l->n_sections; i++)
 		if (l->sections[i].kind == kind && l->sections[i].index == index)
@@ -62,7 +69,10 @@ struct config_section *config_find_section(struct config_loader *l, enum option_
 	return NULL;
 }
 
-/* Keeps one message, "section.key: what is wrong, what would be right". `line` 0: the file as a whole. */
+/*
+ * Keeps one message, "section.key: what is wrong, what would be right". `line` 0: the file as a
+ * whole.
+ */
 void config_report(struct config_loader *l, unsigned line, const char *fmt, ...)
 {
 	struct config_error *errors;
@@ -90,7 +100,8 @@ void config_report(struct config_loader *l, unsigned line, const char *fmt, ...)
 
 static bool config_name_is_good(const char *name)
 {
-	static const char good[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-";
+	static const char good[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-";
 
 	return *name != '\0' && name[strspn(name, good)] == '\0';
 }
@@ -107,15 +118,20 @@ static void config_report_unknown_section(struct config_loader *l, const char *t
 	kind[n] = '\0';
 	nearest = suggest_word(kind, names, N_SECTIONS);
 	if (nearest)
-		config_report(l, line, "%s: unknown section; did you mean [%s%s]?", title, nearest, title + n);
+		config_report(l, line, "%s: unknown section; did you mean [%s%s]?", title, nearest,
+			title + n);
 	else
 		config_report(l, line,
-			"%s: unknown section; there are [tined], [workers], [listener:NAME], [http], [module:NAME], "
+			"%s: unknown section; there are [tined], [workers], [listener:NAME], "
+			"[http], [module:NAME], "
 			"[farm:NAME], [bus] and [admin]",
 			title);
 }
 
-/* Splits "listener:web". Returns 0 with the kind and the NAME ("" for sections without), or -EINVAL, reported. */
+/*
+ * Splits "listener:web". Returns 0 with the kind and the NAME ("" for sections without), or
+ * -EINVAL, reported.
+ */
 static int config_section_kind(struct config_loader *l, const char *title, unsigned line,
 	enum option_section *ret_kind, const char **ret_name)
 {
@@ -123,7 +139,8 @@ static int config_section_kind(struct config_loader *l, const char *title, unsig
 	size_t n = (size_t)(name - title), i;
 
 	for (i = 0; i < N_SECTIONS; i++)
-		if (strlen(option_sections[i].name) == n && memcmp(option_sections[i].name, title, n) == 0)
+		if (strlen(option_sections[i].name) == n &&
+			memcmp(option_sections[i].name, title, n) == 0)
 			break;
 	if (i == N_SECTIONS) {
 		config_report_unknown_section(l, title, line);
@@ -131,12 +148,15 @@ static int config_section_kind(struct config_loader *l, const char *title, unsig
 	}
 	if (option_sections[i].named && (*name == '\0' || !config_name_is_good(name + 1))) {
 		l->bad_listener |= i == SECTION_LISTENER;
-		config_report(l, line, "%s: the section needs a name of letters, digits and _ . -; write [%s:NAME]",
+		config_report(l, line,
+			"%s: the section needs a name of letters, digits and _ . -; write "
+			"[%s:NAME]",
 			title, option_sections[i].name);
 		return -EINVAL;
 	}
 	if (!option_sections[i].named && *name != '\0') {
-		config_report(l, line, "%s: the section takes no name; write [%s]", title, option_sections[i].name);
+		config_report(l, line, "%s: the section takes no name; write [%s]", title,
+			option_sections[i].name);
 		return -EINVAL;
 	}
 	*ret_kind = (enum option_section)i;
@@ -144,70 +164,92 @@ static int config_section_kind(struct config_loader *l, const char *title, unsig
 	return 0;
 }
 
-/* Makes room for one element more and zeroes it. Returns it, or NULL. */
-static void *config_grow(void *array, size_t *n, size_t size)
+/* `items` with room for one more than `n`, which is zero. Returns NULL when there is no memory. */
+static void *config_grow(void *items, size_t n, size_t size)
 {
-	char **items = array;
-	char *grown = reallocarray(*items, *n + 1, size);
+	char *grown = reallocarray(items, n + 1, size);
 
-	if (!grown)
-		return NULL;
-	*items = grown;
-	grown += *n * size;
-	memset(grown, 0, size);
-	(*n)++;
+	if (grown)
+		memset(grown + n * size, 0, size);
 	return grown;
 }
 
-/* The element for a new section of a kind there may be several of. Returns 0, -ENOMEM, or -EINVAL: too many. */
-static int config_add_element(struct config *c, enum option_section kind, const char *name, unsigned line,
-	size_t *ret_index)
-{
-	struct conf_listener *listener;
-	struct conf_module *module;
-	struct conf_farm *farm;
+/* Names fit: libinih's limit on the whole title is the smaller one. */
+static_assert(INI_NAME_MAX <= CONFIG_NAME_MAX, "a section's name is cut");
 
-	/* Names fit: libinih's limit on the whole title is the smaller one. */
-	if (kind == SECTION_LISTENER) {
-		if (c->n_listeners == CONFIG_LISTENERS_MAX)
-			return -EINVAL;
-		listener = config_grow(&c->listeners, &c->n_listeners, sizeof(*listener));
-		if (!listener)
-			return -ENOMEM;
-		listener->line = line;
-		stpncpy(listener->name, name, CONFIG_NAME_MAX);
-		*ret_index = c->n_listeners - 1;
-	} else if (kind == SECTION_MODULE) {
-		if (c->n_modules == CONFIG_MODULES_MAX)
-			return -EINVAL;
-		module = config_grow(&c->modules, &c->n_modules, sizeof(*module));
-		if (!module)
-			return -ENOMEM;
-		module->line = line;
-		stpncpy(module->name, name, CONFIG_NAME_MAX);
-		*ret_index = c->n_modules - 1;
-	} else {
-		if (c->n_farms == CONFIG_FARMS_MAX)
-			return -EINVAL;
-		farm = config_grow(&c->farms, &c->n_farms, sizeof(*farm));
-		if (!farm)
-			return -ENOMEM;
-		farm->line = line;
-		stpncpy(farm->name, name, CONFIG_NAME_MAX);
-		*ret_index = c->n_farms - 1;
-	}
-	return option_set_defaults(kind, config_section_struct(c, kind, *ret_index));
+/* These add an element and return 0, -ENOMEM, or -EINVAL: too many. */
+static int config_add_listener(struct config *c, const char *name, unsigned line)
+{
+	struct conf_listener *items;
+
+	if (c->n_listeners == CONFIG_LISTENERS_MAX)
+		return -EINVAL;
+	items = config_grow(c->listeners, c->n_listeners, sizeof(*items));
+	if (!items)
+		return -ENOMEM;
+	c->listeners = items;
+	items[c->n_listeners].line = line;
+	stpncpy(items[c->n_listeners].name, name, CONFIG_NAME_MAX);
+	return option_set_defaults(SECTION_LISTENER, &items[c->n_listeners++]);
 }
 
-static int config_add_section(struct config_loader *l, enum option_section kind, const char *title, const char *name,
-	unsigned line)
+static int config_add_module(struct config *c, const char *name, unsigned line)
 {
-	struct config_section *s;
-	size_t index = 0;
-	int r = 0;
+	struct conf_module *items;
 
-	if (option_sections[kind].named)
-		r = config_add_element(l->config, kind, name, line, &index);
+	if (c->n_modules == CONFIG_MODULES_MAX)
+		return -EINVAL;
+	items = config_grow(c->modules, c->n_modules, sizeof(*items));
+	if (!items)
+		return -ENOMEM;
+	c->modules = items;
+	items[c->n_modules].line = line;
+	stpncpy(items[c->n_modules].name, name, CONFIG_NAME_MAX);
+	return option_set_defaults(SECTION_MODULE, &items[c->n_modules++]);
+}
+
+static int config_add_farm(struct config *c, const char *name, unsigned line)
+{
+	struct conf_farm *items;
+
+	if (c->n_farms == CONFIG_FARMS_MAX)
+		return -EINVAL;
+	items = config_grow(c->farms, c->n_farms, sizeof(*items));
+	if (!items)
+		return -ENOMEM;
+	c->farms = items;
+	items[c->n_farms].line = line;
+	stpncpy(items[c->n_farms].name, name, CONFIG_NAME_MAX);
+	return option_set_defaults(SECTION_FARM, &items[c->n_farms++]);
+}
+
+/* The struct for a new section, by its index. Returns 0, -ENOMEM, or -EINVAL: too many. */
+static int config_add_struct(struct config *c, enum option_section kind, const char *name,
+	unsigned line, size_t *ret_index)
+{
+	switch (kind) {
+	case SECTION_LISTENER:
+		*ret_index = c->n_listeners;
+		return config_add_listener(c, name, line);
+	case SECTION_MODULE:
+		*ret_index = c->n_modules;
+		return config_add_module(c, name, line);
+	case SECTION_FARM:
+		*ret_index = c->n_farms;
+		return config_add_farm(c, name, line);
+	default: /* there is one of each, made with its defaults */
+		*ret_index = 0;
+		return 0;
+	}
+}
+
+static int config_add_section(struct config_loader *l, enum option_section kind, const char *title,
+	const char *name, unsigned line)
+{
+	struct config_section *items;
+	size_t index;
+	int r = config_add_struct(l->config, kind, name, line, &index);
+
 	if (r == -EINVAL) {
 		l->bad_listener |= kind == SECTION_LISTENER;
 		config_report(l, line, "%s: too many sections of this kind", title);
@@ -215,14 +257,15 @@ static int config_add_section(struct config_loader *l, enum option_section kind,
 	}
 	if (r < 0)
 		return r;
-	s = config_grow(&l->sections, &l->n_sections, sizeof(*s));
-	if (!s)
+	items = config_grow(l->sections, l->n_sections, sizeof(*items));
+	if (!items)
 		return -ENOMEM;
-	s->kind = kind;
-	s->index = index;
-	s->line = line;
-	stpncpy(s->title, title, CONFIG_NAME_MAX);
-	l->section = s;
+	l->sections = items;
+	l->section = &items[l->n_sections++];
+	l->section->kind = kind;
+	l->section->index = index;
+	l->section->line = line;
+	stpncpy(l->section->title, title, CONFIG_NAME_MAX);
 	return 0;
 }
 
@@ -240,7 +283,8 @@ static int config_on_section(const char *title, unsigned line, void *arg)
 			continue;
 		/* Its keys are checked all the same, so that they need no second look. */
 		l->section = &l->sections[i];
-		config_report(l, line, "%s: the section is there twice, first in line %u; join them", title,
+		config_report(l, line,
+			"%s: the section is there twice, first in line %u; join them", title,
 			l->section->line);
 		return 0;
 	}
@@ -256,28 +300,31 @@ static void config_report_unknown_key(struct config_loader *l, const char *key, 
 	char known[512] = "";
 	size_t n = 0, used = 0;
 
-	for (size_t i = 0; i < n_options; i++) {
-		if (options[i].section != s->kind)
+	for (size_t i = 0; i < n_option_rows; i++) {
+		if (option_table[i].section != s->kind)
 			continue;
-		keys[n++] = options[i].key;
-		used += (size_t)snprintf(known + used, sizeof(known) - used, "%s%s", used ? ", " : "",
-			options[i].key);
+		keys[n++] = option_table[i].key;
+		used += (size_t)snprintf(known + used, sizeof(known) - used, "%s%s",
+			used ? ", " : "", option_table[i].key);
 	}
 	nearest = suggest_word(key, keys, n);
 	if (nearest)
-		config_report(l, line, "%s.%s: unknown key; did you mean %s?", s->title, key, nearest);
+		config_report(
+			l, line, "%s.%s: unknown key; did you mean %s?", s->title, key, nearest);
 	else
 		config_report(l, line, "%s.%s: unknown key; there are %s", s->title, key, known);
 }
 
-static void config_report_duplicate(struct config_loader *l, const char *key, unsigned line, unsigned first)
+static void config_report_duplicate(
+	struct config_loader *l, const char *key, unsigned line, unsigned first)
 {
-	config_report(l, line, "%s.%s: the key is there twice, first in line %u; remove one", l->section->title, key,
-		first);
+	config_report(l, line, "%s.%s: the key is there twice, first in line %u; remove one",
+		l->section->title, key, first);
 }
 
 /* One of the module's own options. Returns 0 or -ENOMEM. */
-static int config_add_pair(struct config_loader *l, const char *key, const char *value, unsigned line)
+static int config_add_pair(
+	struct config_loader *l, const char *key, const char *value, unsigned line)
 {
 	struct conf_module *m = &l->config->modules[l->section->index];
 	struct conf_pair *pair;
@@ -289,12 +336,15 @@ static int config_add_pair(struct config_loader *l, const char *key, const char 
 		}
 	}
 	if (m->n_pairs == CONFIG_PAIRS_MAX) {
-		config_report(l, line, "%s.%s: too many keys in this section", l->section->title, key);
+		config_report(
+			l, line, "%s.%s: too many keys in this section", l->section->title, key);
 		return 0;
 	}
-	pair = config_grow(&m->pairs, &m->n_pairs, sizeof(*pair));
+	pair = config_grow(m->pairs, m->n_pairs, sizeof(*pair));
 	if (!pair)
 		return -ENOMEM;
+	m->pairs = pair;
+	pair += m->n_pairs++;
 	pair->line = line;
 	pair->key = strdup(key);
 	pair->value = strdup(value);
@@ -317,7 +367,7 @@ static int config_on_key(const char *key, const char *value, unsigned line, void
 	struct config_loader *l = arg;
 	struct config_section *s = l->section;
 	char why[OPTION_WHY_MAX];
-	const struct option *o;
+	const struct option_row *o;
 	int r;
 
 	if (!s)
@@ -329,16 +379,17 @@ static int config_on_key(const char *key, const char *value, unsigned line, void
 		config_report_unknown_key(l, key, line);
 		return 0;
 	}
-	if (s->key_lines[o - options]) {
-		config_report_duplicate(l, key, line, s->key_lines[o - options]);
+	if (s->key_lines[o - option_table]) {
+		config_report_duplicate(l, key, line, s->key_lines[o - option_table]);
 		return 0;
 	}
-	s->key_lines[o - options] = line;
+	s->key_lines[o - option_table] = line;
 	config_keep_line(l, key, line);
-	r = option_set(o, config_section_struct(l->config, s->kind, s->index), l->folder, value, why);
+	r = option_set(
+		o, config_section_struct(l->config, s->kind, s->index), l->folder, value, why);
 	if (r != -EINVAL)
 		return r;
-	s->key_is_bad[o - options] = true;
+	s->key_is_bad[o - option_table] = true;
 	config_report(l, line, "%s.%s: %s", s->title, key, why);
 	return 0;
 }
@@ -348,7 +399,10 @@ static void config_on_error(unsigned line, const char *what, void *arg)
 	config_report(arg, line, "%s", what);
 }
 
-/* By line; in the order of discovery within one line, because the sort must not depend on the C library. */
+/*
+ * By line; in the order of discovery within one line, because the sort must not depend on the C
+ * library.
+ */
 static void config_sort_errors(struct config_loader *l)
 {
 	for (size_t i = 1; i < l->n_errors; i++) {
@@ -450,8 +504,8 @@ static int config_read(struct config_loader *l, const char *text, size_t len)
 	return r;
 }
 
-static int config_load_from(struct config_loader *l, const char *text, size_t len, config_error_fn on_error,
-	void *arg, struct config **ret)
+static int config_load_from(struct config_loader *l, const char *text, size_t len,
+	config_error_fn on_error, void *arg, struct config **ret)
 {
 	int r = config_read(l, text, len);
 
@@ -466,11 +520,11 @@ static int config_load_from(struct config_loader *l, const char *text, size_t le
 }
 
 /*
- * Loads a configuration from `len` bytes of text. `name` stands for the file in messages; relative paths are taken from
- * `folder` (NULL: they stay relative). Otherwise as config_load().
+ * Loads a configuration from `len` bytes of text. `name` stands for the file in messages; relative
+ * paths are taken from `folder` (NULL: they stay relative). Otherwise as config_load().
  */
-int config_load_text(const char *name, const char *folder, const char *text, size_t len, config_error_fn on_error,
-	void *arg, struct config **ret)
+int config_load_text(const char *name, const char *folder, const char *text, size_t len,
+	config_error_fn on_error, void *arg, struct config **ret)
 {
 	struct config_loader l = {.name = name, .folder = folder};
 
@@ -490,36 +544,44 @@ static char *config_folder(const char *path)
 }
 
 /*
- * Loads the file at `path`, or the built-in default when it is NULL. Touches nothing but that file. Every problem is
- * told to `on_error`, in the order of lines. Returns 0 with *ret for config_free(), or a negative errno (-EINVAL: the
- * file has mistakes).
+ * Loads the file at `path`, or the built-in default when it is NULL. Touches nothing but that file.
+ * Every problem is told to `on_error`, in the order of lines. Returns 0 with *ret for
+ * config_free(), or a negative errno (-EINVAL: the file has mistakes).
  */
 int config_load(const char *path, config_error_fn on_error, void *arg, struct config **ret)
 {
 	CLEANUP(freep) char *folder = NULL;
 	struct config_loader l = {.name = path};
+	int r;
 
 	if (!path)
-		return config_load_text("(built-in)", NULL, config_default, sizeof(config_default) - 1, on_error, arg,
-			ret);
+		return config_load_text("(built-in)", NULL, config_default,
+			sizeof(config_default) - 1, on_error, arg, ret);
 	folder = config_folder(path);
+	if (!folder) {
+		r = -errno;
+		config_say(on_error, arg, "%s: cannot read the file: %s", path, strerror(-r));
+		return r;
+	}
 	l.folder = folder;
 	return config_load_from(&l, NULL, 0, on_error, arg, ret);
 }
 
-static int config_print_section(const struct config *c, enum option_section kind, size_t index, const char *name,
-	FILE *out)
+static int config_print_section(
+	const struct config *c, enum option_section kind, size_t index, const char *name, FILE *out)
 {
 	const void *p;
 	int r = 0;
 
-	fprintf(out, "%s[%s%s%s]\n", kind == 0 ? "" : "\n", option_sections[kind].name, *name ? ":" : "", name);
-	for (size_t i = 0; i < n_options && r == 0; i++) {
-		if (options[i].section != kind)
+	fprintf(out, "%s[%s%s%s]\n", kind == 0 ? "" : "\n", option_sections[kind].name,
+		*name ? ":" : "", name);
+	for (size_t i = 0; i < n_option_rows && r == 0; i++) {
+		if (option_table[i].section != kind)
 			continue;
 		p = config_section_struct(c, kind, index);
-		fprintf(out, "%s =%s", options[i].key, option_is_empty(&options[i], p) ? "" : " ");
-		r = option_print(&options[i], p, out);
+		fprintf(out, "%s =%s", option_table[i].key,
+			option_is_empty(&option_table[i], p) ? "" : " ");
+		r = option_print(&option_table[i], p, out);
 		fputc('\n', out);
 	}
 	return r;
@@ -549,8 +611,8 @@ static int config_print_named(const struct config *c, enum option_section kind, 
 }
 
 /*
- * Writes the configuration as an INI file that reads back as the same, every option with its value in effect. Returns 0
- * or -EIO.
+ * Writes the configuration as an INI file that reads back as the same, every option with its value
+ * in effect. Returns 0 or -EIO.
  */
 int config_print(const struct config *c, FILE *out)
 {

@@ -1,7 +1,8 @@
 /*
- * The rules that need more than one option: what is missing, what contradicts, what names something that is not there.
- * The primary, at start and at every reload, and --check. Runs once after the whole file was read; options whose value
- * was refused take no part, so that one mistake gives one message.
+ * The rules that need more than one option: what is missing, what contradicts, what names something
+ * that is not there. The primary, at start and at every reload, and --check. Runs once after the
+ * whole file was read; options whose value was refused take no part, so that one mistake gives one
+ * message.
  */
 #include <errno.h>
 #include <netinet/in.h>
@@ -14,12 +15,12 @@
 /* Where a key of a section was given; 0: it was not. */
 static unsigned config_key_line(const struct config_section *s, const char *key)
 {
-	return s ? s->key_lines[option_find(s->kind, key) - options] : 0;
+	return s ? s->key_lines[option_find(s->kind, key) - option_table] : 0;
 }
 
 static bool config_key_is_bad(const struct config_section *s, const char *key)
 {
-	return s && s->key_is_bad[option_find(s->kind, key) - options];
+	return s && s->key_is_bad[option_find(s->kind, key) - option_table];
 }
 
 /* The line to blame for a key: its own, or its section's when the value is the default. */
@@ -31,17 +32,21 @@ static unsigned config_blame_line(const struct config_section *s, const char *ke
 }
 
 /* Reports low > high of two keys of one of the sections there is only one of. */
-static void config_check_order(struct config_loader *l, enum option_section kind, const char *low, uint64_t low_value,
-	const char *high, uint64_t high_value)
+static void config_check_order(struct config_loader *l, enum option_section kind, const char *low,
+	uint64_t low_value, const char *high, uint64_t high_value)
 {
 	const struct config_section *s = config_find_section(l, kind, 0);
 	const char *title = option_sections[kind].name;
-	const char *key = config_key_line(s, low) ? low : high;
+	bool blame_low = config_key_line(s, low) != 0;
 
 	if (low_value <= high_value || config_key_is_bad(s, low) || config_key_is_bad(s, high))
 		return;
-	config_report(l, config_blame_line(s, key), "%s.%s: %s is larger than %s; make it at most as large", title, key,
-		low, high);
+	if (blame_low)
+		config_report(l, config_blame_line(s, low),
+			"%s.%s: larger than %s; write at most as much", title, low, high);
+	else
+		config_report(l, config_blame_line(s, high),
+			"%s.%s: smaller than %s; write at least as much", title, high, low);
 }
 
 /* Required keys that were not given. */
@@ -52,11 +57,13 @@ static void config_check_missing(struct config_loader *l)
 	for (size_t i = 0; i < l->n_sections; i++) {
 		const struct config_section *s = &l->sections[i];
 
-		for (size_t j = 0; j < n_options; j++) {
-			if (options[j].section != s->kind || options[j].def || s->key_lines[j])
+		for (size_t j = 0; j < n_option_rows; j++) {
+			if (option_table[j].section != s->kind || option_table[j].def ||
+				s->key_lines[j])
 				continue;
-			config_report(l, s->line, "%s.%s: missing; write %s = %s", s->title, options[j].key,
-				options[j].key, option_range(&options[j], range));
+			config_report(l, s->line, "%s.%s: missing; write %s = %s", s->title,
+				option_table[j].key, option_table[j].key,
+				option_range(&option_table[j], range));
 		}
 	}
 }
@@ -84,8 +91,9 @@ static void config_check_clash(struct config_loader *l, struct config_section *s
 			!address_equal(&l->config->listeners[i].address, address))
 			continue;
 		config_report(l, config_blame_line(s, key),
-			"%s.%s: %s is the address of [%s] in line %u already; write another one", s->title, key,
-			address->text, other->title, config_blame_line(other, "address"));
+			"%s.%s: %s is the address of [%s] in line %u already; write another one",
+			s->title, key, address->text, other->title,
+			config_blame_line(other, "address"));
 		return;
 	}
 }
@@ -100,8 +108,9 @@ static void config_check_listener(struct config_loader *l, size_t index)
 		config_key_is_bad(s, "address"))
 		return;
 	config_report(l, config_blame_line(s, "accept"),
-		"%s.accept: reuseport is not possible with %s, only with host:port; write accept = shared", s->title,
-		listener->address.text);
+		"%s.accept: reuseport is not possible with %s, only with host:port; write accept = "
+		"shared",
+		s->title, listener->address.text);
 }
 
 static void config_check_listeners(struct config_loader *l)
@@ -111,13 +120,15 @@ static void config_check_listeners(struct config_loader *l)
 	for (size_t i = 0; i < l->config->n_listeners; i++)
 		config_check_listener(l, i);
 	if (l->config->n_listeners == 0 && !l->bad_listener)
-		config_report(l, 0, "no listener; write a section [listener:NAME] with address = host:port");
+		config_report(l, 0,
+			"no listener; write a section [listener:NAME] with address = host:port");
 	if (admin)
 		config_check_clash(l, admin, "listen", &l->config->admin.listen);
 }
 
 /* Names a listener that is not there. */
-static void config_report_listener(struct config_loader *l, const struct config_section *s, const char *name)
+static void config_report_listener(
+	struct config_loader *l, const struct config_section *s, const char *name)
 {
 	const char *names[CONFIG_LISTENERS_MAX], *nearest;
 	size_t n = l->config->n_listeners;
@@ -127,10 +138,13 @@ static void config_report_listener(struct config_loader *l, const struct config_
 		names[i] = l->config->listeners[i].name;
 	nearest = suggest_word(name, names, n);
 	if (nearest)
-		config_report(l, line, "%s.listener: there is no section [listener:%s]; did you mean %s?", s->title,
-			name, nearest);
+		config_report(l, line,
+			"%s.listener: there is no section [listener:%s]; did you mean %s?",
+			s->title, name, nearest);
 	else
-		config_report(l, line, "%s.listener: there is no section [listener:%s]; write one, or name one there is",
+		config_report(l, line,
+			"%s.listener: there is no section [listener:%s]; write one, or name one "
+			"there is",
 			s->title, name);
 }
 
@@ -149,8 +163,9 @@ static int config_check_module(struct config_loader *l, size_t index)
 		if (!m->listener)
 			return -ENOMEM;
 	} else if (c->n_listeners > 1) {
-		config_report(l, s->line, "%s.listener: missing, and there are %zu of them; write listener = %s", s->title,
-			c->n_listeners, c->listeners[0].name);
+		config_report(l, s->line,
+			"%s.listener: missing, and there are %zu of them; write listener = %s",
+			s->title, c->n_listeners, c->listeners[0].name);
 	}
 	return 0;
 }
@@ -165,21 +180,24 @@ static void config_check_mounts(struct config_loader *l, size_t index)
 		return;
 	for (size_t i = 0; i < index; i++) {
 		const struct conf_module *other = &l->config->modules[i];
-		const struct config_section *other_section = config_find_section(l, SECTION_MODULE, i);
+		const struct config_section *other_section =
+			config_find_section(l, SECTION_MODULE, i);
 
 		if (!other->listener || strcmp(m->listener, other->listener) != 0 ||
-			strcmp(m->mount, other->mount) != 0 || config_key_is_bad(other_section, "mount"))
+			strcmp(m->mount, other->mount) != 0 ||
+			config_key_is_bad(other_section, "mount"))
 			continue;
 		config_report(l, config_blame_line(s, "mount"),
-			"%s.mount: %s of listener %s is served by [%s] in line %u already; write another mount",
+			"%s.mount: %s of listener %s is served by [%s] in line %u already; write "
+			"another mount",
 			s->title, m->mount, m->listener, other_section->title, other_section->line);
 		return;
 	}
 }
 
 /*
- * Checks all of what was read and fills in the defaults that depend on it. Problems are reported to the loader. Returns
- * 0 (whether or not there were any) or -ENOMEM.
+ * Checks all of what was read and fills in the defaults that depend on it. Problems are reported to
+ * the loader. Returns 0 (whether or not there were any) or -ENOMEM.
  */
 int config_check(struct config_loader *l)
 {
@@ -187,9 +205,10 @@ int config_check(struct config_loader *l)
 	int r;
 
 	config_check_missing(l);
-	config_check_order(l, SECTION_WORKERS, "backoff_min", c->workers.backoff_min_us, "backoff_max",
-		c->workers.backoff_max_us);
-	config_check_order(l, SECTION_BUS, "queue_low", c->bus.queue_low, "queue_high", c->bus.queue_high);
+	config_check_order(l, SECTION_WORKERS, "backoff_min", c->workers.backoff_min_us,
+		"backoff_max", c->workers.backoff_max_us);
+	config_check_order(
+		l, SECTION_BUS, "queue_low", c->bus.queue_low, "queue_high", c->bus.queue_high);
 	config_check_listeners(l);
 	for (size_t i = 0; i < c->n_modules; i++) {
 		r = config_check_module(l, i);

@@ -1,4 +1,7 @@
-/* A configuration while it is being made: where everything was written, and what is wrong so far. Private to config*.c. */
+/*
+ * A configuration while it is being made: where everything was written, and what is wrong so far.
+ * Private to config*.c.
+ */
 #pragma once
 
 #include "shared/config.h"
@@ -20,9 +23,9 @@ struct config_section {
 	enum option_section kind;
 	size_t index; /* of the listener, module or farm; 0 for the others */
 	unsigned line;
-	char title[CONFIG_NAME_MAX + 1];  /* as between the brackets */
-	unsigned key_lines[OPTIONS_MAX];  /* by the option's row; 0: not given */
-	bool key_is_bad[OPTIONS_MAX];     /* given, but refused: the field has its default */
+	char title[CONFIG_NAME_MAX + 1]; /* as between the brackets */
+	unsigned key_lines[OPTIONS_MAX]; /* by the option's row; 0: not given */
+	bool key_is_bad[OPTIONS_MAX];	 /* given, but refused: the field has its default */
 };
 
 struct config_loader {
@@ -32,13 +35,14 @@ struct config_loader {
 	struct config_section *sections;
 	size_t n_sections;
 	struct config_section *section; /* the one being read; NULL: an unknown one */
-	bool bad_listener;              /* a section [listener:...] was refused: rules about them would mislead */
+	bool bad_listener;		/* one was refused: rules about them would mislead */
 	struct config_error *errors;
 	size_t n_errors, n_more_errors;
 	bool out_of_memory; /* a message was lost */
 };
 
-struct config_section *config_find_section(struct config_loader *l, enum option_section kind, size_t index);
+struct config_section *config_find_section(
+	struct config_loader *l, enum option_section kind, size_t index);
 void config_report(struct config_loader *l, unsigned line, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 int config_check(struct config_loader *l);

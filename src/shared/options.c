@@ -1,9 +1,10 @@
 /*
- * The option table, and how a value of each type is read, checked, printed and freed. The primary uses it at start and at
- * every reload, `tined --check` and the build's documentation tool use nothing else.
+ * The option table, and how a value of each type is read, checked, printed and freed. The primary
+ * uses it at start and at every reload, `tined --check` and the build's documentation tool use
+ * nothing else.
  *
- * A row's default is text and goes through the same setter as the operator's value, so no default can be out of
- * its own range, and none is written down twice.
+ * A row's default is text and goes through the same setter as the operator's value, so no default
+ * can be out of its own range, and none is written down twice.
  */
 #include "shared/options.h"
 
@@ -20,7 +21,9 @@
 #include "shared/config.h"
 
 const struct option_section_info option_sections[N_SECTIONS] = {
-	[SECTION_TINED] = {.name = "tined", .size = sizeof(struct conf_tined), .doc = "The daemon itself."},
+	[SECTION_TINED] = {.name = "tined",
+		.size = sizeof(struct conf_tined),
+		.doc = "The daemon itself."},
 	[SECTION_WORKERS] = {.name = "workers",
 		.size = sizeof(struct conf_workers),
 		.doc = "The worker processes, and what keeps them healthy."},
@@ -51,39 +54,39 @@ const struct option_section_info option_sections[N_SECTIONS] = {
 };
 
 /* The field of a key: durations end _us in struct config. */
-#define FIELD_UINT(key)        key
+#define FIELD_UINT(key)	       key
 #define FIELD_COUNT(key)       key
 #define FIELD_DURATION(key)    key##_us
-#define FIELD_SIZE(key)        key
-#define FIELD_RATE(key)        key
+#define FIELD_SIZE(key)	       key
+#define FIELD_RATE(key)	       key
 #define FIELD_CHOICE(key)      key
-#define FIELD_SINK(key)        key
+#define FIELD_SINK(key)	       key
 #define FIELD_SINK_OR_OFF(key) key
 #define FIELD_ADDRESS(key)     key
-#define FIELD_TEXT(key)        key
-#define FIELD_PATH(key)        key
+#define FIELD_TEXT(key)	       key
+#define FIELD_PATH(key)	       key
 #define FIELD_MODULE(key)      key
 #define FIELD_MOUNT(key)       key
 
 #define SECTION_OF_tined    SECTION_TINED
 #define SECTION_OF_workers  SECTION_WORKERS
 #define SECTION_OF_listener SECTION_LISTENER
-#define SECTION_OF_http     SECTION_HTTP
+#define SECTION_OF_http	    SECTION_HTTP
 #define SECTION_OF_module   SECTION_MODULE
-#define SECTION_OF_farm     SECTION_FARM
-#define SECTION_OF_bus      SECTION_BUS
+#define SECTION_OF_farm	    SECTION_FARM
+#define SECTION_OF_bus	    SECTION_BUS
 #define SECTION_OF_admin    SECTION_ADMIN
 
-#define ROW(s, k, t, mn, mx, words, d, e, text)                                                   \
-	{.section = SECTION_OF_##s,                                                               \
-		.key = #k,                                                                        \
-		.type = OPTION_##t,                                                               \
-		.offset = offsetof(struct conf_##s, FIELD_##t(k)),                                \
-		.min = mn,                                                                        \
-		.max = mx,                                                                        \
-		.choices = words,                                                                 \
-		.def = d,                                                                         \
-		.effect = EFFECT_##e,                                                             \
+#define ROW(s, k, t, mn, mx, words, d, e, text)                    \
+	{.section = SECTION_OF_##s,                                \
+		.key = #k,                                         \
+		.type = OPTION_##t,                                \
+		.offset = offsetof(struct conf_##s, FIELD_##t(k)), \
+		.min = mn,                                         \
+		.max = mx,                                         \
+		.choices = words,                                  \
+		.def = d,                                          \
+		.effect = EFFECT_##e,                              \
 		.doc = text},
 
 /* section, key, type, min, max, default, effect, doc */
@@ -94,84 +97,130 @@ const struct option_section_info option_sections[N_SECTIONS] = {
 #define OPT_TEXT(s, k, t, d, e, text) ROW(s, k, t, NULL, NULL, NULL, d, e, text)
 
 /* clang-format off */
-const struct option options[] = {
-	OPT_TEXT(tined, user, TEXT, "", RESTART, "User the children run as when tined is started as root; empty: stay who we are.")
-	OPT_TEXT(tined, log, SINK, "stderr", RESTART, "Where the log goes.")
-	OPT_LIST(tined, log_level, "error|warning|info|debug", "info", GENERATION, "The least important lines that are still logged.")
-	OPT_TEXT(tined, control, PATH, "/run/tined/control.sock", RESTART, "Socket on which tinectl finds the daemon.")
-	OPT_TEXT(tined, pid_file, PATH, "", RESTART, "File that gets the primary's process number; empty: none.")
+const struct option_row option_table[] = {
+	OPT_TEXT(tined, user, TEXT, "", GENERATION,
+		"User the children run as when tined is started as root; empty: stay who we are.")
+	OPT_TEXT(tined, log, SINK, "stderr", GENERATION,
+		"Where the log goes.")
+	OPT_LIST(tined, log_level, "error|warning|info|debug", "info", GENERATION,
+		"The least important lines that are still logged.")
+	OPT_TEXT(tined, control, PATH, "/run/tined/control.sock", NONE,
+		"Socket on which tinectl finds the daemon.")
+	OPT_TEXT(tined, pid_file, PATH, "", RESTART,
+		"File that gets the primary's process number; empty: none.")
 
-	OPT(workers, count, COUNT, "1", "1024", "auto", GENERATION, "Worker processes; auto: the CPUs this process may really use (affinity and cgroup quota).")
-	OPT_LIST(workers, cpu_affinity, "off|auto", "off", GENERATION, "Ties each worker to a CPU of its own.")
-	OPT(workers, threads, UINT, "1", "1024", "4", GENERATION, "Threads in the thread pool of each worker.")
-	OPT(workers, start_timeout, DURATION, "10ms", "1h", "20s", GENERATION, "A worker that is not ready after this long is killed and started again.")
-	OPT(workers, hang_timeout, DURATION, "10ms", "1h", "10s", GENERATION, "A worker whose loop does not answer for this long counts as hung and is replaced.")
-	OPT(workers, drain_timeout, DURATION, "0", "1h", "30s", GENERATION, "Requests in flight may take this long to finish when a worker is to leave.")
-	OPT(workers, probation, DURATION, "0", "1h", "2s", GENERATION, "How long a new generation must stay healthy before the old one drains.")
-	OPT(workers, max_requests, UINT, "0", "1000000000000", "0", GENERATION, "A worker is replaced after about so many requests; 0: never.")
-	OPT(workers, max_memory, SIZE, "0", "1024G", "0", GENERATION, "A worker that uses more memory than this is replaced; 0: never.")
-	OPT(workers, max_lifetime, DURATION, "0", "365d", "0", GENERATION, "A worker is replaced after about this long; 0: never.")
-	OPT(workers, backoff_min, DURATION, "1ms", "1h", "100ms", GENERATION, "Wait before the second restart in a row of a worker that keeps failing; it doubles each time.")
-	OPT(workers, backoff_max, DURATION, "1ms", "1h", "30s", GENERATION, "Longest wait between two restarts of a worker.")
-	OPT(workers, crash_limit, RATE, "1/1s", "1000000/1d", "10/60s", GENERATION, "A worker that crashes so often in that time is given up until the next reload.")
-	OPT(workers, max_connections, UINT, "1", "1000000", "10000", GENERATION, "Connections a worker holds at the same time; more have to wait.")
+	OPT(workers, count, COUNT, "1", "1024", "auto", GENERATION,
+		"Worker processes; auto: the CPUs this process may really use (affinity and "
+		"cgroup quota).")
+	OPT_LIST(workers, cpu_affinity, "off|auto", "off", GENERATION,
+		"Ties each worker to a CPU of its own.")
+	OPT(workers, threads, UINT, "1", "1024", "4", NONE,
+		"Threads in the thread pool of each worker.")
+	OPT(workers, start_timeout, DURATION, "10ms", "1h", "20s", GENERATION,
+		"A worker that is not ready after this long is killed and started again.")
+	OPT(workers, hang_timeout, DURATION, "10ms", "1h", "10s", GENERATION,
+		"A worker whose loop does not answer for this long counts as hung and is replaced.")
+	OPT(workers, drain_timeout, DURATION, "0", "1h", "30s", GENERATION,
+		"Requests in flight may take this long to finish when a worker is to leave.")
+	OPT(workers, probation, DURATION, "0", "1h", "2s", GENERATION,
+		"How long a new generation must stay healthy before the old one drains.")
+	OPT(workers, max_requests, UINT, "0", "1000000000000", "0", NONE,
+		"A worker is replaced after about so many requests; 0: never.")
+	OPT(workers, max_memory, SIZE, "0", "1024G", "0", NONE,
+		"A worker that uses more memory than this is replaced; 0: never.")
+	OPT(workers, max_lifetime, DURATION, "0", "365d", "0", NONE,
+		"A worker is replaced after about this long; 0: never.")
+	OPT(workers, backoff_min, DURATION, "1ms", "1h", "100ms", GENERATION,
+		"Wait before the second restart in a row of a worker that keeps failing; it "
+		"doubles each time.")
+	OPT(workers, backoff_max, DURATION, "1ms", "1h", "30s", GENERATION,
+		"Longest wait between two restarts of a worker.")
+	OPT(workers, crash_limit, RATE, "1/1s", "1000000/1d", "10/60s", GENERATION,
+		"A worker that crashes so often in that time is given up until the next reload.")
+	OPT(workers, max_connections, UINT, "1", "1000000", "10000", GENERATION,
+		"Connections a worker holds at the same time; more have to wait.")
 
-	OPT_TEXT(listener, address, ADDRESS, "127.0.0.1:8080", GENERATION, "Where to listen: host:port, [v6]:port, unix:/path or systemd:NAME; port 0 is any free one.")
-	OPT_LIST(listener, protocol, "http|tcp", "http", GENERATION, "What is spoken there.")
-	OPT_LIST(listener, accept, "shared|reuseport", "shared", GENERATION, "One socket shared by all workers, or one socket for each of them.")
-	OPT(listener, backlog, UINT, "1", "65535", "1024", GENERATION, "Connections that may wait in the kernel to be accepted.")
+	OPT_TEXT(listener, address, ADDRESS, "127.0.0.1:8080", GENERATION,
+		"Where to listen: host:port, [v6]:port, unix:/path or systemd:NAME; port 0 is any"
+		" free one.")
+	OPT_LIST(listener, protocol, "http|tcp", "http", GENERATION,
+		"What is spoken there.")
+	OPT_LIST(listener, accept, "shared|reuseport", "shared", GENERATION,
+		"One socket shared by all workers, or one socket for each of them.")
+	OPT(listener, backlog, UINT, "1", "65535", "1024", GENERATION,
+		"Connections that may wait in the kernel to be accepted.")
 
-	OPT(http, header_timeout, DURATION, "10ms", "1h", "10s", GENERATION, "A request's head must be complete after this long.")
-	OPT(http, body_timeout, DURATION, "10ms", "1h", "30s", GENERATION, "Longest pause within a request's body or while an answer is taken.")
-	OPT(http, idle_timeout, DURATION, "10ms", "1h", "60s", GENERATION, "A connection without a request is closed after this long.")
-	OPT(http, max_header, SIZE, "1K", "1M", "16K", GENERATION, "Largest head of a request.")
-	OPT(http, max_body, SIZE, "0", "1024G", "1M", GENERATION, "Largest body of a request.")
-	OPT_TEXT(http, access_log, SINK_OR_OFF, "off", GENERATION, "Where a line for each request goes.")
-	OPT_LIST(http, access_format, "combined|json", "combined", GENERATION, "What such a line looks like.")
+	OPT(http, header_timeout, DURATION, "10ms", "1h", "10s", GENERATION,
+		"A request's head must be complete after this long.")
+	OPT(http, body_timeout, DURATION, "10ms", "1h", "30s", GENERATION,
+		"Longest pause within a request's body or while an answer is taken.")
+	OPT(http, idle_timeout, DURATION, "10ms", "1h", "60s", GENERATION,
+		"A connection without a request is closed after this long.")
+	OPT(http, max_header, SIZE, "1K", "1M", "16K", GENERATION,
+		"Largest head of a request.")
+	OPT(http, max_body, SIZE, "0", "1024G", "1M", GENERATION,
+		"Largest body of a request.")
+	OPT_TEXT(http, access_log, SINK_OR_OFF, "off", NONE,
+		"Where a line for each request goes.")
+	OPT_LIST(http, access_format, "combined|json", "combined", NONE,
+		"What such a line looks like.")
 
-	OPT_TEXT(module, path, MODULE, NULL, GENERATION, "The code: builtin:NAME, or the path of a shared object.")
-	OPT_TEXT(module, listener, TEXT, "", GENERATION, "NAME of the section [listener:NAME] it serves; empty: the only one there is.")
-	OPT_TEXT(module, mount, MOUNT, "/", GENERATION, "The path below which it serves.")
+	OPT_TEXT(module, path, MODULE, NULL, GENERATION,
+		"The code: builtin:NAME, or the path of a shared object.")
+	OPT_TEXT(module, listener, TEXT, "", GENERATION,
+		"NAME of the section [listener:NAME] it serves; empty: the only one there is.")
+	OPT_TEXT(module, mount, MOUNT, "/", GENERATION,
+		"The path below which it serves.")
 
-	OPT_TEXT(farm, module, MODULE, NULL, GENERATION, "The code of the tasks: builtin:NAME, or the path of a shared object.")
-	OPT(farm, processes, UINT, "1", "1024", "2", GENERATION, "Processes that each take one task at a time.")
-	OPT(farm, queue_max, UINT, "1", "1000000", "1024", GENERATION, "Tasks that may wait; more are refused.")
-	OPT(farm, timeout, DURATION, "1ms", "1d", "30s", GENERATION, "A task that takes longer is stopped with its process.")
-	OPT(farm, retries, UINT, "0", "100", "1", GENERATION, "How often a task is tried again after its process died.")
-	OPT(farm, recycle_after, UINT, "0", "1000000000000", "0", GENERATION, "A process is replaced after so many tasks; 0: never.")
+	OPT_TEXT(farm, module, MODULE, NULL, NONE,
+		"The code of the tasks: builtin:NAME, or the path of a shared object.")
+	OPT(farm, processes, UINT, "1", "1024", "2", NONE,
+		"Processes that each take one task at a time.")
+	OPT(farm, queue_max, UINT, "1", "1000000", "1024", NONE,
+		"Tasks that may wait; more are refused.")
+	OPT(farm, timeout, DURATION, "1ms", "1d", "30s", NONE,
+		"A task that takes longer is stopped with its process.")
+	OPT(farm, retries, UINT, "0", "100", "1", NONE,
+		"How often a task is tried again after its process died.")
+	OPT(farm, recycle_after, UINT, "0", "1000000000000", "0", NONE,
+		"A process is replaced after so many tasks; 0: never.")
 
-	OPT(bus, queue_high, SIZE, "4K", "1G", "4M", GENERATION, "Senders are told to wait when a worker's queue is longer than this.")
-	OPT(bus, queue_low, SIZE, "0", "1G", "1M", GENERATION, "Senders may go on when the queue is shorter than this.")
+	OPT(bus, queue_high, SIZE, "4K", "1G", "4M", GENERATION,
+		"Senders are told to wait when a worker's queue is longer than this.")
+	OPT(bus, queue_low, SIZE, "0", "1G", "1M", NONE,
+		"Senders may go on when the queue is shorter than this.")
 
-	OPT_TEXT(admin, listen, ADDRESS, "127.0.0.1:8081", GENERATION, "Address of the dashboard.")
-	OPT_TEXT(admin, token_file, PATH, "", GENERATION, "File with the token that permits actions; empty: it only shows.")
+	OPT_TEXT(admin, listen, ADDRESS, "127.0.0.1:8081", NONE,
+		"Address of the dashboard.")
+	OPT_TEXT(admin, token_file, PATH, "", NONE,
+		"File with the token that permits actions; empty: it only shows.")
 };
 /* clang-format on */
 
-const size_t n_options = sizeof(options) / sizeof(options[0]);
-static_assert(sizeof(options) / sizeof(options[0]) <= OPTIONS_MAX, "raise OPTIONS_MAX");
+const size_t n_option_rows = sizeof(option_table) / sizeof(option_table[0]);
+static_assert(sizeof(option_table) / sizeof(option_table[0]) <= OPTIONS_MAX, "raise OPTIONS_MAX");
 
-static void *option_field(const struct option *o, void *section)
+static void *option_field(const struct option_row *o, void *section)
 {
 	return (char *)section + o->offset;
 }
 
-static const void *option_field_const(const struct option *o, const void *section)
+static const void *option_field_const(const struct option_row *o, const void *section)
 {
 	return (const char *)section + o->offset;
 }
 
 /* The row of a key, or NULL. */
-const struct option *option_find(enum option_section section, const char *key)
+const struct option_row *option_find(enum option_section section, const char *key)
 {
-	for (size_t i = 0; i < n_options; i++)
-		if (options[i].section == section && strcmp(options[i].key, key) == 0)
-			return &options[i];
+	for (size_t i = 0; i < n_option_rows; i++)
+		if (option_table[i].section == section && strcmp(option_table[i].key, key) == 0)
+			return &option_table[i];
 	return NULL;
 }
 
 /* The text of the `index`th choice; *ret_len is its length. NULL beyond the last. */
-static const char *option_choice(const struct option *o, unsigned index, size_t *ret_len)
+static const char *option_choice(const struct option_row *o, unsigned index, size_t *ret_len)
 {
 	const char *s = o->choices;
 
@@ -186,7 +235,7 @@ static const char *option_choice(const struct option *o, unsigned index, size_t 
 }
 
 /* What would be a right value, in a few words: "a duration from 1s to 1h". Returns `buf`. */
-const char *option_range(const struct option *o, char buf[OPTION_WHY_MAX])
+const char *option_range(const struct option_row *o, char buf[OPTION_WHY_MAX])
 {
 	static const char *const forms[] = {
 		[OPTION_UINT] = "a number",
@@ -215,19 +264,24 @@ const char *option_range(const struct option *o, char buf[OPTION_WHY_MAX])
 		return buf;
 	used = strlen(buf);
 	for (unsigned i = 0; (word = option_choice(o, i, &n)); i++)
-		used += (size_t)snprintf(buf + used, OPTION_WHY_MAX - used, "%s%.*s", i ? ", " : " ", (int)n, word);
+		used += (size_t)snprintf(
+			buf + used, OPTION_WHY_MAX - used, "%s%.*s", i ? ", " : " ", (int)n, word);
 	return buf;
 }
 
-static int option_refuse(const struct option *o, const char *value, char why[OPTION_WHY_MAX])
+static int option_refuse(const struct option_row *o, const char *value, char why[OPTION_WHY_MAX])
 {
 	char range[OPTION_WHY_MAX];
 
-	snprintf(why, OPTION_WHY_MAX, "\"%.60s\" is not possible; write %.160s", value, option_range(o, range));
+	snprintf(why, OPTION_WHY_MAX, "\"%.60s\" is not possible; write %.160s", value,
+		option_range(o, range));
 	return -EINVAL;
 }
 
-/* Numbers of all kinds by their type's reader. The bounds of a row are text that the same reader takes. */
+/*
+ * Numbers of all kinds by their type's reader. The bounds of a row are text that the same reader
+ * takes.
+ */
 static int option_read_number(enum option_type type, const char *s, uint64_t *ret)
 {
 	if (type == OPTION_DURATION)
@@ -237,7 +291,8 @@ static int option_read_number(enum option_type type, const char *s, uint64_t *re
 	return parse_u64(s, ret);
 }
 
-static int option_set_number(const struct option *o, uint64_t *field, const char *value, char *why)
+static int option_set_number(
+	const struct option_row *o, uint64_t *field, const char *value, char *why)
 {
 	uint64_t number, min, max;
 
@@ -245,7 +300,8 @@ static int option_set_number(const struct option *o, uint64_t *field, const char
 		*field = 0;
 		return 0;
 	}
-	if (option_read_number(o->type, o->min, &min) < 0 || option_read_number(o->type, o->max, &max) < 0)
+	if (option_read_number(o->type, o->min, &min) < 0 ||
+		option_read_number(o->type, o->max, &max) < 0)
 		abort(); /* the table is wrong; the unit test reads all of it */
 	if (option_read_number(o->type, value, &number) < 0 || number < min || number > max)
 		return option_refuse(o, value, why);
@@ -253,7 +309,8 @@ static int option_set_number(const struct option *o, uint64_t *field, const char
 	return 0;
 }
 
-static int option_set_rate(const struct option *o, struct rate *field, const char *value, char *why)
+static int option_set_rate(
+	const struct option_row *o, struct rate *field, const char *value, char *why)
 {
 	struct rate rate, min, max;
 
@@ -266,7 +323,8 @@ static int option_set_rate(const struct option *o, struct rate *field, const cha
 	return 0;
 }
 
-static int option_set_choice(const struct option *o, unsigned *field, const char *value, char *why)
+static int option_set_choice(
+	const struct option_row *o, unsigned *field, const char *value, char *why)
 {
 	size_t n, n_value = strlen(value);
 	const char *word;
@@ -281,7 +339,8 @@ static int option_set_choice(const struct option *o, unsigned *field, const char
 }
 
 /* `value` as an absolute path. Returns 0, -ENOMEM or -EINVAL with `why`. */
-static int option_resolve(const char *folder, const char *value, char **ret, char why[OPTION_WHY_MAX])
+static int option_resolve(
+	const char *folder, const char *value, char **ret, char why[OPTION_WHY_MAX])
 {
 	CLEANUP(freep) char *path = NULL;
 
@@ -295,15 +354,16 @@ static int option_resolve(const char *folder, const char *value, char **ret, cha
 		return -ENOMEM;
 	if (strlen(path) >= PATH_MAX || !ini_value_fits(path)) {
 		snprintf(why, OPTION_WHY_MAX,
-			"the path %.150s is too long, or not text, or has a blank before ';'", path);
+			"the path %.150s is too long, or not text, or has a blank before ';'",
+			path);
 		return -EINVAL;
 	}
 	*ret = take_ptr(path);
 	return 0;
 }
 
-static int option_set_sink(const struct option *o, struct conf_sink *field, const char *folder, const char *value,
-	char *why)
+static int option_set_sink(const struct option_row *o, struct conf_sink *field, const char *folder,
+	const char *value, char *why)
 {
 	struct conf_sink sink = {.sink = LOG_SINK_STDERR};
 	int r;
@@ -346,17 +406,20 @@ static int option_check_mount(const char *value, char why[OPTION_WHY_MAX])
 	else if (n > 1 && value[n - 1] == '/')
 		wrong = "a mount does not end in '/', unless it is all of it";
 	else if (strstr(value, "//") || strstr(value, "/./") || strstr(value, "/../") ||
-		(n >= 2 && strcmp(value + n - 2, "/.") == 0) || (n >= 3 && strcmp(value + n - 3, "/..") == 0))
+		(n >= 2 && strcmp(value + n - 2, "/.") == 0) ||
+		(n >= 3 && strcmp(value + n - 3, "/..") == 0))
 		wrong = "a mount has no empty, '.' or '..' parts";
 	else if (strpbrk(value, " \t?#%\\"))
 		wrong = "a mount has no blanks and none of ? # % \\";
 	if (!wrong)
 		return 0;
-	snprintf(why, OPTION_WHY_MAX, "\"%.60s\": %s; write a path such as / or /api", value, wrong);
+	snprintf(
+		why, OPTION_WHY_MAX, "\"%.60s\": %s; write a path such as / or /api", value, wrong);
 	return -EINVAL;
 }
 
-static int option_set_text(const struct option *o, char **field, const char *folder, const char *value, char *why)
+static int option_set_text(
+	const struct option_row *o, char **field, const char *folder, const char *value, char *why)
 {
 	CLEANUP(freep) char *text = NULL;
 	bool builtin = o->type == OPTION_MODULE && strncmp(value, "builtin:", 8) == 0;
@@ -386,11 +449,11 @@ static int option_set_text(const struct option *o, char **field, const char *fol
 }
 
 /*
- * Reads `value` into the option's field of `section` (the struct of its section), freeing what was there. Relative
- * paths are taken from `folder`; NULL leaves them as they are. Returns 0, -ENOMEM, or -EINVAL with `why` saying what is
- * wrong and what would be right; the field is unchanged then.
+ * Reads `value` into the option's field of `section` (the struct of its section), freeing what was
+ * there. Relative paths are taken from `folder`; NULL leaves them as they are. Returns 0, -ENOMEM,
+ * or -EINVAL with `why` saying what is wrong and what would be right; the field is unchanged then.
  */
-int option_set(const struct option *o, void *section, const char *folder, const char *value,
+int option_set(const struct option_row *o, void *section, const char *folder, const char *value,
 	char why[OPTION_WHY_MAX])
 {
 	void *field = option_field(o, section);
@@ -425,10 +488,10 @@ int option_set_defaults(enum option_section section, void *ret)
 	char why[OPTION_WHY_MAX];
 	int r;
 
-	for (size_t i = 0; i < n_options; i++) {
-		if (options[i].section != section || !options[i].def)
+	for (size_t i = 0; i < n_option_rows; i++) {
+		if (option_table[i].section != section || !option_table[i].def)
 			continue;
-		r = option_set(&options[i], ret, NULL, options[i].def, why);
+		r = option_set(&option_table[i], ret, NULL, option_table[i].def, why);
 		if (r == -ENOMEM)
 			return r;
 		if (r < 0)
@@ -440,8 +503,8 @@ int option_set_defaults(enum option_section section, void *ret)
 /* Frees what the options of a section own; its struct stays. */
 void option_clear_section(enum option_section section, void *p)
 {
-	for (size_t i = 0; i < n_options; i++) {
-		const struct option *o = &options[i];
+	for (size_t i = 0; i < n_option_rows; i++) {
+		const struct option_row *o = &option_table[i];
 		char **text = NULL;
 
 		if (o->section != section)
@@ -463,8 +526,8 @@ static void option_print_duration(uint64_t us, FILE *out)
 	static const struct {
 		uint64_t us;
 		const char *suffix;
-	} units[] = {
-		{86400 * US_PER_S, "d"}, {3600 * US_PER_S, "h"}, {60 * US_PER_S, "m"}, {US_PER_S, "s"}, {US_PER_MS, "ms"}};
+	} units[] = {{86400 * US_PER_S, "d"}, {3600 * US_PER_S, "h"}, {60 * US_PER_S, "m"},
+		{US_PER_S, "s"}, {US_PER_MS, "ms"}};
 
 	if (us == 0) {
 		fputs("0", out);
@@ -501,7 +564,7 @@ static void option_print_sink(const struct conf_sink *sink, FILE *out)
 		fputs(sink->sink == LOG_SINK_JOURNAL ? "journal" : "stderr", out);
 }
 
-static void option_print_number(const struct option *o, uint64_t number, FILE *out)
+static void option_print_number(const struct option_row *o, uint64_t number, FILE *out)
 {
 	if (o->type == OPTION_DURATION)
 		option_print_duration(number, out);
@@ -514,13 +577,13 @@ static void option_print_number(const struct option *o, uint64_t number, FILE *o
 }
 
 /* Whether there is nothing to print. */
-bool option_is_empty(const struct option *o, const void *section)
+bool option_is_empty(const struct option_row *o, const void *section)
 {
 	return o->type >= OPTION_TEXT && !*(char *const *)option_field_const(o, section);
 }
 
 /* Writes the value in the form option_set() reads; nothing for an empty one. Returns 0 or -EIO. */
-int option_print(const struct option *o, const void *section, FILE *out)
+int option_print(const struct option_row *o, const void *section, FILE *out)
 {
 	const void *field = option_field_const(o, section);
 	const struct rate *rate;
@@ -566,7 +629,7 @@ const char *option_effect_text(enum option_effect effect)
 	static const char *const texts[] = {
 		[EFFECT_GENERATION] = "reload",
 		[EFFECT_RESTART] = "restart",
-		[EFFECT_NONE] = "none in this version",
+		[EFFECT_NONE] = "not in this version",
 	};
 
 	return texts[effect];

@@ -1,0 +1,74 @@
+/* Conditional requests, evaluated in the order of RFC 9110 section 13.2.2, for GET and HEAD. Pure functions. */
+#include "http/conditional.h"
+
+#include <string.h>
+
+#include "http/date.h"
+#include "http/parser.h"
+
+#define FIELD(h, name) http_head_field((h), (name), sizeof(name) - 1)
+
+/* Takes one entity tag off the list; commas may stand within its quotes. Returns false when there is none. */
+static bool next_etag(struct tine_text *list, struct tine_text *ret, bool *ret_weak)
+{
+	const char *p = list->data, *end = list->data + list->len, *quote;
+
+	while (p < end && (*p == ' ' || *p == '\t' || *p == ','))
+		p++;
+	*ret_weak = end - p >= 2 && p[0] == 'W' && p[1] == '/';
+	if (*ret_weak)
+		p += 2;
+	if (p == end || *p != '"')
+		return false;
+	quote = memchr(p + 1, '"', (size_t)(end - p - 1));
+	if (!quote)
+		return false;
+	*ret = (struct tine_text){p, (size_t)(quote + 1 - p)};
+	*list = (struct tine_text){quote + 1, (size_t)(end - quote - 1)};
+	return true;
+}
+
+/*
+ * Whether the list of a field names the strong tag `etag` (with its quotes) or is "*". weak: weak ones count as well. What does not read as a list of
+ * tags ends it.
+ */
+bool conditional_etag_in(struct tine_text list, struct tine_text etag, bool weak)
+{
+	struct tine_text tag;
+	bool is_weak;
+
+	if (list.len == 1 && list.data[0] == '*')
+		return true;
+	while (next_etag(&list, &tag, &is_weak))
+		if ((weak || !is_weak) && tag.len == etag.len &&
+			memcmp(tag.data, etag.data, tag.len) == 0)
+			return true;
+	return false;
+}
+
+/*
+ * Decides for a representation that exists, with its strong entity tag and its time of modification. Returns 0 (go on),
+ * CONDITIONAL_UNCHANGED or CONDITIONAL_FAILED. A date that is none is ignored, as the standard asks.
+ */
+int conditional_check(const struct http_head *h, struct tine_text etag, time_t modified)
+{
+	struct tine_text match = FIELD(h, "if-match");
+	struct tine_text none_match = FIELD(h, "if-none-match");
+	struct tine_text date;
+	time_t since;
+
+	if (match.data) {
+		if (!conditional_etag_in(match, etag, false))
+			return CONDITIONAL_FAILED;
+	} else {
+		date = FIELD(h, "if-unmodified-since");
+		if (date.data && http_date_parse(date, &since) == 0 && modified > since)
+			return CONDITIONAL_FAILED;
+	}
+	if (none_match.data)
+		return conditional_etag_in(none_match, etag, true) ? CONDITIONAL_UNCHANGED : 0;
+	date = FIELD(h, "if-modified-since");
+	if (date.data && http_date_parse(date, &since) == 0 && modified <= since)
+		return CONDITIONAL_UNCHANGED;
+	return 0;
+}

@@ -1,0 +1,268 @@
+/*
+ * Open files of one folder. Worker only, one thread.
+ *
+ * A file is opened with openat2(2) so that the kernel itself sees to it that no path leads out of the folder, through
+ * symbolic links or a rename at the wrong moment either. Small files are kept in memory, of others the descriptor.
+ * An entry is looked at anew when it has not been for a second; one that is being sent lives on until that is done.
+ *
+ * Always: every entry in the hash is on the LRU list and holds one reference of the cache's own.
+ */
+#include "http/file_cache.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "http/date.h"
+
+#define FRESH_S 2 /* file times are kept to some milliseconds, on some file systems to two seconds */
+
+static int open_beneath(int root, const char *path)
+{
+	struct open_how how = {
+		.flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY,
+		.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
+	};
+	long fd;
+
+	/* EAGAIN: something was renamed meanwhile, so that the kernel cannot be sure */
+	for (int i = 0; i < 8; i++) {
+		fd = syscall(SYS_openat2, root, path, &how, sizeof(how));
+		if (fd >= 0)
+			return (int)fd;
+		if (errno != EAGAIN && errno != EINTR)
+			break;
+	}
+	return -errno;
+}
+
+/* Opens the folder. Returns 0 or a negative errno: -ENOSYS when the kernel has no openat2 (before Linux 5.6). */
+int file_cache_init(struct file_cache *c, const char *root)
+{
+	int fd;
+
+	memset(c, 0, sizeof(*c));
+	TAILQ_INIT(&c->lru);
+	c->root = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (c->root < 0)
+		return -errno;
+	fd = open_beneath(c->root, ".");
+	if (fd < 0) {
+		close(c->root);
+		return fd;
+	}
+	close(fd);
+	return 0;
+}
+
+struct file_entry *file_entry_ref(struct file_entry *e)
+{
+	e->refs++;
+	return e;
+}
+
+void file_entry_unref(void *entry)
+{
+	struct file_entry *e = entry;
+
+	if (--e->refs > 0)
+		return;
+	if (e->fd >= 0)
+		close(e->fd);
+	free(e->content);
+	free(e);
+}
+
+static void cache_drop(struct file_cache *c, struct file_entry *e)
+{
+	HASH_DELETE(hh, c->entries, e);
+	TAILQ_REMOVE(&c->lru, e, lru);
+	c->n_entries--;
+	if (e->content)
+		c->n_content -= e->size;
+	file_entry_unref(e);
+}
+
+void file_cache_clear(struct file_cache *c)
+{
+	while (!TAILQ_EMPTY(&c->lru))
+		cache_drop(c, TAILQ_FIRST(&c->lru));
+	close(c->root);
+	c->root = -1;
+}
+
+/* Lets go of what was not used for longest. Returns false when there is nothing (with a descriptor). */
+static bool cache_evict(struct file_cache *c, bool with_fd)
+{
+	struct file_entry *e;
+
+	TAILQ_FOREACH_REVERSE(e, &c->lru, file_list, lru) {
+		if (with_fd && e->fd < 0)
+			continue;
+		cache_drop(c, e);
+		return true;
+	}
+	return false;
+}
+
+/* open_beneath(), giving up cached descriptors when there are none left. */
+static int cache_open(struct file_cache *c, const char *path)
+{
+	int fd = open_beneath(c->root, path);
+
+	for (int i = 0; i < 8 && (fd == -EMFILE || fd == -ENFILE) && cache_evict(c, true); i++)
+		fd = open_beneath(c->root, path);
+	return fd;
+}
+
+static bool same_time(struct timespec a, struct timespec b)
+{
+	return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+}
+
+static bool is_unchanged(const struct file_entry *e, const struct stat *st)
+{
+	return e->ino == st->st_ino && e->dev == st->st_dev && e->size == (uint64_t)st->st_size &&
+	       same_time(e->modified, st->st_mtim) && same_time(e->changed, st->st_ctim);
+}
+
+static void entry_stat(struct file_entry *e, const struct stat *st)
+{
+	e->dev = st->st_dev;
+	e->ino = st->st_ino;
+	e->size = (uint64_t)st->st_size;
+	e->modified = st->st_mtim;
+	e->changed = st->st_ctim;
+	e->fresh = time(NULL) - st->st_ctim.tv_sec <= FRESH_S;
+}
+
+static void entry_describe(struct file_entry *e)
+{
+	char date[HTTP_DATE_LEN];
+	int at, n;
+
+	e->type.data = e->type_buf;
+	e->type.len = mime_type((struct tine_text){e->path, e->path_len}, e->type_buf);
+	http_date_format(e->modified.tv_sec, date);
+	at = snprintf(e->fields_buf, sizeof(e->fields_buf), "Last-Modified: %.*s\r\nETag: ",
+		HTTP_DATE_LEN, date);
+	n = snprintf(e->fields_buf + at, sizeof(e->fields_buf) - (size_t)at, "\"%llx%08lx-%llx\"\r\n",
+		(long long)e->modified.tv_sec, e->modified.tv_nsec, (unsigned long long)e->size);
+	e->etag = (struct tine_text){e->fields_buf + at, (size_t)n - 2};
+	e->fields = (struct tine_text){e->fields_buf, (size_t)(at + n)};
+}
+
+/* Takes a small file into memory and closes it; leaves it as it is when it changes meanwhile. */
+static void entry_read(struct file_cache *c, struct file_entry *e)
+{
+	CLEANUP(freep) char *content = NULL;
+	struct stat st;
+
+	if (e->size > FILE_CONTENT_MAX || c->n_content + e->size > FILE_CONTENT_TOTAL)
+		return;
+	content = malloc(e->size + 1);
+	if (!content || pread(e->fd, content, e->size + 1, 0) != (ssize_t)e->size)
+		return;
+	if (fstat(e->fd, &st) < 0 || !is_unchanged(e, &st))
+		return;
+	e->content = take_ptr(content);
+	close(e->fd);
+	e->fd = -1;
+}
+
+static struct file_entry *entry_new(const char *path, size_t len, int fd, const struct stat *st)
+{
+	struct file_entry *e = calloc(1, sizeof(*e) + len + 1);
+
+	if (!e)
+		return NULL;
+	e->refs = 1;
+	e->fd = fd;
+	memcpy(e->path, path, len);
+	e->path_len = len;
+	entry_stat(e, st);
+	entry_describe(e);
+	return e;
+}
+
+static int cache_add(struct file_cache *c, struct file_entry *e, uint64_t now_ms)
+{
+	if (c->n_entries >= FILE_CACHE_ENTRIES)
+		cache_evict(c, false);
+	e->checked_ms = now_ms;
+	HASH_ADD_KEYPTR(hh, c->entries, e->path, e->path_len, e);
+	if (!e->hh.tbl)
+		return -ENOMEM;
+	TAILQ_INSERT_HEAD(&c->lru, e, lru);
+	c->n_entries++;
+	if (e->content)
+		c->n_content += e->size;
+	return 0;
+}
+
+/* Opens and checks a path. Returns 0 and a descriptor of a regular file, or a negative errno. */
+static int cache_open_regular(struct file_cache *c, const char *path, int *ret_fd, struct stat *st)
+{
+	CLEANUP(closep) int fd = cache_open(c, path);
+
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, st) < 0)
+		return -errno;
+	if (S_ISDIR(st->st_mode))
+		return -EISDIR;
+	if (!S_ISREG(st->st_mode))
+		return -EACCES;
+	*ret_fd = take_fd(&fd);
+	return 0;
+}
+
+/*
+ * The file at `path` (relative, terminated by NUL after len bytes; "." is the folder itself). Returns 0 and an entry, valid
+ * until the next call unless a reference is taken; -EISDIR for a folder, or what openat2(2) says:
+ * -EXDEV for a path that leads out. What is neither file nor folder is -EACCES.
+ */
+int file_cache_get(struct file_cache *c, const char *path, size_t len, uint64_t now_ms,
+	struct file_entry **ret)
+{
+	CLEANUP(closep) int fd = -1;
+	struct file_entry *e;
+	struct stat st;
+	int r;
+
+	HASH_FIND(hh, c->entries, path, len, e);
+	if (e && now_ms - e->checked_ms < FILE_CHECK_MS) {
+		*ret = e;
+		return 0;
+	}
+	r = cache_open_regular(c, path, &fd, &st);
+	HASH_FIND(hh, c->entries, path, len, e); /* opening may have evicted it */
+	if (r == 0 && e && !e->fresh && is_unchanged(e, &st)) {
+		e->checked_ms = now_ms;
+		TAILQ_REMOVE(&c->lru, e, lru);
+		TAILQ_INSERT_HEAD(&c->lru, e, lru);
+		*ret = e;
+		return 0;
+	}
+	if (e)
+		cache_drop(c, e);
+	if (r < 0)
+		return r;
+	e = entry_new(path, len, fd, &st);
+	if (!e)
+		return -ENOMEM;
+	fd = -1; /* the entry's now */
+	entry_read(c, e);
+	r = cache_add(c, e, now_ms);
+	if (r < 0)
+		file_entry_unref(e);
+	else
+		*ret = e;
+	return r;
+}

@@ -1,0 +1,58 @@
+/* Open files of one folder, ready to be sent. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/queue.h>
+#include <sys/stat.h>
+#define HASH_NONFATAL_OOM 1 /* an element that could not be added has no table */
+#include <uthash.h>
+
+#include <tine/http.h>
+
+#include "http/mime.h"
+
+#define FILE_CACHE_ENTRIES 1024
+#define FILE_CONTENT_MAX   (16u << 10) /* files up to here are kept in memory... */
+#define FILE_CONTENT_TOTAL (4u << 20)  /* ...until they are so many bytes together */
+#define FILE_CHECK_MS      1000        /* a file that is replaced is noticed so soon */
+
+/* A regular file. Whoever holds a reference may use all of it, also when the cache has let go of it. */
+struct file_entry {
+	UT_hash_handle hh;
+	TAILQ_ENTRY(file_entry) lru;
+	unsigned refs;
+	int fd;        /* -1 when content is there */
+	char *content; /* all `size` bytes, or NULL */
+	uint64_t size;
+	struct timespec modified, changed;
+	dev_t dev;
+	ino_t ino;
+	uint64_t checked_ms;
+	bool fresh;                /* was modified just before it was read: may change without showing */
+	struct tine_text type;     /* into type_buf */
+	struct tine_text etag;     /* into fields_buf, with its quotes */
+	struct tine_text fields;   /* into fields_buf: Last-Modified and ETag */
+	char type_buf[MIME_TYPE_MAX];
+	char fields_buf[128];
+	size_t path_len;
+	char path[];
+};
+
+TAILQ_HEAD(file_list, file_entry);
+
+struct file_cache {
+	int root;
+	struct file_entry *entries; /* hash by path */
+	struct file_list lru;       /* the one used last in front */
+	unsigned n_entries;
+	size_t n_content; /* bytes */
+};
+
+int file_cache_init(struct file_cache *c, const char *root);
+void file_cache_clear(struct file_cache *c);
+int file_cache_get(struct file_cache *c, const char *path, size_t len, uint64_t now_ms,
+	struct file_entry **ret);
+struct file_entry *file_entry_ref(struct file_entry *e);
+void file_entry_unref(void *entry);

@@ -1,0 +1,181 @@
+/*
+ * A folder served over HTTP: from a path to an answer. Worker only.
+ * What cannot be sent from memory goes with sendfile(2), see output.c.
+ */
+#include "http/files.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fd.h"
+#include "http/conditional.h"
+#include "http/file_cache.h"
+#include "http/http.h"
+#include "http/output.h"
+#include "http/response.h"
+
+#define MIME_TABLE "/etc/mime.types"
+
+struct tine_files {
+	struct file_cache cache;
+	char *index; /* NULL: none */
+};
+
+/* Returns 0 or a negative errno: why root cannot be served. */
+int files_new(const char *root, const char *index, struct tine_files **ret)
+{
+	CLEANUP(freep) struct tine_files *f = calloc(1, sizeof(*f));
+	int r;
+
+	if (!f)
+		return -ENOMEM;
+	if (index && index[0] != '\0') {
+		f->index = strdup(index);
+		if (!f->index)
+			return -ENOMEM;
+	}
+	r = file_cache_init(&f->cache, root);
+	if (r == 0) {
+		r = mime_ref(MIME_TABLE);
+		if (r < 0)
+			file_cache_clear(&f->cache);
+	}
+	if (r < 0) {
+		free(f->index);
+		return r;
+	}
+	*ret = take_ptr(f);
+	return 0;
+}
+
+struct tine_files *files_free(struct tine_files *f)
+{
+	if (!f)
+		return NULL;
+	file_cache_clear(&f->cache);
+	mime_unref();
+	free(f->index);
+	free(f);
+	return NULL;
+}
+
+static unsigned status_of(int error)
+{
+	switch (error) {
+	case -ENOENT:
+	case -ENOTDIR:
+	case -ENAMETOOLONG:
+	case -ELOOP:
+	case -EISDIR:
+		return 404;
+	case -EACCES:
+	case -EPERM:
+	case -EXDEV:
+	case -ENXIO:
+	case -ENODEV:
+		return 403;
+	case -EMFILE:
+	case -ENFILE:
+	case -ENOMEM:
+		return 503;
+	default:
+		return 500;
+	}
+}
+
+static int send_entry(struct tine_request *rq, struct file_entry *e)
+{
+	struct http_answer a = {.status = 200,
+		.type = e->type,
+		.fields = e->fields,
+		.length = e->size,
+		.body = e->content};
+	int r;
+
+	r = response_write(rq, &a);
+	if (r < 0 || e->content || rq->head.method == METHOD_HEAD || e->size == 0)
+		return r;
+	output_file(rq->connection, &(struct http_sending){.fd = e->fd,
+					    .left = e->size,
+					    .release = file_entry_unref,
+					    .owner = file_entry_ref(e)});
+	return 0;
+}
+
+static int answer_entry(struct tine_request *rq, struct file_entry *e)
+{
+	switch (conditional_check(&rq->head, e->etag, e->modified.tv_sec)) {
+	case CONDITIONAL_UNCHANGED:
+		return response_write(
+			rq, &(struct http_answer){.status = 304, .fields = e->fields});
+	case CONDITIONAL_FAILED:
+		return response_text(rq, 412);
+	default:
+		return send_entry(rq, e);
+	}
+}
+
+/* Relative links in a folder's page only work when its address ends with '/'. */
+static int redirect_to_folder(struct tine_request *rq)
+{
+	char path[PATH_MAX];
+
+	if (rq->path.len >= sizeof(path))
+		return response_text(rq, 414);
+	memcpy(path, rq->path.data, rq->path.len);
+	path[rq->path.len] = '/';
+	return response_redirect(rq, (struct tine_text){path, rq->path.len + 1});
+}
+
+static bool ends_with_slash(struct tine_text t)
+{
+	return t.len > 0 && t.data[t.len - 1] == '/';
+}
+
+/* The index file of the folder whose name, "" or ending with '/', is in buf. */
+static int answer_index(struct tine_files *f, struct tine_request *rq, char *buf, size_t len)
+{
+	size_t n = f->index ? strlen(f->index) : 0;
+	struct file_entry *e;
+	int r;
+
+	if (!ends_with_slash(rq->path))
+		return redirect_to_folder(rq);
+	if (n == 0)
+		return response_text(rq, 403);
+	if (len + n >= PATH_MAX)
+		return response_text(rq, 404);
+	memcpy(buf + len, f->index, n + 1);
+	r = file_cache_get(&f->cache, buf, len + n, rq->connection->server->now_ms, &e);
+	return r < 0 ? response_text(rq, status_of(r)) : answer_entry(rq, e);
+}
+
+/* See tine_respond_file(). */
+int files_answer(struct tine_files *f, struct tine_request *rq, struct tine_text path)
+{
+	char buf[PATH_MAX];
+	struct file_entry *e;
+	size_t len;
+	int r;
+
+	if (path.len > 0 && path.data[0] == '/') {
+		path.data++;
+		path.len--;
+	}
+	len = path.len;
+	if (len >= sizeof(buf) - 1 || memchr(path.data, '\0', len))
+		return response_text(rq, 404);
+	memcpy(buf, path.data, len);
+	buf[len] = '\0';
+	if (len == 0 || buf[len - 1] == '/')
+		return answer_index(f, rq, buf, len);
+
+	r = file_cache_get(&f->cache, buf, len, rq->connection->server->now_ms, &e);
+	if (r == -EISDIR) {
+		buf[len++] = '/';
+		return answer_index(f, rq, buf, len);
+	}
+	return r < 0 ? response_text(rq, status_of(r)) : answer_entry(rq, e);
+}

@@ -1,0 +1,270 @@
+/* Lanes over a real socketpair: framing however the bytes are split, bounds, descriptors, a peer that breaks rules. */
+#include <errno.h>
+#include <event2/event.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "ipc/lane.h"
+#include "run.h"
+
+static struct event_base *base;
+static struct lane *lane;
+static int peer; /* the other end, raw */
+static unsigned n_messages, n_closed;
+static struct frame last;
+static char last_payload[MSG_FAIL_MAX + 1];
+static int last_fd;
+static const char *closed_why;
+static bool free_in_callback;
+
+static void on_message(const struct frame *f, const void *payload, int fd, void *arg)
+{
+	n_messages++;
+	last = *f;
+	memcpy(last_payload, payload, f->length);
+	last_payload[f->length] = '\0';
+	last_fd = fd;
+	if (free_in_callback)
+		lane = lane_free(lane);
+}
+
+static void on_closed(const char *why, void *arg)
+{
+	n_closed++;
+	closed_why = why;
+}
+
+static void set_up(enum msg_role sender, size_t queue_max)
+{
+	int fds[2];
+	struct lane_options o = {.kind = LANE_CONTROL, .peer = sender, .queue_max = queue_max,
+		.on_message = on_message, .on_closed = on_closed};
+
+	n_messages = n_closed = 0;
+	last_fd = -1;
+	closed_why = "not closed";
+	free_in_callback = false;
+	base = event_base_new();
+	ck_assert_int_eq(lane_pair(fds), 0);
+	o.base = base;
+	o.fd = fds[0];
+	peer = fds[1];
+	ck_assert_int_eq(lane_new(&o, &lane), 0);
+}
+
+static void tear_down(void)
+{
+	lane = lane_free(lane);
+	close(peer);
+	event_base_free(base);
+}
+
+static void turn(void)
+{
+	event_base_loop(base, EVLOOP_NONBLOCK);
+}
+
+static void put(const void *data, size_t len)
+{
+	ck_assert_int_eq(write(peer, data, len), (ssize_t)len);
+}
+
+START_TEST(test_frames_arrive_however_they_are_split)
+{
+	struct frame f = {.type = MSG_FAILED, .length = 5, .id = 77};
+	char bytes[2 * (sizeof(f) + 5)];
+
+	memcpy(bytes, &f, sizeof(f));
+	memcpy(bytes + sizeof(f), "hello", 5);
+	memcpy(bytes + sizeof(f) + 5, bytes, sizeof(f) + 5);
+	for (size_t step = 1; step <= sizeof(bytes); step++) {
+		set_up(ROLE_WORKER, 4096);
+		for (size_t at = 0; at < sizeof(bytes); at += step) {
+			put(bytes + at, sizeof(bytes) - at < step ? sizeof(bytes) - at : step);
+			turn();
+		}
+		ck_assert_uint_eq(n_messages, 2);
+		ck_assert_uint_eq(last.id, 77);
+		ck_assert_str_eq(last_payload, "hello");
+		ck_assert_uint_eq(n_closed, 0);
+		tear_down();
+	}
+}
+END_TEST
+
+static const struct {
+	struct frame f;
+	const char *why;
+} offences[] = {
+	{{.type = 999}, "unknown message number"},
+	{{.type = MSG_PING}, "message its sender may not send"},
+	{{.type = MSG_FAILED, .length = UINT32_MAX}, "wrong payload length"},
+	{{.type = MSG_READY, .flags = 3}, "undefined flags"},
+};
+
+START_TEST(test_offences_close_the_lane_before_the_payload_is_waited_for)
+{
+	set_up(ROLE_WORKER, 4096);
+	put(&offences[_i].f, sizeof(struct frame));
+	turn();
+	ck_assert_uint_eq(n_closed, 1);
+	ck_assert_str_eq(closed_why, offences[_i].why);
+	ck_assert_uint_eq(n_messages, 0);
+	ck_assert_int_eq(lane_send(lane, MSG_PING, 0, NULL, 0), -EPIPE);
+	tear_down();
+}
+END_TEST
+
+START_TEST(test_end_of_file_is_told_once_after_the_last_words)
+{
+	struct frame f = {.type = MSG_READY};
+
+	set_up(ROLE_WORKER, 4096);
+	put(&f, sizeof(f));
+	close(peer);
+	peer = -1;
+	lane_read_rest(lane);
+	turn();
+	ck_assert_uint_eq(n_messages, 1);
+	ck_assert_uint_eq(n_closed, 1);
+	ck_assert_ptr_null(closed_why);
+	lane = lane_free(lane);
+	event_base_free(base);
+}
+END_TEST
+
+START_TEST(test_a_handler_may_free_its_lane)
+{
+	struct frame f[2] = {{.type = MSG_READY}, {.type = MSG_READY}};
+
+	set_up(ROLE_WORKER, 4096);
+	free_in_callback = true;
+	put(f, sizeof(f));
+	turn();
+	ck_assert_uint_eq(n_messages, 1);
+	tear_down();
+}
+END_TEST
+
+START_TEST(test_a_peer_that_does_not_read_fills_only_the_bound)
+{
+	unsigned sent = 0;
+	int r;
+
+	set_up(ROLE_WORKER, 1000);
+	do {
+		r = lane_send(lane, MSG_PING, sent, NULL, 0);
+		sent += r == 0;
+		turn();
+	} while (r == 0 && sent < 1000000);
+	ck_assert_int_eq(r, LANE_E_FULL);
+	ck_assert(!lane_idle(lane));
+	for (unsigned i = 0; i < sent; i++) { /* all that was accepted arrives, in order */
+		struct frame f;
+
+		while (read(peer, &f, sizeof(f)) < 0)
+			turn();
+		ck_assert_uint_eq(f.type, MSG_PING);
+		ck_assert_uint_eq(f.id, i);
+	}
+	turn();
+	ck_assert(lane_idle(lane));
+	tear_down();
+}
+END_TEST
+
+START_TEST(test_descriptors_arrive_with_their_message)
+{
+	struct msg_listen m = {7, 8};
+	struct lane_options o = {.kind = LANE_CONTROL, .peer = ROLE_PRIMARY, .queue_max = 4096,
+		.on_message = on_message, .on_closed = on_closed};
+	struct lane *receiver;
+	int pipe_fds[2];
+	char c;
+
+	set_up(ROLE_WORKER, 4096);
+	o.base = base;
+	o.fd = peer;
+	ck_assert_int_eq(lane_new(&o, &receiver), 0);
+	ck_assert_int_eq(pipe(pipe_fds), 0);
+	ck_assert_int_eq(lane_send(lane, MSG_PING, 1, NULL, 0), 0);
+	ck_assert_int_eq(lane_send_fd(lane, MSG_LISTEN, &m, sizeof(m), pipe_fds[1]), 0);
+	ck_assert_int_eq(lane_send(lane, MSG_UNLISTEN, 0, &m, sizeof(m)), 0);
+	ck_assert_int_eq(lane_send_fd(lane, MSG_LOG_REOPEN, NULL, 0, pipe_fds[1]), 0);
+	turn();
+	turn();
+	ck_assert_uint_eq(n_messages, 4);
+	ck_assert_uint_eq(last.type, MSG_LOG_REOPEN);
+	ck_assert_int_ge(last_fd, 0);
+	ck_assert_int_eq(fcntl(last_fd, F_GETFD), FD_CLOEXEC);
+	ck_assert_int_eq(write(last_fd, "x", 1), 1);
+	ck_assert_int_eq(read(pipe_fds[0], &c, 1), 1);
+	close(last_fd);
+	close(pipe_fds[0]);
+	close(pipe_fds[1]);
+	lane_free(receiver);
+	lane = lane_free(lane);
+	event_base_free(base);
+}
+END_TEST
+
+static void put_with_fds(const struct frame *f, unsigned n)
+{
+	union {
+		struct cmsghdr align;
+		char space[CMSG_SPACE(64 * sizeof(int))];
+	} control = {0};
+	struct iovec iov = {(void *)(uintptr_t)f, sizeof(*f)};
+	struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
+		.msg_controllen = CMSG_SPACE(n * sizeof(int))};
+
+	control.align = (struct cmsghdr){CMSG_LEN(n * sizeof(int)), SOL_SOCKET, SCM_RIGHTS};
+	memset(CMSG_DATA(&control.align), 0, n * sizeof(int)); /* descriptor 0, n times */
+	ck_assert_int_eq(sendmsg(peer, &mh, 0), sizeof(*f));
+}
+
+static const struct {
+	unsigned type, n_fds;
+	const char *why;
+} smuggled[] = {
+	{MSG_READY, 1, "descriptor without its message"},
+	{MSG_READY, 60, "too many descriptors"},
+};
+
+START_TEST(test_descriptors_nobody_asked_for_close_the_lane)
+{
+	struct frame f = {.type = (uint16_t)smuggled[_i].type};
+	int before = dup(0);
+
+	close(before);
+	set_up(ROLE_WORKER, 4096);
+	put_with_fds(&f, smuggled[_i].n_fds);
+	turn();
+	ck_assert_uint_eq(n_closed, 1);
+	ck_assert_str_eq(closed_why, smuggled[_i].why);
+	tear_down();
+	ck_assert_int_eq(dup(0), before); /* none has leaked */
+	close(before);
+}
+END_TEST
+
+static void add(TCase *tc)
+{
+	tcase_add_test(tc, test_frames_arrive_however_they_are_split);
+	tcase_add_loop_test(tc, test_offences_close_the_lane_before_the_payload_is_waited_for, 0,
+		sizeof(offences) / sizeof(*offences));
+	tcase_add_test(tc, test_end_of_file_is_told_once_after_the_last_words);
+	tcase_add_test(tc, test_a_handler_may_free_its_lane);
+	tcase_add_test(tc, test_a_peer_that_does_not_read_fills_only_the_bound);
+	tcase_add_test(tc, test_descriptors_arrive_with_their_message);
+	tcase_add_loop_test(tc, test_descriptors_nobody_asked_for_close_the_lane, 0,
+		sizeof(smuggled) / sizeof(*smuggled));
+}
+
+int main(void)
+{
+	return run_tests("lane", add);
+}

@@ -1,0 +1,127 @@
+/* The log: one whole line per event, untrusted text escaped, files reopened. */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "run.h"
+
+static char path[64], text[8192];
+
+static const char *logged(void)
+{
+	ck_assert_int_ge(fd_read_text(path, text, sizeof(text)), 0);
+	return text;
+}
+
+static void open_log(void)
+{
+	int fd;
+
+	snprintf(path, sizeof(path), "/tmp/tined-test-log-XXXXXX");
+	fd = mkstemp(path);
+	ck_assert_int_ge(fd, 0);
+	close(fd);
+	ck_assert_int_eq(log_open(LOG_SINK_FILE, path), 0);
+	log_set_level(LOG_LVL_INFO);
+	log_set_name("worker", 3);
+}
+
+static void close_log(void)
+{
+	log_open(LOG_SINK_STDERR, NULL);
+	unlink(path);
+}
+
+START_TEST(test_a_line_says_who_and_how_bad)
+{
+	open_log();
+	log_warning("retrying in %d ms", 400);
+	ck_assert_ptr_nonnull(strstr(logged(), " warning worker[3]: retrying in 400 ms\n"));
+	log_set_name("tined", -1);
+	log_error("x");
+	ck_assert_ptr_nonnull(strstr(logged(), " error tined: x\n"));
+	close_log();
+}
+END_TEST
+
+START_TEST(test_untrusted_bytes_are_escaped)
+{
+	open_log();
+	log_info("%s", "a\nb\x1b[31m\xc3\xa9\t.");
+	ck_assert_ptr_nonnull(strstr(logged(), "a\\x0ab\\x1b[31m\\xc3\\xa9\\x09.\n"));
+	close_log();
+}
+END_TEST
+
+START_TEST(test_long_lines_are_cut_not_split)
+{
+	char big[5000];
+
+	memset(big, '\x01', sizeof(big) - 1);
+	big[sizeof(big) - 1] = '\0';
+	open_log();
+	log_info("%s", big);
+	logged();
+	ck_assert_uint_le(strlen(text), 2048);
+	ck_assert_ptr_eq(strchr(text, '\n'), text + strlen(text) - 1);
+	close_log();
+}
+END_TEST
+
+START_TEST(test_levels)
+{
+	open_log();
+	log_debug("quiet");
+	ck_assert_str_eq(logged(), "");
+	log_set_level(LOG_LVL_DEBUG);
+	log_debug("loud");
+	ck_assert_ptr_nonnull(strstr(logged(), " debug worker[3]: loud\n"));
+	close_log();
+}
+END_TEST
+
+START_TEST(test_reopen_follows_a_rotation)
+{
+	char rotated[80];
+
+	open_log();
+	log_info("one");
+	snprintf(rotated, sizeof(rotated), "%s.1", path);
+	ck_assert_int_eq(rename(path, rotated), 0);
+	log_info("two");
+	ck_assert_int_eq(log_reopen(), 0);
+	log_info("three");
+	logged();
+	ck_assert_ptr_nonnull(strstr(text, "three"));
+	ck_assert_ptr_null(strstr(text, "two"));
+	unlink(rotated);
+	close_log();
+}
+END_TEST
+
+START_TEST(test_a_bad_path_leaves_the_old_log)
+{
+	open_log();
+	ck_assert_int_lt(log_open(LOG_SINK_FILE, "/nonexistent/folder/log"), 0);
+	log_info("still here");
+	ck_assert_ptr_nonnull(strstr(logged(), "still here"));
+	close_log();
+}
+END_TEST
+
+static void add(TCase *tc)
+{
+	tcase_add_test(tc, test_a_line_says_who_and_how_bad);
+	tcase_add_test(tc, test_untrusted_bytes_are_escaped);
+	tcase_add_test(tc, test_long_lines_are_cut_not_split);
+	tcase_add_test(tc, test_levels);
+	tcase_add_test(tc, test_reopen_follows_a_rotation);
+	tcase_add_test(tc, test_a_bad_path_leaves_the_old_log);
+}
+
+int main(void)
+{
+	return run_tests("log", add);
+}
