@@ -33,13 +33,16 @@ static void usage(FILE *out)
 	      "\n"
 	      "Runs network services on every core: one worker process per CPU, supervised.\n"
 	      "\n"
-	      "  -c, --config FILE  configuration (default: serve the bundled site on 127.0.0.1:8080)\n"
+	      "  -c, --config FILE  configuration (default: serve the bundled site on "
+	      "127.0.0.1:8080)\n"
 	      "      --check        check the configuration and the modules it names, then exit\n"
-	      "      --print-config print the configuration in force, defaults included, then exit\n"
+	      "      --print-config print the configuration in force, defaults included, then "
+	      "exit\n"
 	      "      --version      print the version and exit\n"
 	      "  -h, --help         print this text and exit\n"
 	      "\n"
-	      "Signals: TERM, QUIT, INT stop gracefully (again: at once); HUP reloads; USR1 reopens logs;\n"
+	      "Signals: TERM, QUIT, INT stop gracefully (again: at once); HUP reloads; USR1 "
+	      "reopens logs;\n"
 	      "TTIN and TTOU add and remove a worker. See tined(8) and tined.ini(5).\n",
 		out);
 }

@@ -54,7 +54,8 @@ TINE_EXPORT struct tine_text tine_request_subpath(const struct tine_request *req
 TINE_EXPORT struct tine_text tine_request_query(const struct tine_request *request);
 
 /* The value of a header field, without surrounding white space; data is NULL when it was not sent. Case of the name does not matter. */
-TINE_EXPORT struct tine_text tine_request_header(const struct tine_request *request, const char *name);
+TINE_EXPORT struct tine_text tine_request_header(
+	const struct tine_request *request, const char *name);
 
 /*
  * Adds a header field to the answer to come. Returns 0; -EINVAL when name or value hold bytes that RFC 9110 does not

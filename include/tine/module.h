@@ -46,9 +46,9 @@ enum tine_option_type {
 struct tine_option {
 	const char *name;
 	enum tine_option_type type;
-	const char *def;      /* default as text, through the same parser; NULL means "" or 0 */
+	const char *def;       /* default as text, through the same parser; NULL means "" or 0 */
 	const char *min, *max; /* inclusive, as text; NULL: no bound; not for strings */
-	const char *doc;      /* one sentence */
+	const char *doc;       /* one sentence */
 };
 
 /*
@@ -88,8 +88,8 @@ TINE_EXPORT int64_t tine_config_number(const struct tine_config *config, const c
  * Reports what is wrong with an option as "FILE:LINE: module:NAME.option: text". Name NULL: the section itself.
  * Returns -EINVAL, so that `return tine_config_error(...)` is enough.
  */
-TINE_EXPORT int tine_config_error(const struct tine_config *config, const char *name, const char *fmt,
-	...) __attribute__((format(printf, 3, 4)));
+TINE_EXPORT int tine_config_error(const struct tine_config *config, const char *name,
+	const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 /* The options of the section this module was loaded for. */
 TINE_EXPORT const struct tine_config *tine_worker_config(const struct tine_worker *worker);

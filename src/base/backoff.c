@@ -22,7 +22,8 @@ static bool budget_spent(struct backoff *b, const struct rate *r, uint64_t now_u
 		b->window_us = b->window_us == 0 ? now_us : b->window_us + passed * r->window_us;
 	}
 	b->n_now++;
-	return b->n_now + (uint64_t)((double)b->n_before *
+	return b->n_now +
+		(uint64_t)((double)b->n_before *
 			(1 - (double)(now_us - b->window_us) / (double)r->window_us)) >
 		r->count;
 }

@@ -15,8 +15,8 @@ struct backoff_limits {
 };
 
 struct backoff {
-	unsigned streak;    /* failures in a row */
-	uint64_t window_us; /* start of the present window */
+	unsigned streak;          /* failures in a row */
+	uint64_t window_us;       /* start of the present window */
 	uint32_t n_now, n_before; /* failures in it and in the one before */
 };
 

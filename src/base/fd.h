@@ -36,11 +36,11 @@ static inline int take_fd(int *fd)
 }
 
 /* Hands a pointer out of a CLEANUP(freep) variable. */
-#define take_ptr(p)                                                                               \
-	({                                                                                        \
-		__typeof__(p) taken_ = (p);                                                       \
-		(p) = NULL;                                                                       \
-		taken_;                                                                           \
+#define take_ptr(p)                         \
+	({                                  \
+		__typeof__(p) taken_ = (p); \
+		(p) = NULL;                 \
+		taken_;                     \
 	})
 
 int fd_close_except(int *keep, size_t n_keep);

@@ -35,8 +35,8 @@ struct ini_input {
 	const char *next, *end;
 	unsigned line;
 	bool in_section, skip; /* skip: the section's own line was bad, its keys mean nothing */
-	bool failed;	       /* an error was reported */
-	int r;		       /* what a callback returned */
+	bool failed;           /* an error was reported */
+	int r;                 /* what a callback returned */
 	char section[INI_NAME_MAX + 1];
 	const struct ini_events *events;
 };

@@ -40,7 +40,8 @@ static const struct {
 
 static int open_file(const char *path)
 {
-	int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0640);
+	int fd =
+		open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0640);
 
 	return fd < 0 ? -errno : fd;
 }
@@ -140,7 +141,8 @@ static size_t prefix(char *out, size_t size, enum log_level level)
 	char when[40];
 
 	if (log_state.sink == LOG_SINK_STDERR && log_state.to_journal_stream)
-		return (size_t)snprintf(out, size, "<%d>%s: ", levels[level].priority, log_state.name);
+		return (size_t)snprintf(
+			out, size, "<%d>%s: ", levels[level].priority, log_state.name);
 	clock_gettime(CLOCK_REALTIME, &ts);
 	localtime_r(&ts.tv_sec, &tm);
 	strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S", &tm);

@@ -156,7 +156,7 @@ int parse_size(const char *s, uint64_t *ret_bytes)
  */
 int parse_rate(const char *s, struct rate *ret)
 {
-	uint64_t count, window_us;
+	uint64_t count = 0, window_us = 0;
 	const char *end;
 	int r = parse_digits(s, &count, &end), r_window;
 

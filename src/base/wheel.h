@@ -10,9 +10,10 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
-#define WHEEL_TICK_SHIFT 8 /* a tick is 256 ms: deadlines are kept to within one tick, never early */
-#define WHEEL_TICK_MS    (1u << WHEEL_TICK_SHIFT)
-#define WHEEL_BUCKETS    256 /* power of two; deadlines further away are filed anew on the way */
+#define WHEEL_TICK_SHIFT \
+	8 /* a tick is 256 ms: deadlines are kept to within one tick, never early */
+#define WHEEL_TICK_MS (1u << WHEEL_TICK_SHIFT)
+#define WHEEL_BUCKETS 256 /* power of two; deadlines further away are filed anew on the way */
 
 /* Embedded in what has a deadline; all zero when not on a wheel. */
 struct wheel_entry {

@@ -21,7 +21,8 @@
 #include "http/output.h"
 #include "http/request.h"
 
-#define LINGER_MS 2000 /* how long a peer may take to close after the last answer */
+#define LINGER_MS    2000 /* how long a peer may take to close after the last answer */
+#define PARSE_ALWAYS 512  /* a head up to here is parsed whenever more of it has come */
 
 static void connection_event(evutil_socket_t fd, short what, void *arg);
 
@@ -189,12 +190,15 @@ static size_t connection_recall(struct http_connection *c)
 }
 
 /*
- * Parsing anew whenever a byte of a head has come would cost quadratic time: only the end of a line can complete it. (What is
- * wrong before that is noticed a little later, with the same outcome.)
+ * Parsing a long head anew whenever a byte of it has come would cost quadratic time; only the end of a line can
+ * complete it. What is wrong before that is noticed a little later, with the same outcome.
  */
 static bool worth_parsing(const struct http_connection *c, const char *data, size_t kept, size_t len)
 {
-	return c->state != CONNECTION_HEAD || len >= c->server->limits.max_line ||
+	const struct http_limits *limits = &c->server->limits;
+
+	return c->state != CONNECTION_HEAD || kept < PARSE_ALWAYS ||
+	       (kept < limits->max_line && len >= limits->max_line) || len >= limits->max_head ||
 	       memchr(data + kept, '\n', len - kept);
 }
 

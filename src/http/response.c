@@ -111,7 +111,8 @@ static char *put_head(char *p, const struct tine_request *rq, const struct http_
 		p = put_u64(p, a->length);
 		p = PUT(p, "\r\n");
 	}
-	p = put(p, a->fields.data, a->fields.len);
+	if (a->fields.len > 0)
+		p = put(p, a->fields.data, a->fields.len);
 	p = put(p, rq->extra, rq->extra_len);
 	p = put_connection(p, rq);
 	return PUT(p, "\r\n");

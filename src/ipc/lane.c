@@ -14,9 +14,10 @@
 
 #include "base/fd.h"
 
-#define READ_CHUNK  (16u << 10) /* asked of the kernel at a time */
-#define READ_BURST  (256u << 10) /* read in one turn at most: a flooding peer must not hold up the loop */
-#define FDS_MAX     8           /* descriptors received but not yet claimed by a frame */
+#define READ_CHUNK (16u << 10) /* asked of the kernel at a time */
+#define READ_BURST \
+	(256u << 10) /* read in one turn at most: a flooding peer must not hold up the loop */
+#define FDS_MAX 8    /* descriptors received but not yet claimed by a frame */
 
 struct bytes {
 	char *data;
@@ -211,7 +212,9 @@ static ssize_t receive(struct lane *l)
 		char space[CMSG_SPACE(FDS_MAX * sizeof(int))];
 	} control;
 	struct iovec iov;
-	struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
+	struct msghdr mh = {.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = &control,
 		.msg_controllen = sizeof(control)};
 	ssize_t n;
 	int r = bytes_reserve(&l->in, READ_CHUNK);
@@ -238,9 +241,10 @@ static void read_some(struct lane *l, size_t limit)
 		if (n == -EAGAIN)
 			break;
 		if (n <= 0) {
-			lane_fail(l, n == 0 || n == -ECONNRESET ? NULL
-				: n == -EPROTO                  ? "too many descriptors"
-								: strerror((int)-n));
+			lane_fail(l,
+				n == 0 || n == -ECONNRESET ? NULL
+					: n == -EPROTO     ? "too many descriptors"
+							   : strerror((int)-n));
 			break;
 		}
 		total += (size_t)n;

@@ -31,7 +31,8 @@ const char *msg_name(unsigned type)
  * Checks a header as soon as it is there, before its payload is waited for.
  * Returns 0, or -EPROTO and why in static text.
  */
-int msg_validate(const struct frame *f, enum msg_lane lane, enum msg_role sender, const char **ret_why)
+int msg_validate(
+	const struct frame *f, enum msg_lane lane, enum msg_role sender, const char **ret_why)
 {
 	const struct msg_rule *r = msg_rule(f->type);
 

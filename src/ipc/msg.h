@@ -31,19 +31,21 @@ struct msg_listen {
 	uint32_t socket;   /* index into that listener's sockets */
 };
 
-/*   name        no  lane          senders        fds  size       payload, bytes */
-#define MSG_TABLE(X)                                                                     \
-	X(READY,      1, LANE_CONTROL, ROLE_CHILDREN, 0, MSG_EXACT, 0)                           \
-	X(FAILED,     2, LANE_CONTROL, ROLE_CHILDREN, 0, MSG_UPTO, MSG_FAIL_MAX)                 \
-	X(PING,       3, LANE_CONTROL, ROLE_PRIMARY,  0, MSG_EXACT, 0)                           \
-	X(PONG,       4, LANE_CONTROL, ROLE_CHILDREN, 0, MSG_EXACT, 0)                           \
-	X(DRAIN,      5, LANE_CONTROL, ROLE_PRIMARY,  0, MSG_EXACT, sizeof(struct msg_drain))    \
-	X(DRAINED,    6, LANE_CONTROL, ROLE_CHILDREN, 0, MSG_EXACT, 0)                           \
-	X(QUIT,       7, LANE_CONTROL, ROLE_PRIMARY,  0, MSG_EXACT, 0)                           \
-	X(LOG_LEVEL,  8, LANE_CONTROL, ROLE_PRIMARY,  0, MSG_EXACT, sizeof(struct msg_log_level)) \
-	X(LOG_REOPEN, 9, LANE_CONTROL, ROLE_PRIMARY,  1, MSG_EXACT, 0)                           \
-	X(LISTEN,    10, LANE_CONTROL, ROLE_PRIMARY,  1, MSG_EXACT, sizeof(struct msg_listen))   \
+/* clang-format off */
+/*   name        no  lane          senders        fds  size    payload, bytes */
+#define MSG_TABLE(X)                                                                               \
+	X(READY,      1, LANE_CONTROL, ROLE_CHILDREN, 0, MSG_EXACT, 0)                             \
+	X(FAILED,     2, LANE_CONTROL, ROLE_CHILDREN, 0, MSG_UPTO,  MSG_FAIL_MAX)                  \
+	X(PING,       3, LANE_CONTROL, ROLE_PRIMARY,  0, MSG_EXACT, 0)                             \
+	X(PONG,       4, LANE_CONTROL, ROLE_CHILDREN, 0, MSG_EXACT, 0)                             \
+	X(DRAIN,      5, LANE_CONTROL, ROLE_PRIMARY,  0, MSG_EXACT, sizeof(struct msg_drain))      \
+	X(DRAINED,    6, LANE_CONTROL, ROLE_CHILDREN, 0, MSG_EXACT, 0)                             \
+	X(QUIT,       7, LANE_CONTROL, ROLE_PRIMARY,  0, MSG_EXACT, 0)                             \
+	X(LOG_LEVEL,  8, LANE_CONTROL, ROLE_PRIMARY,  0, MSG_EXACT, sizeof(struct msg_log_level))  \
+	X(LOG_REOPEN, 9, LANE_CONTROL, ROLE_PRIMARY,  1, MSG_EXACT, 0)                             \
+	X(LISTEN,    10, LANE_CONTROL, ROLE_PRIMARY,  1, MSG_EXACT, sizeof(struct msg_listen))     \
 	X(UNLISTEN,  11, LANE_CONTROL, ROLE_PRIMARY,  0, MSG_EXACT, sizeof(struct msg_listen))
+/* clang-format on */
 
 enum msg_type {
 #define X(name, no, ...) MSG_##name = (no),
@@ -56,11 +58,11 @@ enum msg_type {
 
 /* What precedes every payload, in the machine's own byte order: both ends are on it. */
 struct frame {
-	uint32_t length; /* bytes of payload that follow */
-	uint16_t type;   /* enum msg_type */
-	uint16_t flags;  /* none defined: 0 */
+	uint32_t length;   /* bytes of payload that follow */
+	uint16_t type;     /* enum msg_type */
+	uint16_t flags;    /* none defined: 0 */
 	uint32_t src, dst; /* slots; 0 on the control lane */
-	uint64_t id;     /* ties an answer to what it answers */
+	uint64_t id;       /* ties an answer to what it answers */
 };
 
 _Static_assert(sizeof(struct frame) == 24, "the frame's layout is fixed");
@@ -76,4 +78,5 @@ struct msg_rule {
 
 const struct msg_rule *msg_rule(unsigned type);
 const char *msg_name(unsigned type);
-int msg_validate(const struct frame *f, enum msg_lane lane, enum msg_role sender, const char **ret_why);
+int msg_validate(
+	const struct frame *f, enum msg_lane lane, enum msg_role sender, const char **ret_why);

@@ -32,9 +32,9 @@ uint64_t burial_cpu_us(pid_t pid)
 	if (fd_read_text(path, text, sizeof(text)) < 0)
 		return 0;
 	after_name = strrchr(text, ')');
-	if (!after_name || sscanf(after_name + 1,
-				   " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &utime,
-				   &stime) != 2)
+	if (!after_name ||
+		sscanf(after_name + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu",
+			&utime, &stime) != 2)
 		return 0;
 	return (utime + stime) * US_PER_S / (unsigned long long)sysconf(_SC_CLK_TCK);
 }
@@ -87,9 +87,10 @@ void burial_record(struct proc *pr, char *ret_how, size_t size)
 	if (was_expected(pr, &si))
 		return;
 	burial_request_line(sb, line);
-	log_error("worker[%u]: crash: %s; generation %" PRIu64 ", pid %d, age %.3f s, CPU %.3f s user "
+	log_error("worker[%u]: crash: %s; generation %" PRIu64
+		  ", pid %d, age %.3f s, CPU %.3f s user "
 		  "%.3f s system, max RSS %ld KiB, %" PRIu64 " requests, serving \"%s\"",
 		pr->slot, ret_how, pr->gen->number, (int)pr->pid,
-		(double)(now_us() - pr->started_us) / 1e6, seconds(ru.ru_utime), seconds(ru.ru_stime),
-		ru.ru_maxrss, sb_get(sb->requests), line);
+		(double)(now_us() - pr->started_us) / 1e6, seconds(ru.ru_utime),
+		seconds(ru.ru_stime), ru.ru_maxrss, sb_get(sb->requests), line);
 }

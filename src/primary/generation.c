@@ -67,8 +67,8 @@ static int resolve_identity(const struct config *c, struct identity *ret, char *
 		return 0;
 	if (geteuid() != 0) {
 		snprintf(error, size,
-			"%s: tined.user: only root can become %s; start as root or leave it out", c->path,
-			user);
+			"%s: tined.user: only root can become %s; start as root or leave it out",
+			c->path, user);
 		return -EPERM;
 	}
 	ret->set = true;
@@ -91,8 +91,8 @@ static int open_listeners(struct primary *p, struct generation *g, char *error, 
 		return -ENOMEM;
 	}
 	for (size_t i = 0; i < c->n_listeners; i++) {
-		int r = listener_pool_open(p->pool, c, &c->listeners[i], g->target, &g->listeners[i],
-			error, size);
+		int r = listener_pool_open(
+			p->pool, c, &c->listeners[i], g->target, &g->listeners[i], error, size);
 
 		if (r < 0)
 			return r;
@@ -105,7 +105,8 @@ static int open_listeners(struct primary *p, struct generation *g, char *error, 
  * Stages a generation for the configuration, which it owns in every case.
  * Returns 0, or -errno and what is wrong as one line for the operator.
  */
-int generation_new(struct primary *p, struct config *c, struct generation **ret, char *error, size_t size)
+int generation_new(
+	struct primary *p, struct config *c, struct generation **ret, char *error, size_t size)
 {
 	struct generation *g = calloc(1, sizeof(*g));
 	int r;

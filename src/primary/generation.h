@@ -9,5 +9,6 @@ struct config;
 struct generation;
 struct primary;
 
-int generation_new(struct primary *p, struct config *c, struct generation **ret, char *error, size_t size);
+int generation_new(
+	struct primary *p, struct config *c, struct generation **ret, char *error, size_t size);
 void generation_release(struct primary *p, struct generation *g);

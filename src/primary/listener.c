@@ -33,7 +33,8 @@ struct pool_entry {
 	struct address bound;           /* as it is: differs where the port was 0 */
 	unsigned accept;
 	struct socket_set sockets;
-	uint32_t *adopters; /* reuseport: slot that minds a socket whose own worker is away, or NOBODY */
+	uint32_t *
+		adopters; /* reuseport: slot that minds a socket whose own worker is away, or NOBODY */
 	unsigned refs;
 };
 
@@ -198,33 +199,25 @@ static int open_sockets(struct pool_entry *e, unsigned backlog, size_t n)
 	return 0;
 }
 
-static bool port_is_zero(const struct address *a)
-{
-	if (a->kind != ADDRESS_INET)
-		return false;
-	return a->sa.ss_family == AF_INET ? ((const struct sockaddr_in *)&a->sa)->sin_port == 0
-					  : ((const struct sockaddr_in6 *)&a->sa)->sin6_port == 0;
-}
-
 static struct pool_entry *pool_find(struct listener_pool *pool, const struct conf_listener *conf)
 {
 	struct pool_entry *e;
 
-	TAILQ_FOREACH(e, &pool->entries, link) {
-		if (!address_equal(&e->address, &conf->address))
-			continue;
-		if (!port_is_zero(&e->address) || strcmp(e->name, conf->name) == 0)
+	TAILQ_FOREACH (e, &pool->entries, link) {
+		if (address_equal(&e->bound, &conf->address))
 			return e;
+		if (address_equal(&e->address, &conf->address) && strcmp(e->name, conf->name) == 0)
+			return e; /* port 0: the port it was given is still good */
 	}
 	return NULL;
 }
 
-static int refuse(const struct config *config, const struct conf_listener *conf, const char *why, int r,
-	char *error, size_t size)
+static int refuse(const struct config *config, const struct conf_listener *conf, const char *why,
+	int r, char *error, size_t size)
 {
 	snprintf(error, size, "%s:%u: listener:%s.address: %s: %s", config->path,
-		conf->address_line ? conf->address_line : conf->line, conf->name, conf->address.text,
-		why);
+		conf->address_line ? conf->address_line : conf->line, conf->name,
+		conf->address.text, why);
 	return r;
 }
 
@@ -240,11 +233,13 @@ int listener_pool_open(struct listener_pool *pool, const struct config *config,
 
 	if (!e && conf->address.kind == ADDRESS_SYSTEMD)
 		return refuse(config, conf,
-			"systemd passed no socket of that name; set FileDescriptorName= in the socket unit",
+			"systemd passed no socket of that name; set FileDescriptorName= in the "
+			"socket unit",
 			-ENOENT, error, size);
 	if (e && e->refs > 0 && e->accept != conf->accept)
-		return refuse(config, conf, "`accept` cannot change while it is served; restart to do so",
-			-EBUSY, error, size);
+		return refuse(config, conf,
+			"`accept` cannot change while it is served; restart to do so", -EBUSY,
+			error, size);
 	if (!e)
 		e = entry_new(conf->name, &conf->address);
 	if (!e)
@@ -334,7 +329,7 @@ static void assign_socket(struct pool_entry *e, struct primary *p, size_t socket
 	uint32_t *adopter = &e->adopters[socket];
 	struct proc *own = NULL, *other = NULL, *now = NULL;
 
-	proctab_foreach(p, pr) {
+	proctab_foreach (p, pr) {
 		if (!can_serve(pr, e))
 			continue;
 		if (pr->index == socket)
@@ -359,7 +354,7 @@ void listener_pool_assign(struct listener_pool *pool, struct primary *p)
 {
 	struct pool_entry *e;
 
-	TAILQ_FOREACH(e, &pool->entries, link) {
+	TAILQ_FOREACH (e, &pool->entries, link) {
 		if (e->accept != ACCEPT_REUSEPORT)
 			continue;
 		for (size_t i = 0; i < e->sockets.n_fds; i++)
@@ -374,8 +369,9 @@ static int adopt(struct listener_pool *pool, const char *name, int fd)
 	struct pool_entry *e;
 
 	if (sd_is_socket(fd, AF_UNSPEC, SOCK_STREAM, 1) <= 0) {
-		log_warning("systemd passed descriptor %d (%s), which is no listening stream socket; "
-			    "ignoring it",
+		log_warning(
+			"systemd passed descriptor %d (%s), which is no listening stream socket; "
+			"ignoring it",
 			fd, name);
 		close(fd);
 		return 0;
@@ -384,7 +380,7 @@ static int adopt(struct listener_pool *pool, const char *name, int fd)
 	fd_set_cloexec(fd, true);
 	fd_set_nonblock(fd);
 	set_options(fd, &a, false);
-	TAILQ_FOREACH(e, &pool->entries, link) {
+	TAILQ_FOREACH (e, &pool->entries, link) {
 		if (strcmp(e->address.text, a.text) == 0)
 			return entry_add_fd(e, fd);
 	}
@@ -432,7 +428,7 @@ void listener_pool_close(struct listener_pool *pool)
 {
 	struct pool_entry *e;
 
-	TAILQ_FOREACH(e, &pool->entries, link) {
+	TAILQ_FOREACH (e, &pool->entries, link) {
 		if (e->address.kind == ADDRESS_SYSTEMD)
 			continue;
 		if (e->sockets.n_fds > 0)

@@ -27,9 +27,9 @@
 #include "primary/supervisor.h"
 #include "shared/notify.h"
 
-#define N_SLOTS         4096                /* workers of all generations, those still draining included */
+#define N_SLOTS          4096 /* workers of all generations, those still draining included */
 #define HEARTBEAT_MAX_US (1 * US_PER_S)
-#define SPARE_FDS       64                  /* what a worker needs besides its connections */
+#define SPARE_FDS        64 /* what a worker needs besides its connections */
 
 /* --- what systemd and the operator get to see --- */
 
@@ -84,8 +84,8 @@ static uint64_t least(uint64_t a, uint64_t b)
 
 static void arm_heartbeat(struct primary *p)
 {
-	struct timeval tv = {(time_t)(p->heartbeat_us / US_PER_S),
-		(suseconds_t)(p->heartbeat_us % US_PER_S)};
+	struct timeval tv = {
+		(time_t)(p->heartbeat_us / US_PER_S), (suseconds_t)(p->heartbeat_us % US_PER_S)};
 
 	p->heartbeat_due_us = now_us() + p->heartbeat_us;
 	event_add(&p->ev_heartbeat, &tv);
@@ -112,7 +112,7 @@ static bool is_making_progress(const struct primary *p, uint64_t now)
 {
 	if (p->phase != PRIMARY_SERVING || p->rollout)
 		return true;
-	proctab_foreach(p, pr) {
+	proctab_foreach (p, pr) {
 		if (pr->state == PROC_STARTING || pr->state == PROC_BACKOFF)
 			return true;
 		if (pr->state == PROC_READY &&
@@ -149,7 +149,7 @@ void primary_reopen_logs(struct primary *p)
 	log_info("log reopened");
 	if (log_fd() < 0)
 		return;
-	proctab_foreach(p, pr) {
+	proctab_foreach (p, pr) {
 		if (pr->control)
 			lane_send_fd(pr->control, MSG_LOG_REOPEN, NULL, 0, log_fd());
 	}
@@ -159,7 +159,7 @@ void primary_reopen_logs(struct primary *p)
 
 static void kill_all(struct primary *p)
 {
-	proctab_foreach(p, pr)
+	proctab_foreach (p, pr)
 		supervisor_kill(pr, SIGKILL, "stop at once");
 }
 
@@ -177,7 +177,7 @@ void primary_stop(struct primary *p, int exit_status)
 		log_info("stopping");
 	notify_stopping();
 	rollout_abandon(p);
-	proctab_foreach(p, pr)
+	proctab_foreach (p, pr)
 		supervisor_retire(pr, "stopping");
 	listener_pool_close(p->pool);
 	primary_settled(p);
@@ -188,7 +188,7 @@ void primary_settled(struct primary *p)
 {
 	if (p->phase != PRIMARY_STOPPING)
 		return;
-	proctab_foreach(p, pr)
+	proctab_foreach (p, pr)
 		return;
 	p->done = true;
 	event_base_loopbreak(p->base);
@@ -202,7 +202,8 @@ void primary_settled(struct primary *p)
  */
 int primary_write_pid_file(struct primary *p, const struct config *c, char *error, size_t size)
 {
-	CLEANUP(freep) char *path = c->tined.pid_file && *c->tined.pid_file ? strdup(c->tined.pid_file) : NULL;
+	CLEANUP(freep)
+	char *path = c->tined.pid_file && *c->tined.pid_file ? strdup(c->tined.pid_file) : NULL;
 	CLEANUP(closep) int fd = -1;
 	char temporary[PATH_MAX], text[32];
 	int n = snprintf(text, sizeof(text), "%d\n", (int)p->pid);
@@ -229,7 +230,8 @@ static void remove_pid_file(const struct primary *p)
 {
 	char text[32];
 
-	if (p->pid_file && fd_read_text(p->pid_file, text, sizeof(text)) > 0 && atoi(text) == (int)p->pid)
+	if (p->pid_file && fd_read_text(p->pid_file, text, sizeof(text)) > 0 &&
+		atoi(text) == (int)p->pid)
 		unlink(p->pid_file);
 }
 
@@ -239,13 +241,15 @@ static void check_limits(const struct config *c)
 	unsigned fds = 0;
 
 	if (fd_raise_limit(&fds) == 0 && fds < c->workers.max_connections + SPARE_FDS)
-		log_warning("the limit of %u descriptors allows only %u connections for each worker, not "
+		log_warning("the limit of %u descriptors allows only %u connections for each "
+			    "worker, not "
 			    "max_connections = %" PRIu64 "; raise LimitNOFILE",
 			fds, fds > SPARE_FDS ? fds - SPARE_FDS : 0, c->workers.max_connections);
 	if (geteuid() == 0 && !c->tined.user)
 		log_warning("workers run as root; set `user` in [tined]");
 	if (c->n_farms > 0)
-		log_warning("[farm:%s]: this version runs no task processes; ignoring", c->farms[0].name);
+		log_warning("[farm:%s]: this version runs no task processes; ignoring",
+			c->farms[0].name);
 	if (c->has_admin)
 		log_warning("[admin]: this version has no admin process; ignoring");
 }
@@ -288,6 +292,7 @@ static int set_up(struct primary *p, const struct config *c)
 	return r;
 }
 
+/* Copes with a primary that is only half made. */
 static void tear_down(struct primary *p)
 {
 	struct generation *g = p->current;
@@ -299,23 +304,29 @@ static void tear_down(struct primary *p)
 	remove_pid_file(p);
 	free(p->pid_file);
 	free(p->procs);
-	event_del(&p->ev_heartbeat);
-	if (p->signal_fd >= 0) {
-		event_del(&p->ev_signal);
-		close(p->signal_fd);
+	if (p->base) {
+		event_del(&p->ev_heartbeat);
+		if (p->signal_fd >= 0)
+			event_del(&p->ev_signal);
+		event_base_free(p->base);
 	}
-	event_base_free(p->base);
+	if (p->signal_fd >= 0)
+		close(p->signal_fd);
 }
 
 /* Runs the primary to its end. Returns the exit status. The configuration is taken over. */
 int primary_run(const struct primary_options *o)
 {
-	struct primary p = {.config_path = o->config_path, .worker_main = o->worker_main,
-		.pid = getpid(), .exit_status = EXIT_FAILURE, .signal_fd = -1};
+	struct primary p = {.config_path = o->config_path,
+		.worker_main = o->worker_main,
+		.pid = getpid(),
+		.exit_status = EXIT_FAILURE,
+		.signal_fd = -1};
 
 	srandom((unsigned)(now_us() ^ (uint64_t)p.pid));
 	if (set_up(&p, o->config) < 0) {
 		config_free(o->config);
+		tear_down(&p);
 		return EXIT_FAILURE;
 	}
 	rollout_first(&p, o->config);

@@ -32,9 +32,10 @@ struct generation {
 	uint64_t number; /* 1 or more */
 	struct config *config;
 	struct identity identity;
-	struct listener *listeners; /* one for each of config->listeners; sockets belong to the pool */
+	struct listener
+		*listeners; /* one for each of config->listeners; sockets belong to the pool */
 	size_t n_listeners;
-	unsigned target; /* workers wanted */
+	unsigned target;  /* workers wanted */
 	unsigned n_procs; /* slots that belong to it */
 	bool staged;      /* on its way to be current */
 };

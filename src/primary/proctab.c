@@ -121,7 +121,7 @@ unsigned proctab_n_ready(const struct primary *p, const struct generation *g)
 {
 	unsigned n = 0;
 
-	proctab_foreach(p, pr)
+	proctab_foreach (p, pr)
 		n += pr->gen == g && pr->state == PROC_READY;
 	return n;
 }
@@ -132,7 +132,7 @@ unsigned proctab_free_index(const struct primary *p, const struct generation *g)
 	for (unsigned index = 0;; index++) {
 		bool taken = false;
 
-		proctab_foreach(p, pr)
+		proctab_foreach (p, pr)
 			taken |= pr->gen == g && pr->index == index && !pr->leaving;
 		if (!taken)
 			return index;

@@ -41,14 +41,14 @@ struct proc {
 	struct lane *control, *bus;
 
 	uint64_t started_us, ready_us;
-	uint64_t pong_us;            /* last sign of life; READY only */
-	uint64_t cpu_at_pong_us;     /* CPU time it had used by then */
+	uint64_t pong_us;        /* last sign of life; READY only */
+	uint64_t cpu_at_pong_us; /* CPU time it had used by then */
 	struct backoff backoff;
 	char *words; /* why it said it could not start; NULL when it did not */
 };
 
 /* Every slot that is in use, in order. */
-#define proctab_foreach(p, pr) \
+#define proctab_foreach(p, pr)                                                  \
 	for (struct proc *pr = (p)->procs; pr < (p)->procs + (p)->n_used; pr++) \
 		if (pr->state != PROC_EMPTY)
 

@@ -39,7 +39,7 @@ static struct generation *rollout_end(struct primary *p)
 static void dismiss(struct primary *p, struct generation *g, const char *why)
 {
 	g->n_procs++; /* hold it while its members go */
-	proctab_foreach(p, pr) {
+	proctab_foreach (p, pr) {
 		if (pr->gen == g && pr->state != PROC_DEAD)
 			supervisor_retire(pr, why);
 	}
@@ -108,7 +108,8 @@ static void start_members(struct primary *p, struct generation *g)
 {
 	const unsigned n = g->target;
 
-	for (unsigned i = 0; i < n && p->rollout; i++) { /* a member that cannot start ends the rollout */
+	for (unsigned i = 0; i < n && p->rollout;
+		i++) { /* a member that cannot start ends the rollout */
 		struct proc *pr = proctab_take(p, g, i);
 
 		if (!pr) {
@@ -214,6 +215,8 @@ void rollout_on_exit(struct primary *p, struct proc *pr, const char *how)
 		snprintf(why, sizeof(why), "%s", pr->words);
 	else
 		snprintf(why, sizeof(why), "worker[%u] of the new generation %s %s", pr->slot,
-			p->rollout->proving ? "did not survive its probation:" : "did not get ready:", how);
+			p->rollout->proving ? "did not survive its probation:"
+					    : "did not get ready:",
+			how);
 	fail(p, why);
 }

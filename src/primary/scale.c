@@ -27,7 +27,8 @@ static void scale_up(struct primary *p)
 	}
 	r = listener_pool_grow(p->pool, p, index + 1);
 	if (r < 0) {
-		log_warning("scale: cannot open another reuseport socket: %s; ignoring", strerror(-r));
+		log_warning(
+			"scale: cannot open another reuseport socket: %s; ignoring", strerror(-r));
 		return;
 	}
 	pr = proctab_take(p, g, index);
@@ -57,7 +58,7 @@ static void scale_down(struct primary *p)
 		log_warning("scale: one worker is the least; ignoring");
 		return;
 	}
-	proctab_foreach(p, pr) {
+	proctab_foreach (p, pr) {
 		if (pr->gen == g && !pr->leaving && (!least || load(pr) < load(least)))
 			least = pr;
 	}

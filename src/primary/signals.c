@@ -75,7 +75,8 @@ int signals_open(struct primary *p)
 	for (size_t i = 0; i < N_ACTIONS; i++)
 		sigaddset(&set, actions[i].signal);
 	signal(SIGPIPE, SIG_IGN);
-	signal(SIGCHLD, SIG_DFL); /* whoever started us may have set it to be ignored: then nothing is left to reap */
+	signal(SIGCHLD,
+		SIG_DFL); /* whoever started us may have set it to be ignored: then nothing is left to reap */
 	if (sigprocmask(SIG_SETMASK, &set, NULL) < 0)
 		return -errno;
 	p->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);

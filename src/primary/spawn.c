@@ -85,7 +85,8 @@ static int drop_privileges(const struct identity *id)
 	if (!id->set)
 		return 0;
 	if (setgroups((size_t)id->n_groups, id->groups) < 0 ||
-		setresgid(id->gid, id->gid, id->gid) < 0 || setresuid(id->uid, id->uid, id->uid) < 0)
+		setresgid(id->gid, id->gid, id->gid) < 0 ||
+		setresuid(id->uid, id->uid, id->uid) < 0)
 		return -errno;
 	if (setuid(0) == 0)
 		return -EPERM; /* it came back: the drop did not hold */

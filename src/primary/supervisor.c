@@ -24,16 +24,16 @@
 #include "primary/reload.h"
 #include "primary/spawn.h"
 
-#define KILL_GRACE_US   (2 * US_PER_S) /* between SIGABRT and SIGKILL */
-#define EXIT_GRACE_US   (1 * US_PER_S) /* for a child that has nothing left to do */
-#define CONTROL_MAX     (64u << 10)    /* bytes queued to a child that does not read */
-#define HEALTHY_FACTOR  10             /* a worker that served this many backoff_min was healthy */
+#define KILL_GRACE_US  (2 * US_PER_S) /* between SIGABRT and SIGKILL */
+#define EXIT_GRACE_US  (1 * US_PER_S) /* for a child that has nothing left to do */
+#define CONTROL_MAX    (64u << 10)    /* bytes queued to a child that does not read */
+#define HEALTHY_FACTOR 10             /* a worker that served this many backoff_min was healthy */
 
 static void signal_child(struct proc *pr, int sig)
 {
 	if (pidfd_send_signal(pr->pidfd, sig, NULL, 0) < 0 && errno != ESRCH)
-		log_warning("worker[%u]: cannot send signal %d: %s; trying again later", pr->slot, sig,
-			strerror(errno));
+		log_warning("worker[%u]: cannot send signal %d: %s; trying again later", pr->slot,
+			sig, strerror(errno));
 }
 
 /* Ends a child by signal; SIGKILL follows if it survives that. */
@@ -94,8 +94,8 @@ static void on_ready(struct proc *pr, const void *payload, size_t len)
 	}
 	pr->ready_us = pr->pong_us = now_us();
 	pr->cpu_at_pong_us = burial_cpu_us(pr->pid);
-	proc_set_state(pr, PROC_READY, "generation %" PRIu64 ", started in %.1f ms", pr->gen->number,
-		(double)(pr->ready_us - pr->started_us) / 1e3);
+	proc_set_state(pr, PROC_READY, "generation %" PRIu64 ", started in %.1f ms",
+		pr->gen->number, (double)(pr->ready_us - pr->started_us) / 1e3);
 	listener_pool_assign(pr->primary->pool, pr->primary);
 	rollout_on_ready(pr->primary, pr);
 	primary_status(pr->primary);
@@ -200,14 +200,16 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 static void wait_or_give_up(struct proc *pr, uint64_t delay_us)
 {
 	if (delay_us == BACKOFF_SPENT) {
-		log_error("worker[%u]: more crashes than crash_limit allows; giving the slot up until the "
+		log_error("worker[%u]: more crashes than crash_limit allows; giving the slot up "
+			  "until the "
 			  "next reload",
 			pr->slot);
 		proc_set_state(pr, PROC_FAILED, "budget spent");
 	} else if (delay_us == 0) {
 		supervisor_start(pr, "replacing at once");
 	} else {
-		proc_set_state(pr, PROC_BACKOFF, "next start in %" PRIu64 " ms", delay_us / US_PER_MS);
+		proc_set_state(
+			pr, PROC_BACKOFF, "next start in %" PRIu64 " ms", delay_us / US_PER_MS);
 		proc_set_timer(pr, delay_us);
 	}
 }
@@ -218,10 +220,11 @@ static void replace(struct proc *pr)
 	const struct conf_workers *c = &pr->gen->config->workers;
 	struct backoff_limits limits = {c->backoff_min_us, c->backoff_max_us, c->crash_limit};
 	uint64_t now = now_us();
-	bool healthy = pr->ready_us != 0 &&
-		       now - pr->ready_us >= HEALTHY_FACTOR * c->backoff_min_us;
+	bool healthy =
+		pr->ready_us != 0 && now - pr->ready_us >= HEALTHY_FACTOR * c->backoff_min_us;
 
-	wait_or_give_up(pr, backoff_failed(&pr->backoff, &limits, healthy, now, (uint32_t)random()));
+	wait_or_give_up(
+		pr, backoff_failed(&pr->backoff, &limits, healthy, now, (uint32_t)random()));
 	primary_status(pr->primary);
 }
 
@@ -266,9 +269,14 @@ static void on_gone(evutil_socket_t fd, short what, void *arg)
 static int watch(struct proc *pr, int control_fd, int bus_fd)
 {
 	struct primary *p = pr->primary;
-	struct lane_options o = {.base = p->base, .fd = control_fd, .kind = LANE_CONTROL,
-		.peer = ROLE_WORKER, .queue_max = CONTROL_MAX, .on_message = on_message,
-		.on_closed = on_lane_closed, .arg = pr};
+	struct lane_options o = {.base = p->base,
+		.fd = control_fd,
+		.kind = LANE_CONTROL,
+		.peer = ROLE_WORKER,
+		.queue_max = CONTROL_MAX,
+		.on_message = on_message,
+		.on_closed = on_lane_closed,
+		.arg = pr};
 	int r = lane_new(&o, &pr->control);
 
 	o.fd = bus_fd;
@@ -340,7 +348,7 @@ void supervisor_heartbeat(struct primary *p)
 	uint64_t late_us = now > p->heartbeat_due_us ? now - p->heartbeat_due_us : 0;
 
 	p->ping_id++;
-	proctab_foreach(p, pr) {
+	proctab_foreach (p, pr) {
 		uint64_t hang_us = pr->gen->config->workers.hang_timeout_us;
 
 		if (pr->state != PROC_READY)

@@ -16,17 +16,18 @@
 #define BUILTIN_PREFIX "builtin:"
 #define OPTIONS_MAX    1024 /* rows in a module's table; beyond that its end is missing */
 
-static int complain(const struct config *c, const struct conf_module *m, unsigned line, const char *key,
-	char error[MODULE_ERROR_MAX], const char *what, const char *detail)
+static int complain(const struct config *c, const struct conf_module *m, unsigned line,
+	const char *key, char error[MODULE_ERROR_MAX], const char *what, const char *detail)
 {
-	snprintf(error, MODULE_ERROR_MAX, "%s:%u: module:%s%s%s: %s%s", c->path, line ? line : m->line,
-		m->name, key ? "." : "", key ? key : "", what, detail);
+	snprintf(error, MODULE_ERROR_MAX, "%s:%u: module:%s%s%s: %s%s", c->path,
+		line ? line : m->line, m->name, key ? "." : "", key ? key : "", what, detail);
 	return -EINVAL;
 }
 
 /* --- finding the descriptor --- */
 
-static const struct tine_module *find_builtin(const struct module_builtin *builtins, const char *name)
+static const struct tine_module *find_builtin(
+	const struct module_builtin *builtins, const char *name)
 {
 	for (; builtins->name; builtins++) {
 		if (strcmp(builtins->name, name) == 0)
@@ -36,7 +37,8 @@ static const struct tine_module *find_builtin(const struct module_builtin *built
 }
 
 static int find_descriptor(const struct config *c, const struct conf_module *conf,
-	const struct module_builtin *builtins, struct tine_worker *ret, char error[MODULE_ERROR_MAX])
+	const struct module_builtin *builtins, struct tine_worker *ret,
+	char error[MODULE_ERROR_MAX])
 {
 	const size_t skip = strlen(BUILTIN_PREFIX);
 
@@ -49,7 +51,8 @@ static int find_descriptor(const struct config *c, const struct conf_module *con
 	}
 	ret->handle = dlopen(conf->path, RTLD_NOW | RTLD_LOCAL);
 	if (!ret->handle)
-		return complain(c, conf, conf->path_line, "path", error, "cannot be loaded: ", dlerror());
+		return complain(
+			c, conf, conf->path_line, "path", error, "cannot be loaded: ", dlerror());
 	ret->desc = dlsym(ret->handle, "tine_module");
 	if (!ret->desc)
 		return complain(c, conf, conf->path_line, "path", error,
@@ -58,15 +61,16 @@ static int find_descriptor(const struct config *c, const struct conf_module *con
 }
 
 /* abi and size come first and never move, whatever the rest looks like. */
-static int check_abi(const struct config *c, const struct conf_module *conf, const struct tine_module *d,
-	char error[MODULE_ERROR_MAX])
+static int check_abi(const struct config *c, const struct conf_module *conf,
+	const struct tine_module *d, char error[MODULE_ERROR_MAX])
 {
 	char detail[96];
 
 	if (d->abi == TINE_ABI && d->size >= sizeof(*d))
 		return 0;
-	snprintf(detail, sizeof(detail), "ABI %" PRIu32 ", %" PRIu32 " bytes; this is ABI %u, %zu bytes",
-		d->abi, d->size, TINE_ABI, sizeof(*d));
+	snprintf(detail, sizeof(detail),
+		"ABI %" PRIu32 ", %" PRIu32 " bytes; this is ABI %u, %zu bytes", d->abi, d->size,
+		TINE_ABI, sizeof(*d));
 	return complain(c, conf, conf->path_line, "path", error,
 		"was built for another tined and must be built again: ", detail);
 }
@@ -131,13 +135,16 @@ static const struct conf_pair *find_pair(const struct conf_module *conf, const c
 	return NULL;
 }
 
-static int set_value(const struct config *c, const struct conf_module *conf, const struct tine_option *o,
-	struct module_value *v, char error[MODULE_ERROR_MAX])
+static int set_value(const struct config *c, const struct conf_module *conf,
+	const struct tine_option *o, struct module_value *v, char error[MODULE_ERROR_MAX])
 {
 	const struct conf_pair *pair = find_pair(conf, o->name);
 	char right[160];
 
-	*v = (struct module_value){.option = o, .text = pair ? pair->value : o->def ? o->def : "",
+	*v = (struct module_value){.option = o,
+		.text = pair     ? pair->value
+			: o->def ? o->def
+				 : "",
 		.line = pair ? pair->line : 0};
 	if (o->type == TINE_OPTION_STRING || !*v->text)
 		return 0;
@@ -163,8 +170,8 @@ static size_t count_options(const struct tine_module *d)
 }
 
 /* Every key of the section must be one the module knows. */
-static int check_keys(const struct config *c, const struct conf_module *conf, const struct tine_module *d,
-	char error[MODULE_ERROR_MAX])
+static int check_keys(const struct config *c, const struct conf_module *conf,
+	const struct tine_module *d, char error[MODULE_ERROR_MAX])
 {
 	size_t n = count_options(d);
 
@@ -181,7 +188,8 @@ static int check_keys(const struct config *c, const struct conf_module *conf, co
 		}
 		if (!found)
 			return complain(c, conf, conf->pairs[i].line, conf->pairs[i].key, error,
-				n ? "unknown option; this module has: " : "unknown option; this module has none",
+				n ? "unknown option; this module has: "
+				  : "unknown option; this module has none",
 				known);
 	}
 	return 0;
@@ -210,7 +218,8 @@ static int set_values(const struct config *c, const struct conf_module *conf, st
  * loaded until it exits. Returns 0, or -errno and a line for the operator.
  */
 int module_load(const struct config *c, const struct conf_module *conf,
-	const struct module_builtin *builtins, struct tine_worker *ret, char error[MODULE_ERROR_MAX])
+	const struct module_builtin *builtins, struct tine_worker *ret,
+	char error[MODULE_ERROR_MAX])
 {
 	int r;
 
@@ -243,7 +252,8 @@ int module_start(struct tine_worker *m, char error[MODULE_ERROR_MAX])
 	if (*m->config.error)
 		snprintf(error, MODULE_ERROR_MAX, "%s", m->config.error);
 	else
-		complain(m->config.config, m->config.conf, 0, NULL, error, "cannot start: ", strerror(-r));
+		complain(m->config.config, m->config.conf, 0, NULL, error,
+			"cannot start: ", strerror(-r));
 	return r;
 }
 

@@ -39,8 +39,8 @@ struct tine_worker {
 	struct event_base *base;
 	unsigned slot;
 	uint64_t generation;
-	struct http_server *http;    /* NULL in a process that serves none */
-	struct http_router *router;  /* of this module's listener */
+	struct http_server *http;   /* NULL in a process that serves none */
+	struct http_router *router; /* of this module's listener */
 	struct tine_config config;
 	const struct tine_module *desc;
 	void *handle; /* of dlopen(3); NULL: built in */
@@ -55,7 +55,8 @@ struct module_builtin {
 };
 
 int module_load(const struct config *c, const struct conf_module *conf,
-	const struct module_builtin *builtins, struct tine_worker *ret, char error[MODULE_ERROR_MAX]);
+	const struct module_builtin *builtins, struct tine_worker *ret,
+	char error[MODULE_ERROR_MAX]);
 int module_start(struct tine_worker *m, char error[MODULE_ERROR_MAX]);
 void module_drain(struct tine_worker *m);
 void module_stop(struct tine_worker *m);

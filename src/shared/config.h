@@ -83,7 +83,7 @@ struct conf_module {
 	char *path; /* "builtin:NAME" or the path of a .so; relative paths are taken from the file's folder */
 	unsigned path_line;
 	char *listener; /* name of a section [listener:NAME]; checked to exist */
-	char *mount;    /* "builtin:NAME" or a .so, absolute: relative ones are of the file's folder */
+	char *mount;    /* begins with '/', no trailing '/' unless it is "/" */
 	struct conf_pair *pairs;
 	size_t n_pairs;
 };

@@ -25,7 +25,7 @@ struct config_section {
 	unsigned line;
 	char title[CONFIG_NAME_MAX + 1]; /* as between the brackets */
 	unsigned key_lines[OPTIONS_MAX]; /* by the option's row; 0: not given */
-	bool key_is_bad[OPTIONS_MAX];	 /* given, but refused: the field has its default */
+	bool key_is_bad[OPTIONS_MAX];    /* given, but refused: the field has its default */
 };
 
 struct config_loader {
@@ -35,7 +35,7 @@ struct config_loader {
 	struct config_section *sections;
 	size_t n_sections;
 	struct config_section *section; /* the one being read; NULL: an unknown one */
-	bool bad_listener;		/* one was refused: rules about them would mislead */
+	bool bad_listener;              /* one was refused: rules about them would mislead */
 	struct config_error *errors;
 	size_t n_errors, n_more_errors;
 	bool out_of_memory; /* a message was lost */

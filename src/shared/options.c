@@ -54,27 +54,27 @@ const struct option_section_info option_sections[N_SECTIONS] = {
 };
 
 /* The field of a key: durations end _us in struct config. */
-#define FIELD_UINT(key)	       key
+#define FIELD_UINT(key)        key
 #define FIELD_COUNT(key)       key
 #define FIELD_DURATION(key)    key##_us
-#define FIELD_SIZE(key)	       key
-#define FIELD_RATE(key)	       key
+#define FIELD_SIZE(key)        key
+#define FIELD_RATE(key)        key
 #define FIELD_CHOICE(key)      key
-#define FIELD_SINK(key)	       key
+#define FIELD_SINK(key)        key
 #define FIELD_SINK_OR_OFF(key) key
 #define FIELD_ADDRESS(key)     key
-#define FIELD_TEXT(key)	       key
-#define FIELD_PATH(key)	       key
+#define FIELD_TEXT(key)        key
+#define FIELD_PATH(key)        key
 #define FIELD_MODULE(key)      key
 #define FIELD_MOUNT(key)       key
 
 #define SECTION_OF_tined    SECTION_TINED
 #define SECTION_OF_workers  SECTION_WORKERS
 #define SECTION_OF_listener SECTION_LISTENER
-#define SECTION_OF_http	    SECTION_HTTP
+#define SECTION_OF_http     SECTION_HTTP
 #define SECTION_OF_module   SECTION_MODULE
-#define SECTION_OF_farm	    SECTION_FARM
-#define SECTION_OF_bus	    SECTION_BUS
+#define SECTION_OF_farm     SECTION_FARM
+#define SECTION_OF_bus      SECTION_BUS
 #define SECTION_OF_admin    SECTION_ADMIN
 
 #define ROW(s, k, t, mn, mx, words, d, e, text)                    \
@@ -588,7 +588,7 @@ int option_print(const struct option_row *o, const void *section, FILE *out)
 	const void *field = option_field_const(o, section);
 	const struct rate *rate;
 	const char *text;
-	size_t n;
+	size_t n = 0;
 
 	switch (o->type) {
 	case OPTION_UINT:

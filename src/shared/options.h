@@ -10,16 +10,16 @@
 
 /* The type is also the unit: durations are microseconds and sizes bytes in struct config. */
 enum option_type {
-	OPTION_UINT,	    /* uint64_t: a whole number */
-	OPTION_COUNT,	    /* uint64_t: auto (0), or a whole number */
+	OPTION_UINT,        /* uint64_t: a whole number */
+	OPTION_COUNT,       /* uint64_t: auto (0), or a whole number */
 	OPTION_DURATION,    /* uint64_t: 250ms, 10s, 5m */
-	OPTION_SIZE,	    /* uint64_t: 512, 64K, 1M */
-	OPTION_RATE,	    /* struct rate: 10/60s */
-	OPTION_CHOICE,	    /* unsigned: the index of one of `choices` */
-	OPTION_SINK,	    /* struct conf_sink: stderr, journal, file:PATH */
+	OPTION_SIZE,        /* uint64_t: 512, 64K, 1M */
+	OPTION_RATE,        /* struct rate: 10/60s */
+	OPTION_CHOICE,      /* unsigned: the index of one of `choices` */
+	OPTION_SINK,        /* struct conf_sink: stderr, journal, file:PATH */
 	OPTION_SINK_OR_OFF, /* struct conf_sink: the same, or off */
-	OPTION_ADDRESS,	    /* struct address */
-	OPTION_TEXT,	    /* char *: NULL when empty */
+	OPTION_ADDRESS,     /* struct address */
+	OPTION_TEXT,        /* char *: NULL when empty */
 	OPTION_PATH,   /* char *: NULL when empty; relative ones are taken from the file's folder */
 	OPTION_MODULE, /* char *: builtin:NAME, or as OPTION_PATH */
 	OPTION_MOUNT,  /* char *: /path */
@@ -28,8 +28,8 @@ enum option_type {
 /* When a changed value begins to count. */
 enum option_effect {
 	EFFECT_GENERATION, /* at a reload */
-	EFFECT_RESTART,	   /* when tined is started again */
-	EFFECT_NONE,	   /* checked, but of no use to this version */
+	EFFECT_RESTART,    /* when tined is started again */
+	EFFECT_NONE,       /* checked, but of no use to this version */
 };
 
 enum option_section {
@@ -46,10 +46,10 @@ enum option_section {
 
 struct option_section_info {
 	const char *name; /* "listener" of [listener:NAME] */
-	bool named;	  /* there may be several, each with a NAME */
-	bool optional;	  /* does something by being there: the defaults alone mean nothing */
-	bool open;	  /* unknown keys belong to the module */
-	size_t size;	  /* of its struct */
+	bool named;       /* there may be several, each with a NAME */
+	bool optional;    /* does something by being there: the defaults alone mean nothing */
+	bool open;        /* unknown keys belong to the module */
+	size_t size;      /* of its struct */
 	const char *doc;
 };
 

@@ -17,7 +17,8 @@ struct segment {
 int scoreboard_new(size_t n_slots, struct scoreboard *ret)
 {
 	size_t size = sizeof(struct segment) + n_slots * sizeof(struct sb_slot);
-	struct segment *s = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct segment *s =
+		mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
 	if (s == MAP_FAILED)
 		return -errno;

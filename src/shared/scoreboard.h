@@ -37,7 +37,8 @@ struct sb_slot {
 };
 
 struct scoreboard {
-	_Atomic size_t *n_used; /* in the segment: slots at and above were never used; written by the primary */
+	_Atomic size_t *
+		n_used; /* in the segment: slots at and above were never used; written by the primary */
 	struct sb_slot *slots;
 	size_t n_slots;
 };

@@ -2,10 +2,10 @@
  * Accepting. Runs in a worker.
  *
  * Every worker waits on the same sockets and the kernel wakes them all, so left alone the one that happens to run
- * takes nearly everything. Instead the less loaded get a head start: who already holds more than the mean of the
- * accepting workers steps back for a millisecond, once, and then takes the connection if it is still there.
- * Stepping back for workers that do not come (hung, stopped) costs that millisecond only once in a while: after it
- * was for nothing we stop being polite for some time.
+ * takes nearly everything. Instead the less loaded get a head start: who holds more than the mean of the accepting
+ * workers steps back, until that is no longer so or for a millisecond, and then takes a connection that is still there.
+ * When that was in vain for a while, those whose loop has not turned meanwhile (hung, stopped, busy) are left out of
+ * the mean until it does, so that a worker that cannot come does not delay every connection.
  */
 #include "worker/accept.h"
 
@@ -17,51 +17,73 @@
 #include <string.h>
 #include <sys/queue.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "shared/scoreboard.h"
 
-#define HEAD_START_US   1000
-#define STALE_US        (3 * US_PER_S) /* a loop that has not turned for so long is out of the reckoning */
-#define IMPATIENT_US    20000          /* no stepping back after it was for nothing */
-#define NO_FD_PAUSE_US  100000
-#define ALONE_BURST     32 /* connections taken in one turn when there is nobody to share with */
+#define HEAD_START_US 1000
+#define LOOK_AGAIN_US 125 /* how often to see whether stepping back is still right */
+#define PATIENCE_US \
+	5000 /* head starts in vain for so long: who has not moved meanwhile is absent */
+#define NO_FD_PAUSE_US 100000
+#define ALONE_BURST    32 /* connections taken in one turn when there is nobody to share with */
 
 struct source {
 	LIST_ENTRY(source) link;
 	struct acceptor *acceptor;
 	struct event readable;
-	struct event head_start; /* the millisecond we leave to others */
 	unsigned listener, socket;
 	int fd;
-	bool shared;
-	bool waited; /* had its head start: take what comes */
+	bool shared; /* others take from it, too */
 };
 
 struct acceptor {
 	struct acceptor_options o;
 	LIST_HEAD(, source) sources;
 	struct event resume;
-	int reserve_fd;     /* given up to shed a connection when descriptors run out */
-	bool running, full; /* full: at max_connections */
-	bool starved;       /* the last attempt found no descriptor */
-	uint64_t impatient_until_us;
+	struct event look_again; /* a timerfd: the loop's own timers are too coarse for this */
+	int timer_fd;
+	int reserve_fd;           /* given up to shed a connection when descriptors run out */
+	bool running, full;       /* full: at max_connections */
+	bool starved;             /* the last attempt found no descriptor */
+	uint64_t stepped_back_us; /* since when; 0: we are not */
+	uint64_t
+		in_vain_since_us; /* first of a row of head starts that nobody used; 0: the last one was used */
+	uint64_t absent_before_us; /* a loop that has not turned since is not waited for */
 };
 
-static void listen_on(struct acceptor *a, bool on)
+static void set_timer(struct acceptor *a, uint64_t us)
+{
+	struct itimerspec its = {.it_value.tv_nsec = (long)us * 1000};
+
+	timerfd_settime(a->timer_fd, 0, &its, NULL);
+}
+
+/* Starts or stops waiting for connections: at all sockets, or at the shared ones. */
+static void watch(struct acceptor *a, bool on, bool shared_only)
 {
 	struct source *s;
 
-	LIST_FOREACH(s, &a->sources, link) {
-		event_del(&s->head_start);
-		s->waited = false;
+	LIST_FOREACH (s, &a->sources, link) {
+		if (shared_only && !s->shared)
+			continue;
 		if (on)
 			event_add(&s->readable, NULL);
 		else
 			event_del(&s->readable);
 	}
+}
+
+static void listen_on(struct acceptor *a, bool on)
+{
+	if (a->stepped_back_us != 0)
+		set_timer(a, 0);
+	a->stepped_back_us = 0;
+	watch(a, on, false);
 	sb_set(a->o.slot->accepting, on);
 }
 
@@ -70,8 +92,8 @@ static bool may_listen(const struct acceptor *a)
 	return a->running && !a->full && !event_pending(&a->resume, EV_TIMEOUT, NULL);
 }
 
-/* Returns how many workers accept, and in *ret_sum how many connections they hold; ourselves included. */
-static unsigned survey(const struct acceptor *a, uint64_t now, uint64_t *ret_sum)
+/* Returns how many workers are there to accept, and in *ret_sum what they hold; ourselves included. */
+static unsigned survey(const struct acceptor *a, uint64_t *ret_sum)
 {
 	const struct scoreboard *sb = a->o.scoreboard;
 	size_t n_used = sb_get(*sb->n_used);
@@ -81,7 +103,8 @@ static unsigned survey(const struct acceptor *a, uint64_t now, uint64_t *ret_sum
 	for (size_t i = 0; i < n_used && i < sb->n_slots; i++) {
 		const struct sb_slot *s = &sb->slots[i];
 
-		if (!sb_get(s->accepting) || (s != a->o.slot && sb_get(s->tick_us) + STALE_US < now))
+		if (!sb_get(s->accepting) ||
+			(s != a->o.slot && sb_get(s->tick_us) < a->absent_before_us))
 			continue;
 		*ret_sum += sb_get(s->connections);
 		n++;
@@ -89,22 +112,20 @@ static unsigned survey(const struct acceptor *a, uint64_t now, uint64_t *ret_sum
 	return n;
 }
 
-/* Leaves a connection to others for a moment. Returns false when it is ours to take. */
-static bool step_back(struct source *s, unsigned *ret_n_workers)
+static bool holds_more_than_its_share(const struct acceptor *a)
 {
-	static const struct timeval head_start = {0, HEAD_START_US};
-	struct acceptor *a = s->acceptor;
-	uint64_t now = now_us(), sum;
+	uint64_t sum;
+	unsigned n = survey(a, &sum);
 
-	*ret_n_workers = s->shared ? survey(a, now, &sum) : 1;
-	if (s->waited || *ret_n_workers < 2 || now < a->impatient_until_us)
-		return false;
-	if (sb_get(a->o.slot->connections) * (uint64_t)*ret_n_workers <= sum)
-		return false;
-	event_del(&s->readable);
-	event_add(&s->head_start, &head_start);
+	return n > 1 && sb_get(a->o.slot->connections) * (uint64_t)n > sum;
+}
+
+static void step_back(struct acceptor *a)
+{
+	watch(a, false, true);
+	a->stepped_back_us = now_us();
+	set_timer(a, LOOK_AGAIN_US);
 	sb_add(a->o.slot->stepped_back, 1);
-	return true;
 }
 
 static void on_resume(evutil_socket_t fd, short what, void *arg)
@@ -144,7 +165,7 @@ static void on_no_descriptor(struct source *s, int error)
 	event_add(&a->resume, &pause);
 }
 
-/* Returns true when one was taken and there may be more. */
+/* Returns true when one was taken. */
 static bool accept_one(struct source *s)
 {
 	struct acceptor *a = s->acceptor;
@@ -155,8 +176,6 @@ static bool accept_one(struct source *s)
 			on_no_descriptor(s, errno);
 		return false; /* EAGAIN: another worker was faster; ECONNABORTED and the like: the client's */
 	}
-	if (s->waited && s->shared)
-		a->impatient_until_us = now_us() + IMPATIENT_US;
 	a->starved = false;
 	sb_add(a->o.slot->accepted, 1);
 	a->o.on_connection(fd, s->listener, a->o.arg);
@@ -164,28 +183,59 @@ static bool accept_one(struct source *s)
 		a->full = true;
 		listen_on(a, false);
 	}
-	return !a->full;
+	return true;
 }
 
 static void on_acceptable(evutil_socket_t fd, short what, void *arg)
 {
 	struct source *s = arg;
-	unsigned n_workers;
+	struct acceptor *a = s->acceptor;
+	unsigned left = 1; /* one for each wake-up while others are ready to take the next */
+	uint64_t sum;
 
-	if (step_back(s, &n_workers))
+	if (s->shared && holds_more_than_its_share(a)) {
+		step_back(a);
 		return;
-	/* One for each wake-up while others are ready to take the next. */
-	for (unsigned left = n_workers > 1 ? 1 : ALONE_BURST; left > 0 && accept_one(s); left--)
+	}
+	if (!s->shared || survey(a, &sum) == 1)
+		left = ALONE_BURST;
+	while (left-- > 0 && may_listen(a) && accept_one(s))
 		;
-	s->waited = false;
 }
 
-static void on_head_start_over(evutil_socket_t fd, short what, void *arg)
+/* Learns from a head start that is over: was anybody there to use it? */
+static void note_head_start(struct acceptor *a, uint64_t began_us, bool in_vain)
 {
-	struct source *s = arg;
+	if (!in_vain)
+		a->in_vain_since_us = 0;
+	else if (a->in_vain_since_us == 0)
+		a->in_vain_since_us = began_us;
+	else if (began_us > a->in_vain_since_us + PATIENCE_US)
+		a->absent_before_us = a->in_vain_since_us;
+}
 
-	s->waited = true;
-	event_add(&s->readable, NULL);
+static void on_look_again(evutil_socket_t fd, short what, void *arg)
+{
+	struct acceptor *a = arg;
+	uint64_t began_us = a->stepped_back_us, expirations;
+	bool over, taken = false;
+	struct source *s;
+
+	if (read(fd, &expirations, sizeof(expirations)) < 0 || began_us == 0)
+		return;
+	over = now_us() >= began_us + HEAD_START_US;
+	if (!over && holds_more_than_its_share(a)) {
+		set_timer(a, LOOK_AGAIN_US);
+		return;
+	}
+	a->stepped_back_us = 0;
+	watch(a, true, true);
+	LIST_FOREACH (s, &a->sources, link) {
+		if (s->shared && may_listen(a))
+			taken |= accept_one(s);
+	}
+	if (over)
+		note_head_start(a, began_us, taken);
 }
 
 int acceptor_new(const struct acceptor_options *o, struct acceptor **ret)
@@ -197,6 +247,13 @@ int acceptor_new(const struct acceptor_options *o, struct acceptor **ret)
 	a->o = *o;
 	LIST_INIT(&a->sources);
 	evtimer_assign(&a->resume, o->base, on_resume, a);
+	a->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+	if (a->timer_fd < 0) {
+		free(a);
+		return -errno;
+	}
+	event_assign(&a->look_again, o->base, a->timer_fd, EV_READ | EV_PERSIST, on_look_again, a);
+	event_add(&a->look_again, NULL);
 	a->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	*ret = a;
 	return 0;
@@ -211,10 +268,9 @@ int acceptor_add(struct acceptor *a, unsigned listener, unsigned socket, int fd,
 		close(fd);
 		return -ENOMEM;
 	}
-	*s = (struct source){.acceptor = a, .listener = listener, .socket = socket, .fd = fd,
-		.shared = shared};
+	*s = (struct source){
+		.acceptor = a, .listener = listener, .socket = socket, .fd = fd, .shared = shared};
 	event_assign(&s->readable, a->o.base, fd, EV_READ | EV_PERSIST, on_acceptable, s);
-	evtimer_assign(&s->head_start, a->o.base, on_head_start_over, s);
 	LIST_INSERT_HEAD(&a->sources, s, link);
 	if (may_listen(a))
 		event_add(&s->readable, NULL);
@@ -224,7 +280,6 @@ int acceptor_add(struct acceptor *a, unsigned listener, unsigned socket, int fd,
 static void source_free(struct source *s)
 {
 	event_del(&s->readable);
-	event_del(&s->head_start);
 	close(s->fd);
 	LIST_REMOVE(s, link);
 	free(s);
@@ -235,7 +290,7 @@ void acceptor_remove(struct acceptor *a, unsigned listener, unsigned socket)
 {
 	struct source *s;
 
-	LIST_FOREACH(s, &a->sources, link) {
+	LIST_FOREACH (s, &a->sources, link) {
 		if (s->listener == listener && s->socket == socket) {
 			source_free(s);
 			return;
@@ -256,6 +311,8 @@ void acceptor_stop(struct acceptor *a)
 
 	a->running = false;
 	event_del(&a->resume);
+	event_del(&a->look_again);
+	close(a->timer_fd);
 	while ((s = LIST_FIRST(&a->sources)))
 		source_free(s);
 	sb_set(a->o.slot->accepting, 0);

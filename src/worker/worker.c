@@ -27,9 +27,9 @@
 #include "shared/scoreboard.h"
 #include "worker/accept.h"
 
-#define LANE_QUEUE_MAX  (64u << 10)
-#define SPARE_FDS       64               /* kept from connections: lanes, listeners, files */
-#define GRACE_MAX_US    (5 * US_PER_S)   /* for idle keep-alive connections while draining */
+#define LANE_QUEUE_MAX (64u << 10)
+#define SPARE_FDS      64             /* kept from connections: lanes, listeners, files */
+#define GRACE_MAX_US   (5 * US_PER_S) /* for idle keep-alive connections while draining */
 
 struct worker {
 	const struct child *child;
@@ -72,7 +72,9 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
 	uint32_t left = http_server_connections(w->http);
 
 	if (left > 0)
-		log_warning("drain: deadline; closing %" PRIu32 " connections that are not finished", left);
+		log_warning("drain: deadline; closing %" PRIu32
+			    " connections that are not finished",
+			left);
 	http_server_abort(w->http);
 	w->done = true;
 }
@@ -210,9 +212,14 @@ static int new_loop(struct worker *w)
 
 static int open_lanes(struct worker *w)
 {
-	struct lane_options o = {.base = w->base, .fd = w->child->control_fd, .kind = LANE_CONTROL,
-		.peer = ROLE_PRIMARY, .queue_max = LANE_QUEUE_MAX, .on_message = on_message,
-		.on_closed = on_lane_closed, .arg = w};
+	struct lane_options o = {.base = w->base,
+		.fd = w->child->control_fd,
+		.kind = LANE_CONTROL,
+		.peer = ROLE_PRIMARY,
+		.queue_max = LANE_QUEUE_MAX,
+		.on_message = on_message,
+		.on_closed = on_lane_closed,
+		.arg = w};
 	int r = lane_new(&o, &w->control);
 
 	if (r < 0)
@@ -225,8 +232,8 @@ static int open_lanes(struct worker *w)
 
 static int handle_signals(struct worker *w)
 {
-	static const int ignored[] = {SIGINT, SIGQUIT, SIGHUP, SIGPIPE, SIGUSR1, SIGUSR2, SIGTTIN,
-		SIGTTOU, SIGTSTP};
+	static const int ignored[] = {
+		SIGINT, SIGQUIT, SIGHUP, SIGPIPE, SIGUSR1, SIGUSR2, SIGTTIN, SIGTTOU, SIGTSTP};
 	struct sigaction term = {.sa_handler = on_term_signal, .sa_flags = SA_RESTART};
 
 	/* A terminal sends some of them to the whole group; they are the primary's to act on. */
@@ -244,8 +251,11 @@ static int handle_signals(struct worker *w)
 
 static int open_http(struct worker *w)
 {
-	struct http_server_options o = {.base = w->base, .conf = &w->child->config->http,
-		.slot = w->slot, .on_closed = on_closed, .arg = w};
+	struct http_server_options o = {.base = w->base,
+		.conf = &w->child->config->http,
+		.slot = w->slot,
+		.on_closed = on_closed,
+		.arg = w};
 	int r = http_server_new(&o, &w->http);
 
 	if (r < 0)
@@ -274,8 +284,12 @@ static uint64_t connection_limit(const struct worker *w)
 static int open_acceptor(struct worker *w)
 {
 	const struct child *c = w->child;
-	struct acceptor_options o = {.base = w->base, .scoreboard = c->scoreboard, .slot = w->slot,
-		.max_connections = connection_limit(w), .on_connection = on_connection, .arg = w};
+	struct acceptor_options o = {.base = w->base,
+		.scoreboard = c->scoreboard,
+		.slot = w->slot,
+		.max_connections = connection_limit(w),
+		.on_connection = on_connection,
+		.arg = w};
 	int r = acceptor_new(&o, &w->acceptor);
 
 	for (size_t i = 0; i < c->n_listeners && r == 0; i++) {
@@ -285,7 +299,8 @@ static int open_acceptor(struct worker *w)
 		size_t end = shared ? l->sockets->n_fds : first + 1;
 
 		for (size_t j = first; j < end && j < l->sockets->n_fds && r == 0; j++)
-			r = acceptor_add(w->acceptor, (unsigned)i, (unsigned)j, l->sockets->fds[j], shared);
+			r = acceptor_add(
+				w->acceptor, (unsigned)i, (unsigned)j, l->sockets->fds[j], shared);
 	}
 	return r;
 }
@@ -350,7 +365,7 @@ static void run(struct worker *w)
 			w->exit_status = EXIT_FAILURE;
 			return;
 		}
-		sb_set(w->slot->tick_us, now_coarse_ms() * US_PER_MS);
+		sb_set(w->slot->tick_us, now_us());
 		sb_add(w->slot->turns, 1);
 		http_server_end_turn(w->http);
 		if (w->draining && http_server_connections(w->http) == 0)
@@ -370,8 +385,8 @@ static void say_goodbye(struct worker *w, enum msg_type type, const char *text)
  */
 int worker_main(const struct child *c, const struct module_builtin *builtins)
 {
-	struct worker w = {.child = c, .builtins = builtins,
-		.slot = &c->scoreboard->slots[c->slot]};
+	struct worker w = {
+		.child = c, .builtins = builtins, .slot = &c->scoreboard->slots[c->slot]};
 	char error[MODULE_ERROR_MAX] = "";
 
 	if (new_loop(&w) < 0 || open_lanes(&w) < 0) {

@@ -33,7 +33,8 @@ static void make_root(void)
 
 static void remove_root(void)
 {
-	static const char *const paths[] = {"/a/b/cpu.max", "/a/b", "/a/cpu.max", "/a", "/cpu.max", ""};
+	static const char *const paths[] = {
+		"/a/b/cpu.max", "/a/b", "/a/cpu.max", "/a", "/cpu.max", ""};
 
 	for (size_t i = 0; i < sizeof(paths) / sizeof(*paths); i++) {
 		char file[256];

@@ -14,7 +14,7 @@
 #include "base/ini.h"
 
 #define N_ROWS(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
-#define TEN	     "abcdefghij"
+#define TEN          "abcdefghij"
 #define FORTY_NINE   TEN TEN TEN TEN "abcdefghi"
 
 struct transcript {

@@ -40,8 +40,11 @@ static void on_closed(const char *why, void *arg)
 static void set_up(enum msg_role sender, size_t queue_max)
 {
 	int fds[2];
-	struct lane_options o = {.kind = LANE_CONTROL, .peer = sender, .queue_max = queue_max,
-		.on_message = on_message, .on_closed = on_closed};
+	struct lane_options o = {.kind = LANE_CONTROL,
+		.peer = sender,
+		.queue_max = queue_max,
+		.on_message = on_message,
+		.on_closed = on_closed};
 
 	n_messages = n_closed = 0;
 	last_fd = -1;
@@ -179,8 +182,11 @@ END_TEST
 START_TEST(test_descriptors_arrive_with_their_message)
 {
 	struct msg_listen m = {7, 8};
-	struct lane_options o = {.kind = LANE_CONTROL, .peer = ROLE_PRIMARY, .queue_max = 4096,
-		.on_message = on_message, .on_closed = on_closed};
+	struct lane_options o = {.kind = LANE_CONTROL,
+		.peer = ROLE_PRIMARY,
+		.queue_max = 4096,
+		.on_message = on_message,
+		.on_closed = on_closed};
 	struct lane *receiver;
 	int pipe_fds[2];
 	char c;
@@ -218,7 +224,9 @@ static void put_with_fds(const struct frame *f, unsigned n)
 		char space[CMSG_SPACE(64 * sizeof(int))];
 	} control = {0};
 	struct iovec iov = {(void *)(uintptr_t)f, sizeof(*f)};
-	struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
+	struct msghdr mh = {.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = &control,
 		.msg_controllen = CMSG_SPACE(n * sizeof(int))};
 
 	control.align = (struct cmsghdr){CMSG_LEN(n * sizeof(int)), SOL_SOCKET, SCM_RIGHTS};

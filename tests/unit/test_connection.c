@@ -1,0 +1,592 @@
+/* The server of src/http over socket pairs: framing, pipelining, closing, draining, deadlines, back-pressure. */
+#include "http_harness.h"
+
+#include "http_cases.h"
+
+#define GET1 "GET /1 HTTP/1.1\r\nHost: a\r\n\r\n"
+#define GET2 "GET /2 HTTP/1.1\r\nHost: a\r\n\r\n"
+#define GET3 "GET /3 HTTP/1.1\r\nHost: a\r\n\r\n"
+
+#define BIG (3u << 20)
+
+static char big_body[BIG];
+
+/* Answers with the path it was asked for. */
+static void echo(struct tine_request *rq, void *arg)
+{
+	response_write(rq, &(struct http_answer){.status = 200,
+				   .type = {"text/plain", 10},
+				   .length = rq->path.len,
+				   .body = rq->path.data});
+}
+
+static void big(struct tine_request *rq, void *arg)
+{
+	response_write(
+		rq, &(struct http_answer){.status = 200, .length = BIG, .body = big_body});
+}
+
+static void silent(struct tine_request *rq, void *arg)
+{
+}
+
+static void twice(struct tine_request *rq, void *arg)
+{
+	ck_assert_int_eq(response_text(rq, 200), 0);
+	ck_assert_int_eq(response_text(rq, 500), -EALREADY);
+}
+
+static int add_header(struct tine_request *rq, const char *name, const char *value)
+{
+	return response_add_header(rq, (struct tine_text){name, strlen(name)},
+		(struct tine_text){value, strlen(value)});
+}
+
+static void headers(struct tine_request *rq, void *arg)
+{
+	char long_value[HTTP_EXTRA_MAX];
+
+	ck_assert_int_eq(add_header(rq, "X-A", "1"), 0);
+	ck_assert_int_eq(add_header(rq, "X-B", "a\r\nX-C: d"), -EINVAL);
+	ck_assert_int_eq(add_header(rq, "X-B", "a\nb"), -EINVAL);
+	ck_assert_int_eq(add_header(rq, "X B", "a"), -EINVAL);
+	ck_assert_int_eq(add_header(rq, "X:B", "a"), -EINVAL);
+	ck_assert_int_eq(add_header(rq, "", "a"), -EINVAL);
+	ck_assert_int_eq(add_header(rq, "Content-Length", "1"), -EINVAL);
+	ck_assert_int_eq(add_header(rq, "CONNECTION", "close"), -EINVAL);
+	ck_assert_int_eq(add_header(rq, "transfer-Encoding", "chunked"), -EINVAL);
+	ck_assert_int_eq(add_header(rq, "Date", "today"), -EINVAL);
+	memset(long_value, 'x', sizeof(long_value) - 1);
+	long_value[sizeof(long_value) - 1] = '\0';
+	ck_assert_int_eq(add_header(rq, "X-Long", long_value), -ENOSPC);
+	long_value[8000] = '\0';
+	ck_assert_int_eq(add_header(rq, "X-Long", long_value), 0);
+	response_text(rq, 200);
+}
+
+static void no_content(struct tine_request *rq, void *arg)
+{
+	response_write(rq, &(struct http_answer){.status = 204, .length = 3, .body = "abc"});
+}
+
+static void setup(void)
+{
+	harness_start();
+	http_router_add(router, "/", TINE_GET, "/", echo, NULL);
+	http_router_add(router, "/", TINE_GET, "/big", big, NULL);
+	http_router_add(router, "/", TINE_GET, "/silent", silent, NULL);
+	http_router_add(router, "/", TINE_GET, "/twice", twice, NULL);
+	http_router_add(router, "/", TINE_GET, "/headers", headers, NULL);
+	http_router_add(router, "/", TINE_GET, "/204", no_content, NULL);
+	for (size_t i = 0; i < BIG; i++)
+		big_body[i] = (char)('a' + i % 26);
+}
+
+/* One case, sent in pieces of `first` and then `step` bytes. Returns the status, 0 when nothing was answered. */
+static int try_case(const struct http_case *c, size_t first, size_t step)
+{
+	int fd = client_new();
+	size_t at = 0, n = first;
+
+	while (at < c->len) {
+		n = n < c->len - at ? n : c->len - at;
+		client_send(fd, c->data + at, n);
+		turn();
+		at += n;
+		n = step;
+	}
+	settle(fd);
+	if (c->want == CASE_MORE)
+		ck_assert_msg(reply_len == 0 && !reply_eof, "%s: %s", c->name, reply);
+	else
+		ck_assert_uint_eq(count("HTTP/1.1 "), 1);
+	if (c->want >= 400) {
+		ck_assert_msg(reply_eof, "%s: not closed", c->name);
+		ck_assert_uint_eq(count("Connection: close\r\n"), 1);
+	}
+	close(fd);
+	turn();
+	turn();
+	ck_assert_uint_eq(http_server_connections(server), 0);
+	return reply_status();
+}
+
+/* The whole way through the server, however the bytes come: the same answer. */
+START_TEST(test_cases)
+{
+	const struct http_case *c = &http_cases[_i];
+	int status = try_case(c, c->len, 1);
+
+	if (c->want >= 400)
+		ck_assert_msg(status == c->want, "%s: %d", c->name, status);
+	else if (c->want == CASE_OK)
+		ck_assert_msg(status == 200 || status == 404 || status == 405, "%s: %d", c->name, status);
+	ck_assert_int_eq(try_case(c, 1, 1), status);
+	/* long ones at some positions only */
+	for (size_t at = 1; at < c->len; at += c->len / 200 + 1)
+		ck_assert_int_eq(try_case(c, at, c->len), status);
+}
+END_TEST
+
+START_TEST(test_answer)
+{
+	ask("GET /x HTTP/1.1\r\nHost: a\r\n\r\n");
+	ck_assert_ptr_eq(strstr(reply, "HTTP/1.1 200 OK\r\nServer: tined\r\nDate: "), reply);
+	ck_assert_ptr_nonnull(strstr(reply, "\r\nContent-Type: text/plain\r\n"));
+	ck_assert_ptr_nonnull(strstr(reply, "\r\nContent-Length: 2\r\n\r\n/x"));
+	ck_assert_ptr_null(strstr(reply, "Connection"));
+	ck_assert(!reply_eof);
+	ck_assert_uint_eq(sb_get(server->slot->requests), 1);
+	ck_assert_uint_eq(sb_get(server->slot->bytes_in), 28);
+	ck_assert_uint_eq(sb_get(server->slot->bytes_out), reply_len);
+	ck_assert_int_eq(server->slot->request_line[0], '\0');
+	ck_assert_uint_eq(n_closed, 1);
+}
+END_TEST
+
+START_TEST(test_pipelined)
+{
+	int fd = client_new();
+
+	client_send(fd, GET1 GET2 GET3, 3 * strlen(GET1));
+	turn();
+	ck_assert(client_receive(fd)); /* all in one */
+	ck_assert_uint_eq(count("HTTP/1.1 200 OK"), 3);
+	ck_assert_ptr_nonnull(strstr(reply, "\r\n\r\n/1HTTP/1.1"));
+	ck_assert_ptr_nonnull(strstr(reply, "\r\n\r\n/2HTTP/1.1"));
+	ck_assert_str_eq(reply + reply_len - 2, "/3");
+	close(fd);
+}
+END_TEST
+
+START_TEST(test_pipelined_split_anywhere)
+{
+	static const char data[] = "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 28\r\n\r\n" GET3 GET1 GET2;
+	size_t len = sizeof(data) - 1;
+
+	for (size_t at = 1; at < len; at++) {
+		int fd = client_new();
+
+		client_send(fd, data, at);
+		turn();
+		client_send(fd, data + at, len - at);
+		settle(fd);
+		ck_assert_uint_eq(count("HTTP/1.1 "), 3); /* the body is no request */
+		ck_assert_uint_eq(count("HTTP/1.1 405"), 1);
+		ck_assert_uint_eq(count("/3"), 0);
+		ck_assert_str_eq(reply + reply_len - 2, "/2");
+		close(fd);
+		turn();
+	}
+}
+END_TEST
+
+START_TEST(test_nothing_after_close)
+{
+	ask("GET /1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n" GET2);
+	ck_assert_uint_eq(count("HTTP/1.1 "), 1);
+	ck_assert_uint_eq(count("Connection: close\r\n"), 1);
+	ck_assert(reply_eof);
+	ask("GET / HTTP/1.1\r\nHost: a\r\nX : y\r\n\r\n" GET2);
+	ck_assert_uint_eq(count("HTTP/1.1 "), 1);
+	ck_assert_int_eq(reply_status(), 400);
+	ck_assert(reply_eof);
+}
+END_TEST
+
+START_TEST(test_http10)
+{
+	ask("GET /1 HTTP/1.0\r\n\r\n");
+	ck_assert_int_eq(reply_status(), 200);
+	ck_assert(reply_eof);
+	ask("GET /1 HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n");
+	ck_assert_int_eq(reply_status(), 200);
+	ck_assert_uint_eq(count("Connection: keep-alive\r\n"), 1);
+	ck_assert(!reply_eof);
+}
+END_TEST
+
+static const struct {
+	const char *request;
+	int status;
+	bool closes;
+	const char *has; /* part of the answer */
+} answers[] = {
+	{"HEAD /abc HTTP/1.1\r\nHost: a\r\n\r\n", 200, false, "Content-Length: 4\r\n"},
+	{"POST /abc HTTP/1.1\r\nHost: a\r\n\r\n", 405, false, "Allow: GET, HEAD\r\n"},
+	{"OPTIONS /abc HTTP/1.1\r\nHost: a\r\n\r\n", 405, false, "Allow: GET, HEAD\r\n"},
+	{"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", 200, false, "Allow: GET, HEAD\r\n"},
+	{"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", 405, false, "Allow: GET, HEAD\r\n"},
+	{"GET /204 HTTP/1.1\r\nHost: a\r\n\r\n", 204, false, "Date: "},
+	{"GET /silent HTTP/1.1\r\nHost: a\r\n\r\n", 500, false, "500 Internal"},
+	{"GET /twice HTTP/1.1\r\nHost: a\r\n\r\n", 200, false, "200 OK"},
+	{"GET /headers HTTP/1.1\r\nHost: a\r\n\r\n", 200, false, "\r\nX-A: 1\r\nX-Long: xxx"},
+	{"GET /a/../%62 HTTP/1.1\r\nHost: a\r\n\r\n", 200, false, "\r\n\r\n/b"},
+	{"GET http://h/x HTTP/1.1\r\nHost: a\r\n\r\n", 200, false, "\r\n\r\n/x"},
+	{"GET /%zz HTTP/1.1\r\nHost: a\r\n\r\n", 400, true, "400 Bad Request"},
+	{"GET /a%2fb HTTP/1.1\r\nHost: a\r\n\r\n", 400, true, "400 Bad Request"},
+	{"GET /%00 HTTP/1.1\r\nHost: a\r\n\r\n", 400, true, "400 Bad Request"},
+	{"PUT /x HTTP/1.1\r\nHost: a\r\nContent-Length: 100001\r\n\r\n", 413, true, "413 Content"},
+	{"GET /x HTTP/1.1\r\nHost: a\r\nExpect: tea\r\n\r\n", 417, true, "417 Expectation"},
+	{"GET /x HTTP/1.0\r\nExpect: tea\r\n\r\n", 200, true, "/x"},
+	{"GET /x HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n", 200, true, "/x"},
+	{"GET /x HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\r\n", 200, false, "/x"},
+	{"HEAD / HTTP/1.1\r\n\r\n", 400, true, "Content-Length: 16\r\n"},
+};
+
+START_TEST(test_answers)
+{
+	ask(answers[_i].request);
+	ck_assert_msg(reply_status() == answers[_i].status, "%s%s", answers[_i].request, reply);
+	ck_assert_msg(reply_eof == answers[_i].closes, "%s%s", answers[_i].request, reply);
+	ck_assert_msg(strstr(reply, answers[_i].has), "%s%s", answers[_i].request, reply);
+	if (strncmp(answers[_i].request, "HEAD", 4) == 0 || answers[_i].status == 204)
+		ck_assert_str_eq(reply + reply_len - 4, "\r\n\r\n");
+	if (answers[_i].status == 204)
+		ck_assert_uint_eq(count("Content-Length"), 0);
+	ck_assert_uint_eq(sb_get(server->slot->client_errors),
+		answers[_i].status >= 400 && answers[_i].status < 500);
+	ck_assert_uint_eq(sb_get(server->slot->server_errors), answers[_i].status >= 500);
+}
+END_TEST
+
+START_TEST(test_half_closed)
+{
+	int fd = client_new();
+
+	client_send(fd, GET1 GET2, 2 * strlen(GET1));
+	shutdown(fd, SHUT_WR);
+	settle(fd);
+	ck_assert_uint_eq(count("HTTP/1.1 200 OK"), 2);
+	ck_assert(reply_eof);
+	ck_assert_uint_eq(http_server_connections(server), 0);
+	close(fd);
+}
+END_TEST
+
+/* After the last answer the server reads on, so that no reset destroys what was sent; but not for ever. */
+START_TEST(test_lingers)
+{
+	int fd = client_new();
+
+	client_send(fd, "BAD\r\n", 5);
+	settle(fd);
+	ck_assert(reply_eof);
+	client_send(fd, GET1, strlen(GET1));
+	settle(fd);
+	ck_assert_uint_eq(count("HTTP/1.1 "), 1);
+	ck_assert_uint_eq(http_server_connections(server), 1);
+	pass_time(1000);
+	ck_assert_uint_eq(http_server_connections(server), 1);
+	pass_time(2000);
+	ck_assert_uint_eq(http_server_connections(server), 0);
+	close(fd);
+}
+END_TEST
+
+START_TEST(test_big_body)
+{
+	const char *body;
+
+	ask("GET /big HTTP/1.1\r\nHost: a\r\n\r\n");
+	body = strstr(reply, "\r\n\r\n") + 4;
+	ck_assert_uint_eq(reply_len - (size_t)(body - reply), BIG);
+	ck_assert_mem_eq(body, big_body, BIG);
+}
+END_TEST
+
+/* A client that does not read: nothing is served ahead, memory stays bounded, and in the end all is there. */
+START_TEST(test_back_pressure)
+{
+	static const char request[] = "GET /big HTTP/1.1\r\nHost: a\r\n\r\n";
+	struct http_connection *c;
+	int fd = client_new();
+
+	client_send(fd, request, sizeof(request) - 1);
+	client_send(fd, request, sizeof(request) - 1);
+	client_send(fd, GET1, strlen(GET1));
+	for (int i = 0; i < 50; i++)
+		turn();
+	c = LIST_FIRST(&server->open);
+	ck_assert_int_eq(c->state, CONNECTION_WRITE);
+	ck_assert_uint_le(c->output->cap, BIG + 1024);
+	ck_assert_uint_eq(c->input->len, sizeof(request) - 1 + strlen(GET1));
+	ck_assert_uint_eq(sb_get(server->slot->requests), 1);
+	settle(fd);
+	ck_assert_uint_eq(count("HTTP/1.1 200 OK"), 3);
+	ck_assert_uint_gt(reply_len, 2 * (size_t)BIG);
+	ck_assert_str_eq(reply + reply_len - 2, "/1");
+	ck_assert_int_eq(c->state, CONNECTION_IDLE);
+	ck_assert_ptr_null(c->output);
+	ck_assert_ptr_null(c->input);
+	close(fd);
+}
+END_TEST
+
+START_TEST(test_gone_while_writing)
+{
+	int fd = client_new();
+
+	client_send(fd, "GET /big HTTP/1.1\r\nHost: a\r\n\r\n", 30);
+	turn();
+	close(fd);
+	turn();
+	turn();
+	ck_assert_uint_eq(http_server_connections(server), 0);
+	ck_assert_uint_eq(n_closed, 1);
+}
+END_TEST
+
+START_TEST(test_write_times_out)
+{
+	int fd = client_new();
+
+	client_send(fd, "GET /big HTTP/1.1\r\nHost: a\r\n\r\n", 30);
+	turn();
+	pass_time(29000);
+	ck_assert_uint_eq(http_server_connections(server), 1);
+	pass_time(2000);
+	ck_assert_uint_eq(http_server_connections(server), 0);
+	close(fd);
+}
+END_TEST
+
+START_TEST(test_header_times_out)
+{
+	int fd = client_new();
+
+	client_send(fd, "GET / HT", 8);
+	turn();
+	pass_time(9000);
+	client_send(fd, "TP/1.1\r\n", 8); /* no more time for being slow */
+	turn();
+	pass_time(2000);
+	settle(fd);
+	ck_assert_int_eq(reply_status(), 408);
+	ck_assert(reply_eof);
+	close(fd);
+}
+END_TEST
+
+START_TEST(test_idle_times_out)
+{
+	int fd = client_new();
+
+	client_send(fd, GET1, strlen(GET1));
+	settle(fd);
+	pass_time(59000);
+	ck_assert_uint_eq(http_server_connections(server), 1);
+	pass_time(2000);
+	settle(fd);
+	ck_assert(reply_eof);
+	ck_assert_uint_eq(count("HTTP/1.1 "), 1);
+	close(fd);
+}
+END_TEST
+
+/* Connected and never said anything, or only an empty line: no 408, which could be taken for an answer. */
+START_TEST(test_silent_times_out)
+{
+	int fd = client_new();
+
+	if (_i > 0)
+		client_send(fd, "\r\n", (size_t)_i);
+	settle(fd);
+	pass_time(11000);
+	settle(fd);
+	ck_assert(reply_eof);
+	ck_assert_uint_eq(reply_len, 0);
+	close(fd);
+}
+END_TEST
+
+START_TEST(test_body_times_out)
+{
+	static const char request[] = "GET /1 HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc";
+	int fd = client_new();
+
+	client_send(fd, request, sizeof(request) - 1);
+	settle(fd);
+	ck_assert_uint_eq(count("HTTP/1.1 200 OK"), 1);
+	pass_time(31000);
+	settle(fd);
+	ck_assert(reply_eof);
+	close(fd);
+}
+END_TEST
+
+/* A request that comes at the very moment its connection is given up is served. */
+START_TEST(test_request_at_the_deadline)
+{
+	int fd = client_new();
+
+	client_send(fd, GET1, strlen(GET1));
+	settle(fd);
+	client_send(fd, GET2, strlen(GET2));
+	pass_time(61000);
+	settle(fd);
+	ck_assert_uint_eq(count("HTTP/1.1 200 OK"), 2);
+	ck_assert(!reply_eof);
+	close(fd);
+}
+END_TEST
+
+START_TEST(test_drain_answers_all)
+{
+	int fd = client_new();
+
+	turn();
+	http_server_drain(server, 1500);
+	client_send(fd, GET1 GET2 GET3, 3 * strlen(GET1));
+	settle(fd);
+	ck_assert_uint_eq(count("HTTP/1.1 200 OK"), 3);
+	ck_assert_uint_eq(count("Connection: close"), 1);
+	ck_assert_ptr_nonnull(strstr(strstr(reply, "\r\n\r\n/2"), "Connection: close"));
+	ck_assert(reply_eof);
+	close(fd);
+}
+END_TEST
+
+/* A burst that ends in the middle of a request: that one is waited for. */
+START_TEST(test_drain_waits_for_the_rest)
+{
+	int fd = client_new();
+
+	turn();
+	http_server_drain(server, 1500);
+	client_send(fd, GET1 "GET /2 HT", strlen(GET1) + 9);
+	settle(fd);
+	ck_assert_uint_eq(count("HTTP/1.1 200 OK"), 1);
+	ck_assert(!reply_eof);
+	client_send(fd, "TP/1.1\r\nHost: a\r\n\r\n", 19);
+	settle(fd);
+	ck_assert_uint_eq(count("HTTP/1.1 200 OK"), 2);
+	ck_assert_uint_eq(count("Connection: close"), 1);
+	ck_assert(reply_eof);
+	close(fd);
+}
+END_TEST
+
+START_TEST(test_drain_idle)
+{
+	int fd = client_new();
+
+	client_send(fd, GET1, strlen(GET1));
+	settle(fd);
+	http_server_drain(server, 1500);
+	pass_time(1000);
+	ck_assert_uint_eq(http_server_connections(server), 1);
+	pass_time(1500);
+	ck_assert_uint_eq(http_server_connections(server), 0);
+	settle(fd);
+	ck_assert(reply_eof);
+	close(fd);
+}
+END_TEST
+
+START_TEST(test_abort)
+{
+	int fds[3];
+
+	for (int i = 0; i < 3; i++)
+		fds[i] = client_new();
+	client_send(fds[1], "GET", 3);
+	client_send(fds[2], "GET /big HTTP/1.1\r\nHost: a\r\n\r\n", 30);
+	turn();
+	ck_assert_uint_eq(http_server_connections(server), 3);
+	ck_assert_uint_eq(sb_get(server->slot->connections), 3);
+	http_server_abort(server);
+	ck_assert_uint_eq(http_server_connections(server), 0);
+	ck_assert_uint_eq(sb_get(server->slot->connections), 0);
+	http_server_end_turn(server);
+	ck_assert_uint_eq(n_closed, 3);
+	for (int i = 0; i < 3; i++)
+		close(fds[i]);
+}
+END_TEST
+
+/* An idle connection must stay cheap: ten thousand of them are nothing out of the ordinary. */
+START_TEST(test_idle_is_small)
+{
+	int fd = client_new();
+	struct http_connection *c = LIST_FIRST(&server->open);
+
+	client_send(fd, GET1, strlen(GET1));
+	settle(fd);
+	ck_assert_uint_le(sizeof(*c), 256);
+	ck_assert_ptr_null(c->input);
+	ck_assert_ptr_null(c->output);
+	ck_assert_ptr_null(c->file);
+	close(fd);
+}
+END_TEST
+
+/* Whatever comes in, in whatever pieces: no crash, and nothing but answers comes out. */
+START_TEST(test_random_bytes)
+{
+	static const char *pieces[] = {GET1, GET2, "GET /", " HTTP/1.1\r\n", "Host: a\r\n", "\r\n",
+		"Content-Length: 5\r\n", "x", "\n", "Connection: close\r\n", "HEAD /3", "%2e", "\r"};
+	char data[4096];
+
+	srandom(5);
+	for (int round = 0; round < 1500; round++) {
+		int fd = client_new();
+
+		for (int burst = 0; burst < 4; burst++) {
+			data[0] = '\0';
+			for (int i = (int)(random() % 12); i >= 0; i--)
+				strcat(data, pieces[random() % 13]);
+			client_send(fd, data, strlen(data));
+			settle(fd);
+		}
+		ck_assert(reply_len == 0 || strncmp(reply, "HTTP/1.1 ", 9) == 0);
+		close(fd);
+		turn();
+		turn();
+	}
+	ck_assert_uint_eq(http_server_connections(server), 0);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("connection");
+	TCase *cases = tcase_create("cases"), *t = tcase_create("connection");
+	SRunner *runner = srunner_create(s);
+	int n;
+
+	tcase_add_checked_fixture(cases, setup, harness_stop);
+	tcase_add_checked_fixture(t, setup, harness_stop);
+	tcase_set_timeout(cases, 60);
+	tcase_set_timeout(t, 60);
+	tcase_add_loop_test(cases, test_cases, 0, N_HTTP_CASES);
+	tcase_add_test(t, test_answer);
+	tcase_add_test(t, test_pipelined);
+	tcase_add_test(t, test_pipelined_split_anywhere);
+	tcase_add_test(t, test_nothing_after_close);
+	tcase_add_test(t, test_http10);
+	tcase_add_loop_test(t, test_answers, 0, sizeof(answers) / sizeof(answers[0]));
+	tcase_add_test(t, test_half_closed);
+	tcase_add_test(t, test_lingers);
+	tcase_add_test(t, test_big_body);
+	tcase_add_test(t, test_back_pressure);
+	tcase_add_test(t, test_gone_while_writing);
+	tcase_add_test(t, test_write_times_out);
+	tcase_add_test(t, test_header_times_out);
+	tcase_add_test(t, test_idle_times_out);
+	tcase_add_loop_test(t, test_silent_times_out, 0, 3);
+	tcase_add_test(t, test_body_times_out);
+	tcase_add_test(t, test_request_at_the_deadline);
+	tcase_add_test(t, test_drain_answers_all);
+	tcase_add_test(t, test_drain_waits_for_the_rest);
+	tcase_add_test(t, test_drain_idle);
+	tcase_add_test(t, test_abort);
+	tcase_add_test(t, test_idle_is_small);
+	tcase_add_test(t, test_random_bytes);
+	suite_add_tcase(s, cases);
+	suite_add_tcase(s, t);
+	srunner_run_all(runner, CK_ENV);
+	n = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return n == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

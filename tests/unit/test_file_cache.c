@@ -1,0 +1,348 @@
+/* http/file_cache.c: what is opened, what is kept, when it is looked at anew. Time is a parameter. */
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "http/file_cache.h"
+
+static char folder[64];
+static struct file_cache cache;
+static uint64_t now = 100000; /* ms */
+
+static void write_file(const char *name, const char *data, size_t len)
+{
+	char path[256];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%s", folder, name);
+	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(write(fd, data, len), (ssize_t)len);
+	close(fd);
+}
+
+/* Makes a file look as if it had lain there for long. */
+static void make_old(const char *name, time_t when)
+{
+	struct timespec times[2] = {{.tv_sec = when}, {.tv_sec = when}};
+	char path[256];
+
+	snprintf(path, sizeof(path), "%s/%s", folder, name);
+	ck_assert_int_eq(utimensat(AT_FDCWD, path, times, 0), 0);
+}
+
+static int get(const char *path, struct file_entry **e)
+{
+	*e = NULL;
+	return file_cache_get(&cache, path, strlen(path), now, e);
+}
+
+static void setup(void)
+{
+	strcpy(folder, "/tmp/tined-test-XXXXXX");
+	ck_assert_ptr_nonnull(mkdtemp(folder));
+	ck_assert_int_eq(mime_ref("/etc/mime.types"), 0);
+	ck_assert_int_eq(file_cache_init(&cache, folder), 0);
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	return remove(path);
+}
+
+static void teardown(void)
+{
+	file_cache_clear(&cache);
+	mime_unref();
+	nftw(folder, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+START_TEST(test_small_is_kept_in_memory)
+{
+	struct file_entry *e, *again;
+
+	write_file("a.html", "hello", 5);
+	ck_assert_int_eq(get("a.html", &e), 0);
+	ck_assert_uint_eq(e->size, 5);
+	ck_assert_mem_eq(e->content, "hello", 5);
+	ck_assert_int_eq(e->fd, -1);
+	ck_assert_uint_eq(cache.n_content, 5);
+	ck_assert_uint_eq(e->type.len, strlen("text/html; charset=utf-8"));
+	ck_assert_mem_eq(e->type.data, "text/html; charset=utf-8", e->type.len);
+	ck_assert(e->etag.data[0] == '"' && e->etag.data[e->etag.len - 1] == '"');
+	ck_assert_int_eq(get("a.html", &again), 0);
+	ck_assert_ptr_eq(e, again);
+}
+END_TEST
+
+START_TEST(test_big_is_kept_open)
+{
+	static char data[FILE_CONTENT_MAX + 1];
+	struct file_entry *e;
+
+	write_file("big", data, sizeof(data));
+	ck_assert_int_eq(get("big", &e), 0);
+	ck_assert_ptr_null(e->content);
+	ck_assert_int_ge(e->fd, 0);
+	write_file("fits", data, sizeof(data) - 1);
+	ck_assert_int_eq(get("fits", &e), 0);
+	ck_assert_ptr_nonnull(e->content);
+	write_file("empty", data, 0);
+	ck_assert_int_eq(get("empty", &e), 0);
+	ck_assert_ptr_nonnull(e->content);
+	ck_assert_uint_eq(e->size, 0);
+}
+END_TEST
+
+START_TEST(test_change_is_noticed)
+{
+	struct file_entry *e;
+
+	write_file("a", "old", 3);
+	make_old("a", 1000000000);
+	ck_assert_int_eq(get("a", &e), 0);
+	write_file("a", "newer", 5);
+	now += FILE_CHECK_MS - 1;
+	ck_assert_int_eq(get("a", &e), 0);
+	ck_assert_mem_eq(e->content, "old", 3);
+	now++;
+	ck_assert_int_eq(get("a", &e), 0);
+	ck_assert_mem_eq(e->content, "newer", 5);
+}
+END_TEST
+
+/* Same size, same time: what was modified just before it was read is not trusted. */
+START_TEST(test_change_at_once_is_noticed)
+{
+	struct timespec times[2] = {{.tv_sec = time(NULL)}, {.tv_sec = time(NULL)}};
+	struct file_entry *e;
+	char path[256];
+
+	snprintf(path, sizeof(path), "%s/a", folder);
+	write_file("a", "one", 3);
+	utimensat(AT_FDCWD, path, times, 0);
+	ck_assert_int_eq(get("a", &e), 0);
+	write_file("a", "two", 3);
+	utimensat(AT_FDCWD, path, times, 0);
+	now += FILE_CHECK_MS;
+	ck_assert_int_eq(get("a", &e), 0);
+	ck_assert_mem_eq(e->content, "two", 3);
+}
+END_TEST
+
+START_TEST(test_replaced_and_gone)
+{
+	struct file_entry *e;
+	char from[256], to[256];
+
+	write_file("a", "one", 3);
+	write_file("b", "two", 3);
+	make_old("a", 1000000000);
+	make_old("b", 1000000000);
+	ck_assert_int_eq(get("a", &e), 0);
+	snprintf(from, sizeof(from), "%s/b", folder);
+	snprintf(to, sizeof(to), "%s/a", folder);
+	ck_assert_int_eq(rename(from, to), 0);
+	now += FILE_CHECK_MS;
+	ck_assert_int_eq(get("a", &e), 0);
+	ck_assert_mem_eq(e->content, "two", 3);
+	unlink(to);
+	now += FILE_CHECK_MS;
+	ck_assert_int_eq(get("a", &e), -ENOENT);
+	ck_assert_uint_eq(cache.n_entries, 0);
+	ck_assert_uint_eq(cache.n_content, 0);
+}
+END_TEST
+
+START_TEST(test_no_way_out)
+{
+	static const struct {
+		const char *path;
+		int want;
+	} cases[] = {{"../x", -EXDEV}, {"sub/../../x", -EXDEV}, {"out", -EXDEV}, {"up", -EXDEV},
+		{"root", -EXDEV}, {"via/passwd", -EXDEV}, {"/etc/passwd", -EXDEV},
+		{"/proc/self/root", -EXDEV}, {"loop", -ELOOP}, {"in", 0}, {"sub/in", 0},
+		{"sub", -EISDIR}, {".", -EISDIR}, {"none", -ENOENT}, {"a/b", -ENOTDIR},
+		{"fifo", -EACCES}, {"dangling", -ENOENT}};
+	struct file_entry *e;
+	char path[256];
+	int dir = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	write_file("a", "x", 1);
+	mkdirat(dir, "sub", 0755);
+	symlinkat("/etc/passwd", dir, "out");
+	symlinkat("../../etc/passwd", dir, "up");
+	symlinkat("/", dir, "root");
+	symlinkat("/etc", dir, "via");
+	symlinkat("loop", dir, "loop");
+	symlinkat("nowhere", dir, "dangling");
+	symlinkat("a", dir, "in");
+	symlinkat("../a", dir, "sub/in");
+	snprintf(path, sizeof(path), "%s/fifo", folder);
+	mkfifo(path, 0644);
+	close(dir);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		int r = get(cases[i].path, &e);
+
+		ck_assert_msg(r == cases[i].want, "%s: %d", cases[i].path, r);
+	}
+}
+END_TEST
+
+START_TEST(test_bounded)
+{
+	struct file_entry *e, *held = NULL;
+	char name[32];
+
+	for (int i = 0; i < FILE_CACHE_ENTRIES + 50; i++) {
+		snprintf(name, sizeof(name), "f%d", i);
+		write_file(name, name, strlen(name));
+		ck_assert_int_eq(get(name, &e), 0);
+		if (i == 0)
+			held = file_entry_ref(e);
+	}
+	ck_assert_uint_eq(cache.n_entries, FILE_CACHE_ENTRIES);
+	/* evicted, but whoever holds it can go on */
+	HASH_FIND(hh, cache.entries, "f0", 2, e);
+	ck_assert_ptr_null(e);
+	ck_assert_mem_eq(held->content, "f0", 2);
+	ck_assert_uint_eq(held->refs, 1);
+	file_entry_unref(held);
+}
+END_TEST
+
+START_TEST(test_content_is_bounded)
+{
+	static char data[FILE_CONTENT_MAX];
+	unsigned n = FILE_CONTENT_TOTAL / FILE_CONTENT_MAX;
+	struct file_entry *e;
+	char name[32];
+
+	for (unsigned i = 0; i <= n; i++) {
+		snprintf(name, sizeof(name), "f%u", i);
+		write_file(name, data, sizeof(data));
+		ck_assert_int_eq(get(name, &e), 0);
+		ck_assert(i < n ? e->fd == -1 : e->fd >= 0);
+	}
+	ck_assert_uint_eq(cache.n_content, FILE_CONTENT_TOTAL);
+}
+END_TEST
+
+START_TEST(test_descriptors_run_out)
+{
+	static char data[FILE_CONTENT_MAX + 1];
+	struct rlimit old, few;
+	struct file_entry *e;
+	char name[32];
+
+	for (int i = 0; i < 40; i++) {
+		snprintf(name, sizeof(name), "f%d", i);
+		write_file(name, data, sizeof(data));
+	}
+	getrlimit(RLIMIT_NOFILE, &old);
+	few = old;
+	few.rlim_cur = (rlim_t)cache.root + 20;
+	setrlimit(RLIMIT_NOFILE, &few);
+	for (int i = 0; i < 40; i++) {
+		snprintf(name, sizeof(name), "f%d", i);
+		ck_assert_int_eq(get(name, &e), 0);
+	}
+	setrlimit(RLIMIT_NOFILE, &old);
+	ck_assert_uint_lt(cache.n_entries, 40);
+}
+END_TEST
+
+START_TEST(test_root_is_none)
+{
+	struct file_cache other;
+	char path[256];
+
+	write_file("a", "x", 1);
+	snprintf(path, sizeof(path), "%s/a", folder);
+	ck_assert_int_eq(file_cache_init(&other, "/nowhere/at/all"), -ENOENT);
+	ck_assert_int_eq(file_cache_init(&other, path), -ENOTDIR);
+}
+END_TEST
+
+START_TEST(test_mime)
+{
+	static const struct {
+		const char *name, *type;
+	} cases[] = {{"a.html", "text/html; charset=utf-8"}, {"a/b.c/x.PNG", "image/png"},
+		{"x.css", "text/css; charset=utf-8"}, {"x.js", "text/javascript; charset=utf-8"},
+		{"x.json", "application/json"}, {"x.svg", "image/svg+xml"},
+		{"x.woff2", "font/woff2"}, {"x.tar.gz", "application/gzip"},
+		{"x.wasm", "application/wasm"}, {"noext", "application/octet-stream"},
+		{"x.", "application/octet-stream"}, {"x.nosuchthing", "application/octet-stream"},
+		{"x.averyveryverylongextension", "application/octet-stream"}};
+	char buf[MIME_TYPE_MAX];
+
+	/* the second round with the table that stands in when there is no file */
+	mime_unref();
+	ck_assert_int_eq(mime_ref(_i ? "/nowhere/mime.types" : "/etc/mime.types"), 0);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct tine_text name = {cases[i].name, strlen(cases[i].name)};
+
+		ck_assert_uint_eq(mime_type(name, buf), strlen(cases[i].type));
+		ck_assert_str_eq(buf, cases[i].type);
+	}
+}
+END_TEST
+
+START_TEST(test_mime_file)
+{
+	static const char table[] = "# comment\nx/first foo Bar\r\n\n x/second foo\tbaz\nnoslash qux\n"
+				    "x/noext\nx/last end";
+	char path[256], buf[MIME_TYPE_MAX];
+
+	write_file("types", table, sizeof(table) - 1);
+	snprintf(path, sizeof(path), "%s/types", folder);
+	mime_unref();
+	ck_assert_int_eq(mime_ref(path), 0);
+	mime_type((struct tine_text){"a.foo", 5}, buf);
+	ck_assert_str_eq(buf, "x/first");
+	mime_type((struct tine_text){"a.bar", 5}, buf);
+	ck_assert_str_eq(buf, "x/first");
+	mime_type((struct tine_text){"a.baz", 5}, buf);
+	ck_assert_str_eq(buf, "x/second");
+	mime_type((struct tine_text){"a.end", 5}, buf);
+	ck_assert_str_eq(buf, "x/last");
+	mime_type((struct tine_text){"a.qux", 5}, buf);
+	ck_assert_str_eq(buf, "application/octet-stream");
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("file_cache");
+	TCase *t = tcase_create("file_cache");
+	SRunner *runner = srunner_create(s);
+	int n;
+
+	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_add_test(t, test_small_is_kept_in_memory);
+	tcase_add_test(t, test_big_is_kept_open);
+	tcase_add_test(t, test_change_is_noticed);
+	tcase_add_test(t, test_change_at_once_is_noticed);
+	tcase_add_test(t, test_replaced_and_gone);
+	tcase_add_test(t, test_no_way_out);
+	tcase_add_test(t, test_bounded);
+	tcase_add_test(t, test_content_is_bounded);
+	tcase_add_test(t, test_descriptors_run_out);
+	tcase_add_test(t, test_root_is_none);
+	tcase_add_loop_test(t, test_mime, 0, 2);
+	tcase_add_test(t, test_mime_file);
+	suite_add_tcase(s, t);
+	srunner_run_all(runner, CK_ENV);
+	n = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return n == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

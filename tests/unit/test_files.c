@@ -1,0 +1,295 @@
+/* http/files.c and the sending of files in http/output.c, over socket pairs. */
+#include <ftw.h>
+#include <signal.h>
+#include <sys/stat.h>
+
+#include "http_harness.h"
+
+#include "http/files.h"
+#include "http/router.h"
+
+#define BIG (6u << 20)
+
+static char folder[64];
+static char path_buf[256];
+static struct tine_files *files;
+static char big[BIG];
+
+static const char *in_folder(const char *name)
+{
+	snprintf(path_buf, sizeof(path_buf), "%s/%s", folder, name);
+	return path_buf;
+}
+
+static void write_file(const char *name, const char *data, size_t len)
+{
+	FILE *f = fopen(in_folder(name), "we");
+
+	ck_assert_ptr_nonnull(f);
+	ck_assert_uint_eq(fwrite(data, 1, len, f), len);
+	fclose(f);
+}
+
+static void serve(struct tine_request *rq, void *arg)
+{
+	struct tine_text path = rq->path;
+
+	path.data += rq->route->mount_len;
+	path.len -= rq->route->mount_len;
+	ck_assert_int_eq(files_answer(files, rq, path.len ? path : (struct tine_text){"/", 1}), 0);
+}
+
+static void setup(void)
+{
+	harness_start();
+	strcpy(folder, "/tmp/tined-test-XXXXXX");
+	ck_assert_ptr_nonnull(mkdtemp(folder));
+	mkdir(in_folder("sub"), 0755);
+	mkdir(in_folder("bare"), 0755);
+	write_file("index.html", "start", 5);
+	write_file("a b.txt", "text", 4);
+	write_file("sub/index.html", "below", 5);
+	write_file("empty", "", 0);
+	for (size_t i = 0; i < BIG; i++)
+		big[i] = (char)('a' + (i * 7 + i / 1000) % 26);
+	write_file("big", big, BIG);
+	symlink("/etc/passwd", in_folder("out"));
+	mkfifo(in_folder("fifo"), 0644);
+	ck_assert_int_eq(files_new(folder, "index.html", &files), 0);
+	http_router_add(router, "/", TINE_GET, "/", serve, NULL);
+	http_router_add(router, "/m", TINE_GET, "/", serve, NULL);
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	return remove(path);
+}
+
+static void teardown(void)
+{
+	harness_stop();
+	files = files_free(files);
+	nftw(folder, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static const char *get(const char *target, const char *fields)
+{
+	char request[1024];
+
+	snprintf(request, sizeof(request), "GET %s HTTP/1.1\r\nHost: a\r\n%s\r\n", target, fields);
+	return ask(request);
+}
+
+static const struct {
+	const char *target;
+	int status;
+	const char *has;
+} answers[] = {
+	{"/", 200, "\r\n\r\nstart"},
+	{"/index.html", 200, "Content-Type: text/html; charset=utf-8\r\n"},
+	{"/a%20b.txt", 200, "\r\n\r\ntext"},
+	{"/sub/", 200, "\r\n\r\nbelow"},
+	{"/sub", 301, "Location: /sub/\r\n"},
+	{"/sub?a=b&c", 301, "Location: /sub/?a=b&c\r\n"},
+	{"/sub?", 301, "Location: /sub/?\r\n"},
+	{"//sub", 301, "Location: /sub/\r\n"},
+	{"/sub/index.html", 200, "\r\n\r\nbelow"},
+	{"/sub/../index.html", 200, "\r\n\r\nstart"},
+	{"/sub/..", 200, "\r\n\r\nstart"},
+	{"/bare/", 404, "404 Not Found"},
+	{"/bare", 301, "Location: /bare/\r\n"},
+	{"/none", 404, "404 Not Found"},
+	{"/none/", 404, "404 Not Found"},
+	{"/index.html/", 404, "404 Not Found"},
+	{"/index.html/x", 404, "404 Not Found"},
+	{"/out", 403, "403 Forbidden"},
+	{"/fifo", 403, "403 Forbidden"},
+	{"/../../etc/passwd", 404, "404 Not Found"},
+	{"/%2e%2e/%2e%2e/etc/passwd", 404, "404 Not Found"},
+	{"/empty", 200, "Content-Length: 0\r\n"},
+	{"/m/", 200, "\r\n\r\nstart"},
+	{"/m/sub/", 200, "\r\n\r\nbelow"},
+	{"/m", 301, "Location: /m/\r\n"},
+	{"/m/sub", 301, "Location: /m/sub/\r\n"},
+	{"/big", 200, "Content-Length: 6291456\r\n"},
+};
+
+START_TEST(test_answers)
+{
+	get(answers[_i].target, "");
+	ck_assert_msg(reply_status() == answers[_i].status, "%s: %.200s", answers[_i].target, reply);
+	ck_assert_msg(strstr(reply, answers[_i].has), "%s: %.200s", answers[_i].target, reply);
+	ck_assert(!reply_eof);
+}
+END_TEST
+
+START_TEST(test_location_is_safe)
+{
+	mkdir(in_folder("x\r\nSet-Cookie: a"), 0755);
+	mkdir(in_folder("evil.example"), 0755);
+	get("/x%0d%0aSet-Cookie:%20a", "");
+	ck_assert_int_eq(reply_status(), 301);
+	ck_assert_uint_eq(count("Location: /x%0D%0ASet-Cookie:%20a/\r\n"), 1);
+	get("//evil.example", "");
+	ck_assert_uint_eq(count("Location: /evil.example/\r\n"), 1);
+}
+END_TEST
+
+/* Copies the value of a field of the last answer. */
+static void field(const char *name, char *value, size_t size)
+{
+	const char *p = strstr(reply, name), *end;
+
+	ck_assert_ptr_nonnull(p);
+	p += strlen(name) + 2;
+	end = strstr(p, "\r\n");
+	snprintf(value, size, "%.*s", (int)(end - p), p);
+}
+
+START_TEST(test_conditional)
+{
+	char etag[64], date[64], fields[256];
+
+	get("/index.html", "");
+	field("ETag", etag, sizeof(etag));
+	field("Last-Modified", date, sizeof(date));
+	snprintf(fields, sizeof(fields), "If-None-Match: %s\r\n", etag);
+	get("/index.html", fields);
+	ck_assert_int_eq(reply_status(), 304);
+	ck_assert_ptr_nonnull(strstr(reply, etag));
+	ck_assert_uint_eq(count("Content-Length"), 0);
+	ck_assert_str_eq(reply + reply_len - 4, "\r\n\r\n");
+	snprintf(fields, sizeof(fields), "If-Modified-Since: %s\r\n", date);
+	get("/index.html", fields);
+	ck_assert_int_eq(reply_status(), 304);
+	snprintf(fields, sizeof(fields), "If-None-Match: \"x\"\r\nIf-Modified-Since: %s\r\n", date);
+	get("/index.html", fields);
+	ck_assert_int_eq(reply_status(), 200);
+	get("/index.html", "If-Match: \"x\"\r\n");
+	ck_assert_int_eq(reply_status(), 412);
+}
+END_TEST
+
+START_TEST(test_head)
+{
+	ask("HEAD /big HTTP/1.1\r\nHost: a\r\n\r\nHEAD /index.html HTTP/1.1\r\nHost: a\r\n\r\n");
+	ck_assert_uint_eq(count("HTTP/1.1 200 OK"), 2);
+	ck_assert_uint_eq(count("Content-Length: 6291456\r\n"), 1);
+	ck_assert_uint_eq(count("Content-Length: 5\r\n"), 1);
+	ck_assert_str_eq(reply + reply_len - 4, "\r\n\r\n");
+	ck_assert_uint_lt(reply_len, 1000);
+}
+END_TEST
+
+/* Big ones and small ones pipelined: in order, every byte. */
+START_TEST(test_big_pipelined)
+{
+	static const char requests[] =
+		"GET /big HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"
+		"GET /sub/ HTTP/1.1\r\nHost: a\r\n\r\n";
+	const char *body;
+
+	ask(requests);
+	body = strstr(reply, "\r\n\r\n") + 4;
+	ck_assert_mem_eq(body, big, BIG);
+	ck_assert_ptr_eq(strstr(body + BIG, "HTTP/1.1 200 OK"), body + BIG);
+	ck_assert_uint_eq(count("\r\n\r\nstart"), 1);
+	ck_assert_uint_eq(count("\r\n\r\nbelow"), 1);
+}
+END_TEST
+
+/* Starts a client on /big and lets the server fill the socket. */
+static int start_big(void)
+{
+	static const char request[] = "GET /big HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+	int fd = client_new();
+
+	client_send(fd, request, sizeof(request) - 1);
+	for (int i = 0; i < 20; i++)
+		turn();
+	ck_assert_int_eq(LIST_FIRST(&server->open)->state, CONNECTION_WRITE);
+	return fd;
+}
+
+START_TEST(test_truncated_while_sent)
+{
+	int fd = start_big();
+
+	ck_assert_int_eq(truncate(in_folder("big"), 1 << 20), 0);
+	settle(fd);
+	ck_assert(reply_eof);
+	ck_assert_uint_lt(reply_len, BIG); /* never padded */
+	ck_assert_uint_eq(http_server_connections(server), 0);
+	close(fd);
+}
+END_TEST
+
+START_TEST(test_replaced_while_sent)
+{
+	int fd = start_big();
+	char to[256];
+
+	write_file("new", "new", 3);
+	strcpy(to, in_folder("big"));
+	ck_assert_int_eq(rename(in_folder("new"), to), 0);
+	settle(fd);
+	ck_assert(reply_eof);
+	ck_assert_mem_eq(strstr(reply, "\r\n\r\n") + 4, big, BIG);
+	close(fd);
+}
+END_TEST
+
+START_TEST(test_gone_while_sent)
+{
+	int fd = start_big();
+
+	close(fd);
+	turn();
+	turn();
+	ck_assert_uint_eq(http_server_connections(server), 0);
+}
+END_TEST
+
+/* Many at once, none of which reads: each gets its turn, nothing is buffered. */
+START_TEST(test_many_at_once)
+{
+	int fds[8];
+
+	for (int i = 0; i < 8; i++)
+		fds[i] = start_big();
+	for (int i = 0; i < 8; i++) {
+		reply_len = 0;
+		reply_eof = false;
+		settle(fds[i]);
+		ck_assert(reply_eof);
+		ck_assert_mem_eq(strstr(reply, "\r\n\r\n") + 4, big, BIG);
+		close(fds[i]);
+	}
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("files");
+	TCase *t = tcase_create("files");
+	SRunner *runner = srunner_create(s);
+	int n;
+
+	signal(SIGPIPE, SIG_IGN); /* as every role does; sendfile(2) has no MSG_NOSIGNAL */
+	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_set_timeout(t, 60);
+	tcase_add_loop_test(t, test_answers, 0, sizeof(answers) / sizeof(answers[0]));
+	tcase_add_test(t, test_location_is_safe);
+	tcase_add_test(t, test_conditional);
+	tcase_add_test(t, test_head);
+	tcase_add_test(t, test_big_pipelined);
+	tcase_add_test(t, test_truncated_while_sent);
+	tcase_add_test(t, test_replaced_while_sent);
+	tcase_add_test(t, test_gone_while_sent);
+	tcase_add_test(t, test_many_at_once);
+	suite_add_tcase(s, t);
+	srunner_run_all(runner, CK_ENV);
+	n = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return n == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
