@@ -23,8 +23,7 @@ int tine_http_route(
 		return -EINVAL;
 	if (methods == 0 || (methods & ~(unsigned)(TINE_GET | TINE_HEAD)))
 		return -EINVAL;
-	return http_router_add(
-		worker->router, worker->config.conf->mount, methods, path, fn, arg);
+	return http_router_add(worker->router, worker->config.conf->mount, methods, path, fn, arg);
 }
 
 enum tine_method tine_request_method(const struct tine_request *request)
@@ -94,8 +93,7 @@ void tine_files_free(struct tine_files *files)
 	files_free(files);
 }
 
-int tine_respond_file(
-	struct tine_request *request, struct tine_files *files, struct tine_text path)
+int tine_respond_file(struct tine_request *request, struct tine_files *files, struct tine_text path)
 {
 	if (request->answered)
 		return -EALREADY;

@@ -193,13 +193,14 @@ static size_t connection_recall(struct http_connection *c)
  * Parsing a long head anew whenever a byte of it has come would cost quadratic time; only the end of a line can
  * complete it. What is wrong before that is noticed a little later, with the same outcome.
  */
-static bool worth_parsing(const struct http_connection *c, const char *data, size_t kept, size_t len)
+static bool worth_parsing(
+	const struct http_connection *c, const char *data, size_t kept, size_t len)
 {
 	const struct http_limits *limits = &c->server->limits;
 
 	return c->state != CONNECTION_HEAD || kept < PARSE_ALWAYS ||
-	       (kept < limits->max_line && len >= limits->max_line) || len >= limits->max_head ||
-	       memchr(data + kept, '\n', len - kept);
+		(kept < limits->max_line && len >= limits->max_line) || len >= limits->max_head ||
+		memchr(data + kept, '\n', len - kept);
 }
 
 static void connection_received(struct http_connection *c, size_t kept, size_t n)

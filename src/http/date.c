@@ -63,8 +63,11 @@ static int find_month(const char *name)
  */
 static int follow(const char *s, const char *pattern, struct tm *tm, char month[3])
 {
-	int *numbers[128] = {['d'] = &tm->tm_mday, ['y'] = &tm->tm_year, ['h'] = &tm->tm_hour,
-		['i'] = &tm->tm_min, ['s'] = &tm->tm_sec};
+	int *numbers[128] = {['d'] = &tm->tm_mday,
+		['y'] = &tm->tm_year,
+		['h'] = &tm->tm_hour,
+		['i'] = &tm->tm_min,
+		['s'] = &tm->tm_sec};
 	size_t n_month = 0;
 
 	for (; *pattern; s++, pattern++) {

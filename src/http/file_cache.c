@@ -21,7 +21,8 @@
 #include "base/fd.h"
 #include "http/date.h"
 
-#define FRESH_S 2 /* file times are kept to some milliseconds, on some file systems to two seconds */
+#define FRESH_S \
+	2 /* file times are kept to some milliseconds, on some file systems to two seconds */
 
 static int open_beneath(int root, const char *path)
 {
@@ -102,7 +103,8 @@ static bool cache_evict(struct file_cache *c, bool with_fd)
 {
 	struct file_entry *e;
 
-	TAILQ_FOREACH_REVERSE(e, &c->lru, file_list, lru) {
+	TAILQ_FOREACH_REVERSE(e, &c->lru, file_list, lru)
+	{
 		if (with_fd && e->fd < 0)
 			continue;
 		cache_drop(c, e);
@@ -129,7 +131,7 @@ static bool same_time(struct timespec a, struct timespec b)
 static bool is_unchanged(const struct file_entry *e, const struct stat *st)
 {
 	return e->ino == st->st_ino && e->dev == st->st_dev && e->size == (uint64_t)st->st_size &&
-	       same_time(e->modified, st->st_mtim) && same_time(e->changed, st->st_ctim);
+		same_time(e->modified, st->st_mtim) && same_time(e->changed, st->st_ctim);
 }
 
 static void entry_stat(struct file_entry *e, const struct stat *st)
@@ -150,10 +152,11 @@ static void entry_describe(struct file_entry *e)
 	e->type.data = e->type_buf;
 	e->type.len = mime_type((struct tine_text){e->path, e->path_len}, e->type_buf);
 	http_date_format(e->modified.tv_sec, date);
-	at = snprintf(e->fields_buf, sizeof(e->fields_buf), "Last-Modified: %.*s\r\nETag: ",
-		HTTP_DATE_LEN, date);
-	n = snprintf(e->fields_buf + at, sizeof(e->fields_buf) - (size_t)at, "\"%llx%08lx-%llx\"\r\n",
-		(long long)e->modified.tv_sec, e->modified.tv_nsec, (unsigned long long)e->size);
+	at = snprintf(e->fields_buf, sizeof(e->fields_buf),
+		"Last-Modified: %.*s\r\nETag: ", HTTP_DATE_LEN, date);
+	n = snprintf(e->fields_buf + at, sizeof(e->fields_buf) - (size_t)at,
+		"\"%llx%08lx-%llx\"\r\n", (long long)e->modified.tv_sec, e->modified.tv_nsec,
+		(unsigned long long)e->size);
 	e->etag = (struct tine_text){e->fields_buf + at, (size_t)n - 2};
 	e->fields = (struct tine_text){e->fields_buf, (size_t)(at + n)};
 }

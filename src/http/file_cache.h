@@ -30,10 +30,10 @@ struct file_entry {
 	dev_t dev;
 	ino_t ino;
 	uint64_t checked_ms;
-	bool fresh;                /* was modified just before it was read: may change without showing */
-	struct tine_text type;     /* into type_buf */
-	struct tine_text etag;     /* into fields_buf, with its quotes */
-	struct tine_text fields;   /* into fields_buf: Last-Modified and ETag */
+	bool fresh; /* was modified just before it was read: may change without showing */
+	struct tine_text type;   /* into type_buf */
+	struct tine_text etag;   /* into fields_buf, with its quotes */
+	struct tine_text fields; /* into fields_buf: Last-Modified and ETag */
 	char type_buf[MIME_TYPE_MAX];
 	char fields_buf[128];
 	size_t path_len;

@@ -97,10 +97,11 @@ static int send_entry(struct tine_request *rq, struct file_entry *e)
 	r = response_write(rq, &a);
 	if (r < 0 || e->content || rq->head.method == METHOD_HEAD || e->size == 0)
 		return r;
-	output_file(rq->connection, &(struct http_sending){.fd = e->fd,
-					    .left = e->size,
-					    .release = file_entry_unref,
-					    .owner = file_entry_ref(e)});
+	output_file(rq->connection,
+		&(struct http_sending){.fd = e->fd,
+			.left = e->size,
+			.release = file_entry_unref,
+			.owner = file_entry_ref(e)});
 	return 0;
 }
 

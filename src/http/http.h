@@ -37,6 +37,8 @@ enum connection_state {
 	CONNECTION_CLOSED, /* on the list of what end_turn frees */
 };
 
+enum connection_locality { LOCALITY_UNKNOWN, LOCALITY_LOOPBACK, LOCALITY_REMOTE };
+
 /* There may be ten thousand of these, most of them idle: every byte counts, and an idle one holds nothing else. */
 struct http_connection {
 	struct event event; /* the only one: EV_READ, or EV_WRITE while in CONNECTION_WRITE */
@@ -44,13 +46,16 @@ struct http_connection {
 	LIST_ENTRY(http_connection) link;
 	struct http_server *server;
 	const struct http_router *router;
-	struct http_stash *input;  /* requests that are not complete, or wait for the output to drain */
+	struct http_stash
+		*input; /* requests that are not complete, or wait for the output to drain */
 	struct http_stash *output; /* answers the socket did not take yet */
 	struct http_sending *file; /* a file to be sent after `output` */
 	uint64_t body_left;        /* bytes of a request's body to be discarded */
 	uint8_t state;             /* enum connection_state */
 	bool closing;              /* the last answer has been made: no further request is served */
 	bool broken;               /* nothing can be sent any more */
+	bool nagle;                /* TCP_NODELAY is off just now */
+	uint8_t locality;          /* enum connection_locality */
 };
 
 /* The request being served. There is one at a time, in the server. */
@@ -89,8 +94,10 @@ struct http_server {
 	uint32_t n_open;
 
 	struct wheel wheel;
-	struct event timer; /* drives the wheel; pending while it holds anything */
-	uint64_t now_ms;    /* coarse; set at each callback */
+	struct event timer; /* of timer_fd, which drives the wheel */
+	int timer_fd;
+	bool timer_on;
+	uint64_t now_ms; /* coarse; set at each callback */
 	struct http_date date;
 
 	/* shared by all connections, used by one burst at a time */

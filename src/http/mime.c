@@ -46,7 +46,7 @@ static const char fallback[] = "text/html html htm\n"
 
 struct mime_row {
 	char ext[MIME_EXT_MAX + 1]; /* lower case */
-	uint32_t type;              /* offset into text; also the order in the file: the first row wins */
+	uint32_t type; /* offset into text; also the order in the file: the first row wins */
 };
 
 static struct {

@@ -7,9 +7,10 @@
 
 struct http_connection;
 
-#define OUTPUT_SIZE       (64u << 10) /* answers are collected up to here before they are sent */
-#define OUTPUT_INLINE_MAX (16u << 10) /* longer bodies are sent from where they lie, not copied first */
-#define OUTPUT_FILE_TURN  (512u << 10) /* bytes of a file sent before others get their turn */
+#define OUTPUT_SIZE       (64u << 10)  /* answers are collected up to here before they are sent */
+#define OUTPUT_INLINE_MAX (16u << 10)  /* longer bodies are sent from where they lie, not copied */
+#define OUTPUT_FILE_TURN  (1u << 20)   /* bytes of a file sent before others get their turn */
+#define OUTPUT_NAGLE_MIN  (64u << 10)  /* see output_flush_head() */
 
 /* A part of a file on its way to a client. */
 struct http_sending {

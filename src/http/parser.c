@@ -208,6 +208,8 @@ static enum http_method parse_method(struct tine_text t)
 		{"PUT", METHOD_PUT}, {"DELETE", METHOD_DELETE}, {"CONNECT", METHOD_CONNECT},
 		{"OPTIONS", METHOD_OPTIONS}, {"TRACE", METHOD_TRACE}, {"PATCH", METHOD_PATCH}};
 
+	if (t.len == 3 && memcmp(t.data, "GET", 3) == 0)
+		return METHOD_GET;
 	for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++)
 		if (strlen(methods[i].name) == t.len && memcmp(methods[i].name, t.data, t.len) == 0)
 			return methods[i].method;

@@ -41,11 +41,11 @@ struct http_field {
 struct http_head {
 	size_t size; /* bytes of the head, up to and with its empty line */
 	enum http_method method;
-	unsigned minor;        /* HTTP/1.minor: 0 or 1 */
-	struct tine_text line; /* request line without CRLF */
-	struct tine_text path; /* as sent: begins with '/', or is "*", or empty (CONNECT) */
+	unsigned minor;         /* HTTP/1.minor: 0 or 1 */
+	struct tine_text line;  /* request line without CRLF */
+	struct tine_text path;  /* as sent: begins with '/', or is "*", or empty (CONNECT) */
 	struct tine_text query; /* as sent, without '?'; data is NULL when there was no '?' */
-	struct tine_text host; /* of an absolute-form target, else of the field Host */
+	struct tine_text host;  /* of an absolute-form target, else of the field Host */
 	uint64_t content_length;
 	bool has_length, has_coding, has_host;
 	bool close, keep_alive;      /* tokens of Connection */

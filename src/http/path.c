@@ -76,8 +76,9 @@ static size_t path_remove_dots(char *buf, size_t len)
 			to += n;
 		}
 		/* a path that ends in an empty or dot segment names a folder */
-		if (next == len && (n == 1 || (n == 2 && buf[from + 1] == '.') ||
-					   (n == 3 && memcmp(buf + from, "/..", 3) == 0)))
+		if (next == len &&
+			(n == 1 || (n == 2 && buf[from + 1] == '.') ||
+				(n == 3 && memcmp(buf + from, "/..", 3) == 0)))
 			buf[to++] = '/';
 		from = next;
 	}
@@ -101,7 +102,7 @@ int path_normalise(struct tine_text raw, char *buf, struct tine_text *ret)
 static bool path_byte_is_safe(unsigned char c)
 {
 	return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
-	       (c != 0 && strchr("-._~!$&'()*+,;=:@/", c));
+		(c != 0 && strchr("-._~!$&'()*+,;=:@/", c));
 }
 
 /* Percent-encodes a path for a Location field. Returns the length, or 0 when it does not fit. */

@@ -81,8 +81,7 @@ static int answer_405(struct tine_request *rq, unsigned methods)
 			n = (size_t)(stpcpy(value + n, ", ") - value);
 		n = (size_t)(stpcpy(value + n, names[i].name) - value);
 	}
-	response_add_header(
-		rq, (struct tine_text){"Allow", 5}, (struct tine_text){value, n});
+	response_add_header(rq, (struct tine_text){"Allow", 5}, (struct tine_text){value, n});
 	return response_text(rq, rq->head.method == METHOD_OPTIONS && !rq->route ? 200 : 405);
 }
 
@@ -158,8 +157,8 @@ int request_serve(struct http_connection *c, const char *data, size_t len, size_
 
 		*ret_used = used;
 		c->body_left = rq->head.content_length;
-		rq->keep_alive = stays_open(
-			c, &rq->head, is_last(data + used, len - used, c->body_left));
+		rq->keep_alive =
+			stays_open(c, &rq->head, is_last(data + used, len - used, c->body_left));
 		r = request_answer(rq);
 		if (r == 400 || r == 417)
 			rq->keep_alive = false;

@@ -18,8 +18,7 @@
 
 #define HEAD_MAX 256 /* of all fixed pieces of a head together */
 
-#define TEXT(literal)                                                                              \
-	((struct tine_text){(literal), sizeof(literal) - 1})
+#define TEXT(literal) ((struct tine_text){(literal), sizeof(literal) - 1})
 
 static inline char *put(char *p, const void *data, size_t len)
 {
@@ -52,9 +51,9 @@ struct tine_text response_reason(unsigned status)
 		{303, "See Other"}, {304, "Not Modified"}, {307, "Temporary Redirect"},
 		{308, "Permanent Redirect"}, {400, "Bad Request"}, {401, "Unauthorized"},
 		{403, "Forbidden"}, {404, "Not Found"}, {405, "Method Not Allowed"},
-		{406, "Not Acceptable"}, {408, "Request Timeout"}, {409, "Conflict"},
-		{410, "Gone"}, {411, "Length Required"}, {412, "Precondition Failed"},
-		{413, "Content Too Large"}, {414, "URI Too Long"}, {415, "Unsupported Media Type"},
+		{406, "Not Acceptable"}, {408, "Request Timeout"}, {409, "Conflict"}, {410, "Gone"},
+		{411, "Length Required"}, {412, "Precondition Failed"}, {413, "Content Too Large"},
+		{414, "URI Too Long"}, {415, "Unsupported Media Type"},
 		{416, "Range Not Satisfiable"}, {417, "Expectation Failed"},
 		{421, "Misdirected Request"}, {422, "Unprocessable Content"},
 		{426, "Upgrade Required"}, {428, "Precondition Required"},
@@ -129,7 +128,7 @@ static void count_answer(struct sb_slot *slot, unsigned status)
 static bool has_body(const struct tine_request *rq, const struct http_answer *a)
 {
 	return a->body && a->length > 0 && rq->head.method != METHOD_HEAD && a->status != 204 &&
-	       a->status != 304;
+		a->status != 304;
 }
 
 /*
@@ -169,10 +168,11 @@ int response_text(struct tine_request *rq, unsigned status)
 	char body[64];
 	int n = snprintf(body, sizeof(body), "%u %.*s\n", status, (int)reason.len, reason.data);
 
-	return response_write(rq, &(struct http_answer){.status = status,
-					  .type = TEXT("text/plain"),
-					  .length = (uint64_t)n,
-					  .body = body});
+	return response_write(rq,
+		&(struct http_answer){.status = status,
+			.type = TEXT("text/plain"),
+			.length = (uint64_t)n,
+			.body = body});
 }
 
 /* Sends the client to `path`, which is encoded here, with the query it came with. */

@@ -70,13 +70,14 @@ int http_router_add(struct http_router *r, const char *mount, unsigned methods, 
 		full = NULL;
 		return -ENOMEM;
 	}
-	e = router_insert(r, &(struct http_route){.path = full,
-				     .len = len,
-				     .mount_len = mount_len,
-				     .below = full[len - 1] == '/',
-				     .methods = methods,
-				     .fn = fn,
-				     .arg = arg});
+	e = router_insert(r,
+		&(struct http_route){.path = full,
+			.len = len,
+			.mount_len = mount_len,
+			.below = full[len - 1] == '/',
+			.methods = methods,
+			.fn = fn,
+			.arg = arg});
 	if (e == 0)
 		full = NULL; /* the route's now */
 	return e;

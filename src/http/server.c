@@ -1,11 +1,16 @@
 /*
  * The HTTP server of one process: its connections, their deadlines, the buffers they share. Worker and admin.
  *
- * Always: the timer is pending while any connection is open, and not otherwise, so an idle process sleeps.
+ * The wheel is driven by a timerfd rather than by a timer of the loop: with one of those pending, every epoll_wait(2)
+ * has to read the clock and to start and cancel a kernel timer, which costs a request some 3 % of its CPU.
+ *
+ * Always: the timerfd is armed while any connection is open, and not otherwise, so an idle process sleeps.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "http/connection.h"
@@ -15,23 +20,52 @@
 
 #define INPUT_SIZE (64u << 10) /* read at once, beside what a connection had kept */
 
+static int server_set_timer(struct http_server *s, bool on)
+{
+	struct timespec tick = {.tv_nsec = on ? WHEEL_TICK_MS * 1000000 : 0};
+	struct itimerspec when = {.it_interval = tick, .it_value = tick};
+
+	if (s->timer_on == on)
+		return 0;
+	if (timerfd_settime(s->timer_fd, 0, &when, NULL) < 0)
+		return -errno;
+	s->timer_on = on;
+	return 0;
+}
+
 static void server_tick(evutil_socket_t fd, short what, void *arg)
 {
 	struct http_server *s = arg;
+	uint64_t n;
 
+	if (read(fd, &n, sizeof(n)) < 0)
+		return; /* it was disarmed just now */
 	s->now_ms = now_coarse_ms();
 	wheel_advance(&s->wheel, s->now_ms, connection_expired, s);
 	if (s->wheel.n_entries == 0)
-		event_del(&s->timer);
+		server_set_timer(s, false);
 }
 
-static int server_start_timer(struct http_server *s)
+static int server_open_timer(struct http_server *s)
 {
-	static const struct timeval tick = {.tv_usec = WHEEL_TICK_MS * 1000};
+	s->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+	if (s->timer_fd < 0)
+		return -errno;
+	event_assign(&s->timer, s->base, s->timer_fd, EV_READ | EV_PERSIST, server_tick, s);
+	return event_add(&s->timer, NULL) < 0 ? -ENOMEM : 0;
+}
 
-	if (event_pending(&s->timer, EV_TIMEOUT, NULL))
-		return 0;
-	return event_add(&s->timer, &tick) < 0 ? -ENOMEM : 0;
+static int server_allocate(struct http_server *s)
+{
+	if (!s->slot) {
+		s->slot = s->own_slot = aligned_alloc(64, sizeof(*s->own_slot));
+		if (s->own_slot)
+			memset(s->own_slot, 0, sizeof(*s->own_slot));
+	}
+	s->in = malloc(s->in_size);
+	s->out.data = malloc(s->out.cap);
+	s->path = malloc(s->limits.max_line + 1);
+	return s->slot && s->in && s->out.data && s->path ? 0 : -ENOMEM;
 }
 
 static void server_configure(struct http_server *s, const struct conf_http *conf)
@@ -49,6 +83,7 @@ static void server_configure(struct http_server *s, const struct conf_http *conf
 int http_server_new(const struct http_server_options *o, struct http_server **ret)
 {
 	struct http_server *s = calloc(1, sizeof(*s));
+	int r;
 
 	if (!s)
 		return -ENOMEM;
@@ -56,22 +91,18 @@ int http_server_new(const struct http_server_options *o, struct http_server **re
 	s->on_closed = o->on_closed;
 	s->arg = o->arg;
 	s->slot = o->slot;
+	s->timer_fd = -1;
 	LIST_INIT(&s->open);
 	LIST_INIT(&s->closed);
 	server_configure(s, o->conf);
-	if (!s->slot)
-		s->slot = s->own_slot = aligned_alloc(64, sizeof(*s->own_slot));
-	if (s->own_slot)
-		memset(s->own_slot, 0, sizeof(*s->own_slot));
 	s->now_ms = now_coarse_ms();
 	wheel_init(&s->wheel, s->now_ms);
-	event_assign(&s->timer, s->base, -1, EV_PERSIST, server_tick, s);
-	s->in = malloc(s->in_size);
-	s->out.data = malloc(s->out.cap);
-	s->path = malloc(s->limits.max_line + 1);
-	if (!s->slot || !s->in || !s->out.data || !s->path) {
+	r = server_allocate(s);
+	if (r == 0)
+		r = server_open_timer(s);
+	if (r < 0) {
 		http_server_free(s);
-		return -ENOMEM;
+		return r;
 	}
 	*ret = s;
 	return 0;
@@ -85,7 +116,10 @@ struct http_server *http_server_free(struct http_server *s)
 	s->on_closed = NULL;
 	http_server_abort(s);
 	http_server_end_turn(s);
-	event_del(&s->timer);
+	if (s->timer_fd >= 0) {
+		event_del(&s->timer);
+		close(s->timer_fd);
+	}
 	free(s->own_slot);
 	free(s->in);
 	free(s->out.data);
@@ -101,7 +135,7 @@ int http_server_accept(struct http_server *s, const struct http_router *router, 
 	s->now_ms = now_coarse_ms();
 	r = connection_new(s, router, fd);
 	if (r == 0)
-		r = server_start_timer(s);
+		r = server_set_timer(s, true);
 	return r;
 }
 
@@ -112,7 +146,7 @@ void http_server_drain(struct http_server *s, unsigned grace_ms)
 	s->now_ms = now_coarse_ms();
 	s->draining = true;
 	s->grace_ms = grace_ms;
-	LIST_FOREACH(c, &s->open, link)
+	LIST_FOREACH (c, &s->open, link)
 		connection_begin_drain(c);
 }
 

@@ -65,7 +65,8 @@ static int open_root(struct tine_worker *worker, struct static_state *s)
 	find_root(config, s->root);
 	r = tine_files_new(worker, &options, &s->files);
 	if (r == -ENOSYS)
-		return tine_config_error(config, "root", "serving files needs openat2(2): Linux 5.6");
+		return tine_config_error(
+			config, "root", "serving files needs openat2(2): Linux 5.6");
 	if (r < 0)
 		return tine_config_error(config, "root", "%s: %s", s->root, strerror(-r));
 	return 0;

@@ -15,9 +15,9 @@ struct http_case {
 	size_t len;
 };
 
-#define C(want, name, data)                                                                        \
-	{                                                                                          \
-		want, name, data, sizeof(data) - 1                                                 \
+#define C(want, name, data)                        \
+	{                                          \
+		want, name, data, sizeof(data) - 1 \
 	}
 #define HOST "Host: a\r\n"
 #define END  "\r\n"
@@ -137,7 +137,9 @@ static const struct http_case http_cases[] = {
 	C(CASE_OK, "tab within a value", GET "X: abcdefghijklmnop\tq" N100 "\r\n" END),
 	C(CASE_OK, "UTF-8 in a value", GET "X: \xc3\xa4\xff\r\n" END),
 	C(CASE_OK, "every tchar in a name", GET "!#$%&'*+-.^_`|~09azAZ: x\r\n" END),
-	C(CASE_OK, "100 fields", "GET / HTTP/1.1\r\n" HOST F90 "a:\r\na:\r\na:\r\na:\r\na:\r\na:\r\na:\r\na:\r\na:\r\n" END),
+	C(CASE_OK, "100 fields",
+		"GET / HTTP/1.1\r\n" HOST F90
+		"a:\r\na:\r\na:\r\na:\r\na:\r\na:\r\na:\r\na:\r\na:\r\n" END),
 	C(431, "101 fields", "GET / HTTP/1.1\r\n" HOST F90 F10 END),
 	C(431, "head too long", GET "X: " N1K N1K N1K N1K N100 "\r\n" END),
 	C(431, "head too long and not ended", GET "X: " N1K N1K N1K N1K N100),
@@ -180,7 +182,8 @@ static const struct http_case http_cases[] = {
 	C(501, "Transfer-Encoding", GET "Transfer-Encoding: chunked\r\n" END),
 	C(501, "Transfer-Encoding, unknown", GET "Transfer-Encoding: x\r\n" END),
 	C(400, "both framings", GET "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n" END),
-	C(400, "both framings turned", GET "transfer-encoding: chunked\r\ncontent-length: 1\r\n" END),
+	C(400, "both framings turned",
+		GET "transfer-encoding: chunked\r\ncontent-length: 1\r\n" END),
 	C(400, "Transfer-Encoding, HTTP/1.0",
 		"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n" END),
 

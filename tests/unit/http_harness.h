@@ -135,7 +135,8 @@ static inline unsigned count(const char *what)
 {
 	unsigned n = 0;
 
-	for (const char *p = reply; (p = memmem(p, (size_t)(reply + reply_len - p), what, strlen(what))); p++)
+	for (const char *p = reply;
+		(p = memmem(p, (size_t)(reply + reply_len - p), what, strlen(what))); p++)
 		n++;
 	return n;
 }

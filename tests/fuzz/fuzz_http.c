@@ -1,0 +1,112 @@
+/*
+ * Fuzz target: any bytes as requests. The outcome must not depend on how they are split, every result must lie within
+ * the input, and what is accepted must keep the promises that the rest of src/http relies on.
+ */
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "http/conditional.h"
+#include "http/parser.h"
+#include "http/path.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static const struct http_limits limits = {.max_line = 512, .max_head = 1024};
+
+static void require(bool holds)
+{
+	if (!holds)
+		abort();
+}
+
+static bool within(struct tine_text t, const char *data, size_t size)
+{
+	return t.len == 0 || (t.data >= data && t.data + t.len <= data + size);
+}
+
+/* "more" until it is known, and then the same for ever. */
+static void check_prefixes(const char *data, size_t size, int outcome, size_t head_size)
+{
+	static struct http_head head;
+	bool known = false;
+
+	for (size_t n = 0; n <= size; n += n < 2048 ? 1 : 97) {
+		int r = http_parse_head(data, n, &limits, &head);
+
+		require(r == PARSER_MORE || r == outcome);
+		require(!known || r == outcome);
+		require(r != 0 || (head.size == head_size && n >= head_size));
+		known = known || r != PARSER_MORE;
+	}
+}
+
+static void check_path(struct tine_text raw)
+{
+	struct tine_text path, again;
+	char *buf = malloc(raw.len), *second, *encoded;
+	size_t n;
+
+	if (path_normalise(raw, buf, &path) == 0) {
+		require(path.len > 0 && path.len <= raw.len && path.data[0] == '/');
+		require(!memchr(path.data, '\0', path.len));
+		require(!memmem(path.data, path.len, "//", 2));
+		require(!memmem(path.data, path.len, "/../", 4));
+		require(!memmem(path.data, path.len, "/./", 3));
+		/* encoded and read again it is the same */
+		encoded = malloc(3 * path.len + 3);
+		second = malloc(3 * path.len + 3);
+		n = path_encode(path, encoded, 3 * path.len + 3);
+		require(n >= path.len);
+		require(path_normalise((struct tine_text){encoded, n}, second, &again) == 0);
+		require(again.len == path.len && memcmp(again.data, path.data, path.len) == 0);
+		free(encoded);
+		free(second);
+	} else {
+		require(!path_is_plain(raw));
+	}
+	free(buf);
+}
+
+static void check_head(const struct http_head *h, const char *data, size_t size)
+{
+	require(h->size <= size && h->size <= limits.max_head);
+	require(h->n_fields <= HTTP_FIELDS_MAX && h->minor <= 1);
+	require(h->method != METHOD_UNKNOWN && !h->has_coding);
+	require(h->minor == 0 || h->has_host);
+	require(within(h->line, data, h->size) && within(h->query, data, h->size));
+	require(within(h->host, data, h->size));
+	require(h->content_length <= INT64_MAX);
+	for (unsigned i = 0; i < h->n_fields; i++) {
+		require(within(h->fields[i].name, data, h->size));
+		require(within(h->fields[i].value, data, h->size));
+		require(http_is_token(h->fields[i].name.data, h->fields[i].name.len));
+		require(http_is_value(h->fields[i].value.data, h->fields[i].value.len));
+	}
+	if (h->path.len > 0 && h->path.data[0] == '/')
+		check_path(h->path);
+	else
+		require(h->method == METHOD_CONNECT || h->method == METHOD_OPTIONS);
+	conditional_check(h, (struct tine_text){"\"a\"", 3}, 784111777);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
+{
+	static struct http_head head;
+	const char *data = (const char *)bytes;
+	int r;
+
+	/* one request after the other, as on a connection */
+	for (int i = 0; i < 8 && size > 0; i++) {
+		r = http_parse_head(data, size, &limits, &head);
+		require(r == 0 || r == PARSER_MORE || (r >= 400 && r <= 505));
+		check_prefixes(data, size < 2048 ? size : 2048, r, head.size);
+		if (r != 0)
+			break;
+		check_head(&head, data, size);
+		data += head.size;
+		size -= head.size;
+	}
+	return 0;
+}
