@@ -33,6 +33,7 @@ struct tine_worker; /* one module in one worker process; lives until worker_stop
 
 enum tine_option_type {
 	TINE_OPTION_STRING,
+	TINE_OPTION_PATH,     /* a string; if relative, made absolute from the configuration file's folder */
 	TINE_OPTION_BOOL,     /* on, off */
 	TINE_OPTION_INT,      /* 0 or more */
 	TINE_OPTION_SIZE,     /* bytes: 512, 64K, 1M, 2G */
@@ -47,7 +48,7 @@ struct tine_option {
 	const char *name;
 	enum tine_option_type type;
 	const char *def;       /* default as text, through the same parser; NULL means "" or 0 */
-	const char *min, *max; /* inclusive, as text; NULL: no bound; not for strings */
+	const char *min, *max; /* inclusive, as text; NULL: no bound; not for strings and paths */
 	const char *doc;       /* one sentence */
 };
 
@@ -78,7 +79,7 @@ struct tine_module {
 #define TINE_MODULE TINE_EXPORT const struct tine_module tine_module
 
 /*
- * The value of an option the module declared. Strings belong to the configuration and are never NULL.
+ * The value of an option the module declared. Strings and paths belong to the configuration and are never NULL.
  * Asking for an option that was not declared, or by the wrong type, is a bug and aborts the worker.
  */
 TINE_EXPORT const char *tine_config_string(const struct tine_config *config, const char *name);

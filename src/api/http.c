@@ -1,5 +1,6 @@
 /*
- * tine/http.h: checks what modules hand in and calls down. Runs in the process that serves, on the loop's thread.
+ * tine/http.h: checks what modules hand in and calls down. Runs in the process that serves, on the
+ * loop's thread.
  */
 #include <assert.h>
 #include <errno.h>

@@ -1,6 +1,6 @@
 /*
- * tine/module.h: the module's view of its configuration, its worker and the log. Runs in the processes that load
- * modules: workers and the child of `tined --check`.
+ * tine/module.h: the module's view of its configuration, its worker and the log. Runs in the
+ * processes that load modules: workers and the child of `tined --check`.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -29,7 +29,7 @@ const char *tine_config_string(const struct tine_config *config, const char *nam
 {
 	const struct module_value *v = find_value(config, name);
 
-	if (v->option->type == TINE_OPTION_STRING)
+	if (module_is_text(v->option->type))
 		return v->text ? v->text : "";
 	log_error("module:%s asked for option \"%s\" as a string, which it is not; aborting",
 		config->conf->name, name);
@@ -40,7 +40,7 @@ int64_t tine_config_number(const struct tine_config *config, const char *name)
 {
 	const struct module_value *v = find_value(config, name);
 
-	if (v->option->type != TINE_OPTION_STRING)
+	if (!module_is_text(v->option->type))
 		return v->number;
 	log_error("module:%s asked for option \"%s\" as a number, which it is not; aborting",
 		config->conf->name, name);

@@ -1,9 +1,9 @@
 /*
  * A lazy timer wheel. Any process, one thread per wheel.
  *
- * Always: an entry lies in the bucket of tick `filed`, with now < filed <= due and filed - now < WHEEL_BUCKETS.
- * A bucket that comes due is emptied: entries whose deadline has come go to the callback, the others
- * into a later bucket, never into the one being emptied.
+ * Always: an entry lies in the bucket of tick `filed`, with now < filed <= due and filed - now <
+ * WHEEL_BUCKETS. A bucket that comes due is emptied: entries whose deadline has come go to the
+ * callback, the others into a later bucket, never into the one being emptied.
  */
 #include "base/wheel.h"
 
@@ -60,8 +60,9 @@ static void wheel_empty_bucket(struct wheel *w, uint32_t until, wheel_fn on_due,
 }
 
 /*
- * Calls on_due for every entry whose deadline has passed at now_ms; it is off the wheel then, and the callback
- * may set or remove any entry, this one included. A jump of time beyond the wheel's size visits each bucket once.
+ * Calls on_due for every entry whose deadline has passed at now_ms; it is off the wheel then, and
+ * the callback may set or remove any entry, this one included. A jump of time beyond the wheel's
+ * size visits each bucket once.
  */
 void wheel_advance(struct wheel *w, uint64_t now_ms, wheel_fn on_due, void *arg)
 {

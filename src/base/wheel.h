@@ -1,7 +1,7 @@
 /*
- * Time-outs for very many things of which few ever expire: a timer wheel that moves an entry only when it
- * must. Making a deadline later is one store; the entry is filed anew when its old bucket comes due.
- * Time is a parameter, in milliseconds. One wheel belongs to one thread.
+ * Time-outs for very many things of which few ever expire: a timer wheel that moves an entry only
+ * when it must. Making a deadline later is one store; the entry is filed anew when its old bucket
+ * comes due. Time is a parameter, in milliseconds. One wheel belongs to one thread.
  */
 #pragma once
 

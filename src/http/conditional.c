@@ -1,4 +1,7 @@
-/* Conditional requests, evaluated in the order of RFC 9110 section 13.2.2, for GET and HEAD. Pure functions. */
+/*
+ * Conditional requests, evaluated in the order of RFC 9110 section 13.2.2, for GET and HEAD. Pure
+ * functions.
+ */
 #include "http/conditional.h"
 
 #include <string.h>
@@ -8,7 +11,10 @@
 
 #define FIELD(h, name) http_head_field((h), (name), sizeof(name) - 1)
 
-/* Takes one entity tag off the list; commas may stand within its quotes. Returns false when there is none. */
+/*
+ * Takes one entity tag off the list; commas may stand within its quotes. Returns false when there
+ * is none.
+ */
 static bool next_etag(struct tine_text *list, struct tine_text *ret, bool *ret_weak)
 {
 	const char *p = list->data, *end = list->data + list->len, *quote;
@@ -29,8 +35,8 @@ static bool next_etag(struct tine_text *list, struct tine_text *ret, bool *ret_w
 }
 
 /*
- * Whether the list of a field names the strong tag `etag` (with its quotes) or is "*". weak: weak ones count as well. What does not read as a list of
- * tags ends it.
+ * Whether the list of a field names the strong tag `etag` (with its quotes) or is "*". weak: weak
+ * ones count as well. What does not read as a list of tags ends it.
  */
 bool conditional_etag_in(struct tine_text list, struct tine_text etag, bool weak)
 {
@@ -47,8 +53,9 @@ bool conditional_etag_in(struct tine_text list, struct tine_text etag, bool weak
 }
 
 /*
- * Decides for a representation that exists, with its strong entity tag and its time of modification. Returns 0 (go on),
- * CONDITIONAL_UNCHANGED or CONDITIONAL_FAILED. A date that is none is ignored, as the standard asks.
+ * Decides for a representation that exists, with its strong entity tag and its time of
+ * modification. Returns 0 (go on), CONDITIONAL_UNCHANGED or CONDITIONAL_FAILED. A date that is none
+ * is ignored, as the standard asks.
  */
 int conditional_check(const struct http_head *h, struct tine_text etag, time_t modified)
 {

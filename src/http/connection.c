@@ -1,11 +1,13 @@
 /*
  * One client's connection. Worker and admin.
  *
- * The bytes of a burst are read into the server's buffer and served from there; the connection keeps only what is not a whole request yet
- * (c->input) and what the socket did not take (c->output, c->file). While there is any of the latter nothing is read or served.
+ * The bytes of a burst are read into the server's buffer and served from there; the connection
+ * keeps only what is not a whole request yet (c->input) and what the socket did not take
+ * (c->output, c->file). While there is any of the latter nothing is read or served.
  *
- * Always: in every state but CLOSED one event is added and one deadline is set; both fit the state, which only
- * connection_settle() chooses. A closed connection is freed at the end of the loop's turn, never in its own callback.
+ * Always: in every state but CLOSED one event is added and one deadline is set; both fit the state,
+ * which only connection_settle() chooses. A closed connection is freed at the end of the loop's
+ * turn, never in its own callback.
  */
 #include "http/connection.h"
 
@@ -105,7 +107,10 @@ static int connection_keep(struct http_connection *c, const char *data, size_t l
 	return 0;
 }
 
-/* Everything is answered and sent. Closing at once would destroy answers with a reset if the peer has more to say. */
+/*
+ * Everything is answered and sent. Closing at once would destroy answers with a reset if the peer
+ * has more to say.
+ */
 static int connection_linger(struct http_connection *c)
 {
 	if (shutdown(event_get_fd(&c->event), SHUT_WR) < 0)
@@ -143,7 +148,10 @@ static int connection_settle(struct http_connection *c, bool begun)
 	return connection_watch(c, EV_READ);
 }
 
-/* Serves the requests in data, until they end or the output is stuck. Returns how many bytes are done with. */
+/*
+ * Serves the requests in data, until they end or the output is stuck. Returns how many bytes are
+ * done with.
+ */
 static size_t connection_serve(struct http_connection *c, const char *data, size_t len)
 {
 	size_t used = 0, n;
@@ -160,7 +168,10 @@ static size_t connection_serve(struct http_connection *c, const char *data, size
 	return used;
 }
 
-/* A burst: everything that is there is served, answered with one send, and the connection left in its next state. */
+/*
+ * A burst: everything that is there is served, answered with one send, and the connection left in
+ * its next state.
+ */
 static void connection_burst(struct http_connection *c, const char *data, size_t len)
 {
 	struct http_server *s = c->server;
@@ -190,8 +201,9 @@ static size_t connection_recall(struct http_connection *c)
 }
 
 /*
- * Parsing a long head anew whenever a byte of it has come would cost quadratic time; only the end of a line can
- * complete it. What is wrong before that is noticed a little later, with the same outcome.
+ * Parsing a long head anew whenever a byte of it has come would cost quadratic time; only the end
+ * of a line can complete it. What is wrong before that is noticed a little later, with the same
+ * outcome.
  */
 static bool worth_parsing(
 	const struct http_connection *c, const char *data, size_t kept, size_t len)

@@ -1,4 +1,7 @@
-/* HTTP dates: written and read without the C library's locale. Any process, any thread (not on one object). */
+/*
+ * HTTP dates: written and read without the C library's locale. Any process, any thread (not on one
+ * object).
+ */
 #include "http/date.h"
 
 #include <errno.h>
@@ -23,7 +26,9 @@ static char *put_text(char *p, const char *s, size_t n)
 	return p + n;
 }
 
-/* Writes exactly HTTP_DATE_LEN bytes, without NUL. Years outside 0 to 9999 come out as the epoch. */
+/*
+ * Writes exactly HTTP_DATE_LEN bytes, without NUL. Years outside 0 to 9999 come out as the epoch.
+ */
 void http_date_format(time_t t, char buf[HTTP_DATE_LEN])
 {
 	struct tm tm;
@@ -58,8 +63,8 @@ static int find_month(const char *name)
 }
 
 /*
- * Follows a pattern: d day (its first digit may be a blank), m month's name, y year, h i s the time, ? any byte;
- * everything else stands for itself. Returns 0 or -EINVAL.
+ * Follows a pattern: d day (its first digit may be a blank), m month's name, y year, h i s the
+ * time, ? any byte; everything else stands for itself. Returns 0 or -EINVAL.
  */
 static int follow(const char *s, const char *pattern, struct tm *tm, char month[3])
 {

@@ -1,9 +1,10 @@
 /*
  * Open files of one folder. Worker only, one thread.
  *
- * A file is opened with openat2(2) so that the kernel itself sees to it that no path leads out of the folder, through
- * symbolic links or a rename at the wrong moment either. Small files are kept in memory, of others the descriptor.
- * An entry is looked at anew when it has not been for a second; one that is being sent lives on until that is done.
+ * A file is opened with openat2(2) so that the kernel itself sees to it that no path leads out of
+ * the folder, through symbolic links or a rename at the wrong moment either. Small files are kept
+ * in memory, of others the descriptor. An entry is looked at anew when it has not been for a
+ * second; one that is being sent lives on until that is done.
  *
  * Always: every entry in the hash is on the LRU list and holds one reference of the cache's own.
  */
@@ -43,7 +44,10 @@ static int open_beneath(int root, const char *path)
 	return -errno;
 }
 
-/* Opens the folder. Returns 0 or a negative errno: -ENOSYS when the kernel has no openat2 (before Linux 5.6). */
+/*
+ * Opens the folder. Returns 0 or a negative errno: -ENOSYS when the kernel has no openat2 (before
+ * Linux 5.6).
+ */
 int file_cache_init(struct file_cache *c, const char *root)
 {
 	int fd;
@@ -98,7 +102,10 @@ void file_cache_clear(struct file_cache *c)
 	c->root = -1;
 }
 
-/* Lets go of what was not used for longest. Returns false when there is nothing (with a descriptor). */
+/*
+ * Lets go of what was not used for longest. Returns false when there is nothing (with a
+ * descriptor).
+ */
 static bool cache_evict(struct file_cache *c, bool with_fd)
 {
 	struct file_entry *e;
@@ -227,8 +234,9 @@ static int cache_open_regular(struct file_cache *c, const char *path, int *ret_f
 }
 
 /*
- * The file at `path` (relative, terminated by NUL after len bytes; "." is the folder itself). Returns 0 and an entry, valid
- * until the next call unless a reference is taken; -EISDIR for a folder, or what openat2(2) says:
+ * The file at `path` (relative, terminated by NUL after len bytes; "." is the folder itself).
+ * Returns 0 and an entry, valid until the next call unless a reference is taken; -EISDIR for a
+ * folder, or what openat2(2) says:
  * -EXDEV for a path that leads out. What is neither file nor folder is -EACCES.
  */
 int file_cache_get(struct file_cache *c, const char *path, size_t len, uint64_t now_ms,

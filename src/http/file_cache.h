@@ -18,7 +18,10 @@
 #define FILE_CONTENT_TOTAL (4u << 20)  /* ...until they are so many bytes together */
 #define FILE_CHECK_MS      1000        /* a file that is replaced is noticed so soon */
 
-/* A regular file. Whoever holds a reference may use all of it, also when the cache has let go of it. */
+/*
+ * A regular file. Whoever holds a reference may use all of it, also when the cache has let go of
+ * it.
+ */
 struct file_entry {
 	UT_hash_handle hh;
 	TAILQ_ENTRY(file_entry) lru;

@@ -1,6 +1,6 @@
 /*
- * What the files of this folder share: the structures of the server, its connections and the request being served.
- * Everything outside goes through server.h.
+ * What the files of this folder share: the structures of the server, its connections and the
+ * request being served. Everything outside goes through server.h.
  */
 #pragma once
 
@@ -39,7 +39,10 @@ enum connection_state {
 
 enum connection_locality { LOCALITY_UNKNOWN, LOCALITY_LOOPBACK, LOCALITY_REMOTE };
 
-/* There may be ten thousand of these, most of them idle: every byte counts, and an idle one holds nothing else. */
+/*
+ * There may be ten thousand of these, most of them idle: every byte counts, and an idle one holds
+ * nothing else.
+ */
 struct http_connection {
 	struct event event; /* the only one: EV_READ, or EV_WRITE while in CONNECTION_WRITE */
 	struct wheel_entry timer;

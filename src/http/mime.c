@@ -1,6 +1,6 @@
 /*
- * Content types from the system's table, /etc/mime.types: "type ext ext ...". Worker only, one thread.
- * A short list of what the web is made of stands in where there is no such file.
+ * Content types from the system's table, /etc/mime.types: "type ext ext ...". Worker only, one
+ * thread. A short list of what the web is made of stands in where there is no such file.
  */
 #include "http/mime.h"
 
@@ -144,7 +144,9 @@ static void mime_clear(void)
 	memset(&mime, 0, sizeof(mime));
 }
 
-/* Loads the table on first use. Returns 0 or a negative errno; each success needs a mime_unref(). */
+/*
+ * Loads the table on first use. Returns 0 or a negative errno; each success needs a mime_unref().
+ */
 int mime_ref(const char *path)
 {
 	int r;
@@ -185,8 +187,8 @@ static const struct mime_row *mime_find(const char *ext)
 }
 
 /*
- * Writes the Content-Type for a file name (or path), with charset=utf-8 for text, and returns its length;
- * application/octet-stream when nothing is known.
+ * Writes the Content-Type for a file name (or path), with charset=utf-8 for text, and returns its
+ * length; application/octet-stream when nothing is known.
  */
 size_t mime_type(struct tine_text name, char buf[MIME_TYPE_MAX])
 {

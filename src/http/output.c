@@ -5,8 +5,9 @@
  * socket does not take is copied to the connection (c->output) and sent when it is writable again,
  * followed by the file that is being sent (c->file).
  *
- * Always: while c->output or c->file is set the server's buffer holds nothing of this connection, and no further
- * request of it is served (see connection.c), so what a connection holds is bounded by one burst and one answer.
+ * Always: while c->output or c->file is set the server's buffer holds nothing of this connection,
+ * and no further request of it is served (see connection.c), so what a connection holds is bounded
+ * by one burst and one answer.
  */
 #include "http/output.h"
 
@@ -58,14 +59,18 @@ static void output_keep(struct http_connection *c, const char *data, size_t len)
 	c->output->len += len;
 }
 
-/* sendmsg(2). Returns how much the socket took, 0 when it is full, or -1 when the connection is broken. */
+/*
+ * sendmsg(2). Returns how much the socket took, 0 when it is full, or -1 when the connection is
+ * broken.
+ */
 static ssize_t output_send(struct http_connection *c, struct iovec *iov, size_t n_iov, int flags)
 {
 	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = n_iov};
 	ssize_t n;
 
 	if (n_iov == 1)
-		n = send(event_get_fd(&c->event), iov->iov_base, iov->iov_len, flags | MSG_NOSIGNAL);
+		n = send(
+			event_get_fd(&c->event), iov->iov_base, iov->iov_len, flags | MSG_NOSIGNAL);
 	else
 		n = sendmsg(event_get_fd(&c->event), &msg, flags | MSG_NOSIGNAL);
 	if (n >= 0) {
@@ -94,8 +99,8 @@ static void output_flush_flags(struct http_connection *c, int flags)
 }
 
 /*
- * Room for n bytes in a row (at most OUTPUT_SIZE), to be followed by output_commit() with how many were written. Returns NULL when there is no
- * memory or the connection is broken.
+ * Room for n bytes in a row (at most OUTPUT_SIZE), to be followed by output_commit() with how many
+ * were written. Returns NULL when there is no memory or the connection is broken.
  */
 char *output_reserve(struct http_connection *c, size_t n)
 {
@@ -147,6 +152,15 @@ void output_body(struct http_connection *c, const void *data, size_t len)
 		output_keep(c, (const char *)data + n, len - n);
 }
 
+static void set_nagle(struct http_connection *c, bool on)
+{
+	int nodelay = !on;
+
+	if (setsockopt(event_get_fd(&c->event), IPPROTO_TCP, TCP_NODELAY, &nodelay,
+		    sizeof(nodelay)) == 0)
+		c->nagle = on;
+}
+
 void output_flush(struct http_connection *c)
 {
 	if (c->nagle && c->server->out.len > 0)
@@ -154,25 +168,12 @@ void output_flush(struct http_connection *c)
 	output_flush_flags(c, 0);
 }
 
-/* Ends the sending of a file, finished or not. */
-static void sending_end(struct http_connection *c)
-{
-	struct http_sending *f = c->file;
-
-	if (!f)
-		return;
-	f->release(f->owner);
-	free(f);
-	c->file = NULL;
-}
-
 /*
- * Sends as much of the file as the socket takes and fairness allows. A file that has become shorter than was
- * announced breaks the connection: there is no other way to tell the client.
+ * Sends as much of the file as the socket takes and fairness allows. A file that has become shorter
+ * than was announced breaks the connection: there is no other way to tell the client.
  */
-static void sending_go_on(struct http_connection *c)
+static void sending_go_on(struct http_connection *c, struct http_sending *f)
 {
-	struct http_sending *f = c->file;
 	uint64_t turn = OUTPUT_FILE_TURN;
 
 	while (f->left > 0 && turn > 0) {
@@ -187,8 +188,16 @@ static void sending_go_on(struct http_connection *c)
 		f->left -= (uint64_t)n;
 		turn -= (uint64_t)n;
 	}
-	if (f->left == 0)
-		sending_end(c);
+}
+
+/* Ends the sending of c->file, finished or not. */
+static void sending_end(struct http_connection *c)
+{
+	if (!c->file)
+		return;
+	c->file->release(c->file->owner);
+	free(c->file);
+	c->file = NULL;
 }
 
 static bool peer_is_local(const struct http_connection *c)
@@ -201,25 +210,18 @@ static bool peer_is_local(const struct http_connection *c)
 	if (ss.ss_family == AF_INET)
 		return ntohl(((struct sockaddr_in *)&ss)->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
 	return ss.ss_family == AF_INET6 &&
-	       IN6_IS_ADDR_LOOPBACK(&((struct sockaddr_in6 *)&ss)->sin6_addr);
-}
-
-static void set_nagle(struct http_connection *c, bool on)
-{
-	int nodelay = !on;
-
-	if (setsockopt(event_get_fd(&c->event), IPPROTO_TCP, TCP_NODELAY, &nodelay,
-		    sizeof(nodelay)) == 0)
-		c->nagle = on;
+		IN6_IS_ADDR_LOOPBACK(&((struct sockaddr_in6 *)&ss)->sin6_addr);
 }
 
 /*
- * Sends what is buffered, the last of it the head of a file. Normally head and file share their first segment.
+ * Sends what is buffered, the last of it the head of a file. Normally head and file share their
+ * first segment.
  *
- * Over the loopback device, where the receiver's work is done on the sender's CPU, it is cheaper to let the head go by itself, so that
- * Nagle's algorithm keeps the file's tail until the client acknowledges the head, which it does at its next
- * read: 100 KiB for 0.78 of nginx's CPU instead of 0.85. (A shared first segment is worse there: BBR then sets a
- * timer for the tail. And a file of less than one segment could wait for a delayed acknowledgement.)
+ * Over the loopback device, where the receiver's work is done on the sender's CPU, it is cheaper to
+ * let the head go by itself, so that Nagle's algorithm keeps the file's tail until the client
+ * acknowledges the head, which it does at its next read: 100 KiB for 0.78 of nginx's CPU instead of
+ * 0.85. (A shared first segment is worse there: BBR then sets a timer for the tail. And a file of
+ * less than one segment could wait for a delayed acknowledgement.)
  */
 static void output_flush_head(struct http_connection *c, uint64_t file_size)
 {
@@ -232,18 +234,26 @@ static void output_flush_head(struct http_connection *c, uint64_t file_size)
 	output_flush_flags(c, 0);
 }
 
-/* Sends a file after what is buffered; takes over the owner's reference. The head has been committed. */
+/*
+ * Sends a file after what is buffered; takes over the owner's reference. The head has been
+ * committed.
+ */
 void output_file(struct http_connection *c, const struct http_sending *sending)
 {
-	output_flush_head(c, sending->left);
-	c->file = malloc(sizeof(*c->file));
-	if (!c->file) {
-		sending->release(sending->owner);
-		return output_break(c);
-	}
-	*c->file = *sending;
+	struct http_sending f = *sending;
+
+	output_flush_head(c, f.left);
 	if (!c->output && !c->broken)
-		sending_go_on(c);
+		sending_go_on(c, &f);
+	if (f.left > 0 && !c->broken) {
+		c->file = malloc(sizeof(*c->file));
+		if (c->file) {
+			*c->file = f;
+			return;
+		}
+		output_break(c);
+	}
+	f.release(f.owner);
 }
 
 /* The socket is writable: goes on where it stopped. */
@@ -263,8 +273,11 @@ void output_resume(struct http_connection *c)
 		free(out);
 		c->output = NULL;
 	}
-	if (c->file)
-		sending_go_on(c);
+	if (c->file) {
+		sending_go_on(c, c->file);
+		if (c->file->left == 0)
+			sending_end(c);
+	}
 }
 
 /* Forgets everything that has not been sent. */

@@ -1,4 +1,7 @@
-/* From answers to the socket: coalescing in the server's buffer, what the socket did not take, files. */
+/*
+ * From answers to the socket: coalescing in the server's buffer, what the socket did not take,
+ * files.
+ */
 #pragma once
 
 #include <stdbool.h>
@@ -7,10 +10,10 @@
 
 struct http_connection;
 
-#define OUTPUT_SIZE       (64u << 10)  /* answers are collected up to here before they are sent */
-#define OUTPUT_INLINE_MAX (16u << 10)  /* longer bodies are sent from where they lie, not copied */
-#define OUTPUT_FILE_TURN  (1u << 20)   /* bytes of a file sent before others get their turn */
-#define OUTPUT_NAGLE_MIN  (64u << 10)  /* see output_flush_head() */
+#define OUTPUT_SIZE       (64u << 10) /* answers are collected up to here before they are sent */
+#define OUTPUT_INLINE_MAX (16u << 10) /* longer bodies are sent from where they lie, not copied */
+#define OUTPUT_FILE_TURN  (2u << 20)  /* bytes of a file sent before others get their turn */
+#define OUTPUT_NAGLE_MIN  (64u << 10) /* see output_flush_head() */
 
 /* A part of a file on its way to a client. */
 struct http_sending {

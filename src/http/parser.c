@@ -1,12 +1,14 @@
 /*
  * Parser of request heads. Worker and admin; pure functions.
  *
- * It reads strictly from left to right and decides each error at a fixed byte, so that the outcome does not
- * depend on how the bytes were split on their way: for every shorter prefix the answer is PARSER_MORE, or the same
- * error. A prefix is parsed anew when more of it has come; the caller sees to it that this stays rare.
+ * It reads strictly from left to right and decides each error at a fixed byte, so that the outcome
+ * does not depend on how the bytes were split on their way: for every shorter prefix the answer is
+ * PARSER_MORE, or the same error. A prefix is parsed anew when more of it has come; the caller sees
+ * to it that this stays rare.
  *
- * Stricter than RFC 9112 allows it to be: bare LF and bare CR, obs-fold, repeated Content-Length (even if equal), CL
- * with TE, control bytes. Laxer in one point: a target may hold [ ] \ ^ ` { | }, which browsers send.
+ * Stricter than RFC 9112 allows it to be: bare LF and bare CR, obs-fold, repeated Content-Length
+ * (even if equal), CL with TE, control bytes. Laxer in one point: a target may hold [ ] \ ^ ` { |
+ * }, which browsers send.
  */
 #include "http/parser.h"
 
@@ -145,8 +147,8 @@ static struct tine_text trim(struct tine_text t)
 }
 
 /*
- * Takes the next element off a comma-separated list (RFC 9110 section 5.6.1), white space removed; empty ones are
- * passed over. Knows nothing of quoted strings. Returns false at the end.
+ * Takes the next element off a comma-separated list (RFC 9110 section 5.6.1), white space removed;
+ * empty ones are passed over. Knows nothing of quoted strings. Returns false at the end.
  */
 bool http_list_next(struct tine_text *list, struct tine_text *ret)
 {
@@ -225,7 +227,10 @@ static void split_query(struct http_head *h, struct tine_text target)
 	h->query = mark ? text(mark + 1, end) : (struct tine_text){NULL, 0};
 }
 
-/* http://host[:port][/path][?query]; the host takes the place of the field Host (RFC 9112 section 3.2.2). */
+/*
+ * http://host[:port][/path][?query]; the host takes the place of the field Host (RFC 9112 section
+ * 3.2.2).
+ */
 static int parse_absolute(struct http_head *h, struct tine_text target)
 {
 	const char *host = target.data + 7, *end = target.data + target.len, *p = host;
@@ -466,9 +471,9 @@ static void cursor_limit(struct cursor *c, const char *data, size_t len, size_t 
 }
 
 /*
- * Parses the head at the start of data; one empty line before it is passed over (RFC 9112 section 2.2).
- * Returns 0 when it is complete, PARSER_MORE, or the status to refuse the request with (400 to 505); *ret
- * then holds what was understood before: method METHOD_UNKNOWN when not even that.
+ * Parses the head at the start of data; one empty line before it is passed over (RFC 9112 section
+ * 2.2). Returns 0 when it is complete, PARSER_MORE, or the status to refuse the request with (400
+ * to 505); *ret then holds what was understood before: method METHOD_UNKNOWN when not even that.
  */
 int http_parse_head(
 	const char *data, size_t len, const struct http_limits *limits, struct http_head *ret)

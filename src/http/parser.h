@@ -1,6 +1,6 @@
 /*
- * The head of a request (RFC 9112 sections 2 to 6): request line and header fields, strictly. Pure functions over a
- * buffer; nothing is copied, the results point into it.
+ * The head of a request (RFC 9112 sections 2 to 6): request line and header fields, strictly. Pure
+ * functions over a buffer; nothing is copied, the results point into it.
  */
 #pragma once
 

@@ -1,9 +1,10 @@
 /*
  * Paths of request targets. Pure functions.
  *
- * A normalised path begins with '/', holds no NUL, no empty segment and no segment "." or "..": what is
- * decoded is decoded before segments are looked at, so "%2e%2e" is "..". An encoded slash ("%2F") is refused: decoded
- * it would turn one segment into two, and left as it is it could not be told from "%252F".
+ * A normalised path begins with '/', holds no NUL, no empty segment and no segment "." or "..":
+ * what is decoded is decoded before segments are looked at, so "%2e%2e" is "..". An encoded slash
+ * ("%2F") is refused: decoded it would turn one segment into two, and left as it is it could not be
+ * told from "%252F".
  */
 #include "http/path.h"
 
@@ -57,7 +58,10 @@ static int path_decode(struct tine_text raw, char *buf, size_t *ret_len)
 	return 0;
 }
 
-/* Removes "//", "/./" and "/x/../" in place (RFC 3986 section 5.2.4); ".." stops at the root. Returns the new length. */
+/*
+ * Removes "//", "/./" and "/x/../" in place (RFC 3986 section 5.2.4); ".." stops at the root.
+ * Returns the new length.
+ */
 static size_t path_remove_dots(char *buf, size_t len)
 {
 	size_t from = 0, to = 0; /* both at a '/' or at the end */
@@ -86,7 +90,8 @@ static size_t path_remove_dots(char *buf, size_t len)
 }
 
 /*
- * Decodes and normalises raw, which begins with '/', into buf (at least raw.len bytes). Returns 0, or 400.
+ * Decodes and normalises raw, which begins with '/', into buf (at least raw.len bytes). Returns 0,
+ * or 400.
  */
 int path_normalise(struct tine_text raw, char *buf, struct tine_text *ret)
 {

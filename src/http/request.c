@@ -1,8 +1,10 @@
 /*
- * One request: its head is parsed, its framing settled, its route found and its handler called. Worker and admin.
+ * One request: its head is parsed, its framing settled, its route found and its handler called.
+ * Worker and admin.
  *
  * Always: a request that cannot be understood ends the connection after its answer, and a body is
- * taken off the connection in full before the next request is looked for, so nothing of it can pass for one.
+ * taken off the connection in full before the next request is looked for, so nothing of it can pass
+ * for one.
  */
 #include "http/request.h"
 
@@ -137,8 +139,9 @@ static int request_answer(struct tine_request *rq)
 }
 
 /*
- * Serves the request at the start of data. Returns 0 and how many bytes its head took (its body, if it has one, is
- * left to be discarded: c->body_left), or PARSER_MORE. After a refusal the connection is closing.
+ * Serves the request at the start of data. Returns 0 and how many bytes its head took (its body, if
+ * it has one, is left to be discarded: c->body_left), or PARSER_MORE. After a refusal the
+ * connection is closing.
  */
 int request_serve(struct http_connection *c, const char *data, size_t len, size_t *ret_used)
 {

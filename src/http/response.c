@@ -1,8 +1,9 @@
 /*
- * Writing answers: heads are put together from ready-made pieces in the output buffer. Worker and admin.
+ * Writing answers: heads are put together from ready-made pieces in the output buffer. Worker and
+ * admin.
  *
- * Always: exactly one answer per request, and its framing is right whatever the handler did: Content-Length is
- * written here alone, bodies are left out for HEAD, 204 and 304.
+ * Always: exactly one answer per request, and its framing is right whatever the handler did:
+ * Content-Length is written here alone, bodies are left out for HEAD, 204 and 304.
  */
 #include "http/response.h"
 
@@ -132,8 +133,8 @@ static bool has_body(const struct tine_request *rq, const struct http_answer *a)
 }
 
 /*
- * Answers the request. What a->body points to is copied or sent before this returns. Returns 0, -EALREADY when it has been
- * answered, -ENOMEM (the connection will be closed).
+ * Answers the request. What a->body points to is copied or sent before this returns. Returns 0,
+ * -EALREADY when it has been answered, -ENOMEM (the connection will be closed).
  */
 int response_write(struct tine_request *rq, const struct http_answer *a)
 {

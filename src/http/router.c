@@ -1,8 +1,8 @@
 /*
  * Routes of one listener. Worker and admin.
  *
- * Always: routes are sorted by length, the longest first, so the first one that fits is the answer. A service has a handful of
- * them; comparing lengths and then bytes is as fast as anything.
+ * Always: routes are sorted by length, the longest first, so the first one that fits is the answer.
+ * A service has a handful of them; comparing lengths and then bytes is as fast as anything.
  */
 #include "http/router.h"
 
@@ -84,8 +84,8 @@ int http_router_add(struct http_router *r, const char *mount, unsigned methods, 
 }
 
 /*
- * Finds the longest route that fits a normalised path. "/x/" fits "/x" too, unless that is a route of its own.
- * Returns 0 and *ret, or -ENOENT.
+ * Finds the longest route that fits a normalised path. "/x/" fits "/x" too, unless that is a route
+ * of its own. Returns 0 and *ret, or -ENOENT.
  */
 int http_router_find(
 	const struct http_router *r, struct tine_text path, const struct http_route **ret)

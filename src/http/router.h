@@ -1,4 +1,7 @@
-/* Routes of one listener: which handler serves a path. Built before the first connection, then read-only. */
+/*
+ * Routes of one listener: which handler serves a path. Built before the first connection, then
+ * read-only.
+ */
 #pragma once
 
 #include <stdbool.h>

@@ -1,10 +1,13 @@
 /*
- * The HTTP server of one process: its connections, their deadlines, the buffers they share. Worker and admin.
+ * The HTTP server of one process: its connections, their deadlines, the buffers they share. Worker
+ * and admin.
  *
- * The wheel is driven by a timerfd rather than by a timer of the loop: with one of those pending, every epoll_wait(2)
- * has to read the clock and to start and cancel a kernel timer, which costs a request some 3 % of its CPU.
+ * The wheel is driven by a timerfd rather than by a timer of the loop: with one of those pending,
+ * every epoll_wait(2) has to read the clock and to start and cancel a kernel timer, which costs a
+ * request some 3 % of its CPU.
  *
- * Always: the timerfd is armed while any connection is open, and not otherwise, so an idle process sleeps.
+ * Always: the timerfd is armed while any connection is open, and not otherwise, so an idle process
+ * sleeps.
  */
 #include <errno.h>
 #include <stdlib.h>

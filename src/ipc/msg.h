@@ -44,7 +44,8 @@ struct msg_listen {
 	X(LOG_LEVEL,  8, LANE_CONTROL, ROLE_PRIMARY,  0, MSG_EXACT, sizeof(struct msg_log_level))  \
 	X(LOG_REOPEN, 9, LANE_CONTROL, ROLE_PRIMARY,  1, MSG_EXACT, 0)                             \
 	X(LISTEN,    10, LANE_CONTROL, ROLE_PRIMARY,  1, MSG_EXACT, sizeof(struct msg_listen))     \
-	X(UNLISTEN,  11, LANE_CONTROL, ROLE_PRIMARY,  0, MSG_EXACT, sizeof(struct msg_listen))
+	X(UNLISTEN,  11, LANE_CONTROL, ROLE_PRIMARY,  0, MSG_EXACT, sizeof(struct msg_listen))     \
+	X(LEAVING,   12, LANE_CONTROL, ROLE_CHILDREN, 0, MSG_EXACT, 0)
 /* clang-format on */
 
 enum msg_type {

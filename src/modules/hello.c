@@ -1,4 +1,7 @@
-/* builtin:hello: the smallest service. Answers every path below its mount point with the same 13 bytes. */
+/*
+ * builtin:hello: the smallest service. Answers every path below its mount point with the same 13
+ * bytes.
+ */
 #include <tine/http.h>
 
 #include "modules/builtin.h"

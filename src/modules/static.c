@@ -14,7 +14,7 @@
 
 static const struct tine_option static_options[] = {
 	{.name = "root",
-		.type = TINE_OPTION_STRING,
+		.type = TINE_OPTION_PATH,
 		.doc = "Folder to serve; empty: the site that comes with tined."},
 	{.name = "index",
 		.type = TINE_OPTION_STRING,
@@ -28,7 +28,10 @@ struct static_state {
 	char root[PATH_MAX];
 };
 
-/* The bundled site lies in ../share/tined/site beside the binary's folder, or in ../conf/site in a build tree. */
+/*
+ * The bundled site lies in ../share/tined/site beside the binary's folder, or beside the binary in
+ * a build tree.
+ */
 static void bundled_site(char path[PATH_MAX])
 {
 	char exe[PATH_MAX - 32];
@@ -39,7 +42,7 @@ static void bundled_site(char path[PATH_MAX])
 	folder = dirname(exe);
 	snprintf(path, PATH_MAX, "%s/../share/tined/site", folder);
 	if (access(path, R_OK | X_OK) != 0)
-		snprintf(path, PATH_MAX, "%s/../conf/site", folder);
+		snprintf(path, PATH_MAX, "%s/site", folder);
 }
 
 static void find_root(const struct tine_config *config, char path[PATH_MAX])

@@ -128,6 +128,7 @@ static void on_heartbeat(evutil_socket_t fd, short what, void *arg)
 	uint64_t now = now_us();
 
 	supervisor_heartbeat(p);
+	notify_retry();
 	if (p->watchdog_us && now >= p->watchdog_due_us && is_making_progress(p, now)) {
 		notify_watchdog();
 		p->watchdog_due_us = now + p->watchdog_us / 2 - p->heartbeat_us;

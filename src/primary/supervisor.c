@@ -121,11 +121,33 @@ static void on_drained(struct proc *pr, const void *payload, size_t len)
 		proc_set_timer(pr, EXIT_GRACE_US);
 }
 
+/* Somebody sent it SIGTERM: it drains of its own accord. Another takes its place at once. */
+static void on_leaving(struct proc *pr, const void *payload, size_t len)
+{
+	struct primary *p = pr->primary;
+	struct proc *next;
+
+	if (pr->state != PROC_READY)
+		return;
+	pr->leaving = true;
+	proc_set_state(pr, PROC_DRAINING, "was told to leave, though not by us");
+	proc_set_timer(pr, pr->gen->config->workers.drain_timeout_us + EXIT_GRACE_US);
+	listener_pool_assign(p->pool, p);
+	if (p->rollout)
+		rollout_on_exit(p, pr, "left of its own accord");
+	if (pr->gen != p->current || p->phase != PRIMARY_SERVING)
+		return;
+	next = proctab_take(p, pr->gen, pr->index);
+	if (next)
+		supervisor_start(next, "in place of one that leaves");
+}
+
 static void (*const handlers[MSG_TYPE_END])(struct proc *pr, const void *payload, size_t len) = {
 	[MSG_READY] = on_ready,
 	[MSG_FAILED] = on_failed,
 	[MSG_PONG] = on_pong,
 	[MSG_DRAINED] = on_drained,
+	[MSG_LEAVING] = on_leaving,
 };
 
 static void on_message(const struct frame *f, const void *payload, int fd, void *arg)

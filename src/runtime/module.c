@@ -135,6 +135,19 @@ static const struct conf_pair *find_pair(const struct conf_module *conf, const c
 	return NULL;
 }
 
+/* A relative path means beside the file it is written in; under systemd the working directory is /. */
+static int set_path(const struct config *c, struct module_value *v)
+{
+	char *path;
+
+	if (!*v->text || *v->text == '/' || !c->folder)
+		return 0;
+	if (asprintf(&path, "%s/%s", c->folder, v->text) < 0)
+		return -ENOMEM;
+	v->text = path; /* lives as long as the process */
+	return 0;
+}
+
 static int set_value(const struct config *c, const struct conf_module *conf,
 	const struct tine_option *o, struct module_value *v, char error[MODULE_ERROR_MAX])
 {
@@ -146,6 +159,8 @@ static int set_value(const struct config *c, const struct conf_module *conf,
 			: o->def ? o->def
 				 : "",
 		.line = pair ? pair->line : 0};
+	if (o->type == TINE_OPTION_PATH)
+		return set_path(c, v);
 	if (o->type == TINE_OPTION_STRING || !*v->text)
 		return 0;
 	if (parse_number(o->type, v->text, &v->number) < 0) {

@@ -26,6 +26,11 @@ struct module_value {
 	unsigned line; /* 0: the default */
 };
 
+static inline bool module_is_text(enum tine_option_type type)
+{
+	return type == TINE_OPTION_STRING || type == TINE_OPTION_PATH;
+}
+
 /* The public opaque types of tine/module.h live here. */
 struct tine_config {
 	const struct config *config;

@@ -564,7 +564,10 @@ int config_load(const char *path, config_error_fn on_error, void *arg, struct co
 		return r;
 	}
 	l.folder = folder;
-	return config_load_from(&l, NULL, 0, on_error, arg, ret);
+	r = config_load_from(&l, NULL, 0, on_error, arg, ret);
+	if (r == 0)
+		(*ret)->folder = take_ptr(folder);
+	return r;
 }
 
 static int config_print_section(
@@ -655,6 +658,7 @@ struct config *config_free(struct config *c)
 	free(c->modules);
 	free(c->farms);
 	free(c->path);
+	free(c->folder);
 	free(c);
 	return NULL;
 }

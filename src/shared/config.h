@@ -97,6 +97,7 @@ struct conf_farm {
 
 struct config {
 	char *path; /* as given; "(built-in)" for the embedded default */
+	char *folder; /* the absolute one it is in, for relative paths; NULL for the embedded default */
 	struct conf_tined tined;
 	struct conf_workers workers;
 	struct conf_http http;

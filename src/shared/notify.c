@@ -1,46 +1,110 @@
 /*
- * systemd notification. Failures are of no consequence to the service, so nothing is returned.
+ * systemd notification (sd_notify(3)). That function's own send may block for as long as nobody reads the other end,
+ * and the primary may not, so the datagram is sent here. What matters is kept and tried again; the rest is dropped.
  */
 #include "shared/notify.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
 #include <systemd/sd-daemon.h>
 
 #include "base/clock.h"
+#include "base/fd.h"
+
+#define TEXT_MAX 512
+
+static char kept[TEXT_MAX]; /* the latest change of state that systemd has not heard of */
+
+static bool find_socket(struct sockaddr_un *ret, socklen_t *ret_len)
+{
+	const char *path = getenv("NOTIFY_SOCKET");
+	size_t len = path ? strlen(path) : 0;
+
+	if (len < 2 || len >= sizeof(ret->sun_path) || (*path != '/' && *path != '@'))
+		return false;
+	*ret = (struct sockaddr_un){.sun_family = AF_UNIX};
+	memcpy(ret->sun_path, path, len);
+	if (*path == '@')
+		ret->sun_path[0] = '\0'; /* abstract: see unix(7) */
+	*ret_len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len);
+	return true;
+}
+
+/* Returns false when it would have to wait. */
+static bool send_text(const char *text)
+{
+	CLEANUP(closep) int fd = -1;
+	struct sockaddr_un sa;
+	socklen_t len;
+
+	if (!find_socket(&sa, &len))
+		return true;
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return true;
+	return sendto(fd, text, strlen(text), MSG_NOSIGNAL, (struct sockaddr *)&sa, len) >= 0 ||
+		errno != EAGAIN;
+}
+
+static void send_state(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+static void send_state(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(kept, sizeof(kept), fmt, ap);
+	va_end(ap);
+	notify_retry();
+}
+
+/* To be called now and then: says what could not be said when it happened. */
+void notify_retry(void)
+{
+	if (*kept && send_text(kept))
+		*kept = '\0';
+}
 
 void notify_ready(const char *status)
 {
-	sd_notifyf(0, "READY=1\nSTATUS=%s", status);
+	send_state("READY=1\nSTATUS=%s", status);
 }
 
 /* Type=notify-reload wants the time, so that it can tell this reload from an earlier one. */
 void notify_reloading(void)
 {
-	sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64 "\nSTATUS=Reloading", now_us());
+	send_state("RELOADING=1\nMONOTONIC_USEC=%" PRIu64 "\nSTATUS=Reloading", now_us());
 }
 
 void notify_stopping(void)
 {
-	sd_notify(0, "STOPPING=1\nSTATUS=Stopping: workers finish what is in flight");
+	send_state("STOPPING=1\nSTATUS=Stopping: workers finish what is in flight");
 }
 
 void notify_status(const char *fmt, ...)
 {
-	char text[256];
+	char text[TEXT_MAX] = "STATUS=";
+	size_t used = strlen(text);
 	va_list ap;
 
 	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
+	vsnprintf(text + used, sizeof(text) - used, fmt, ap);
 	va_end(ap);
-	sd_notifyf(0, "STATUS=%s", text);
+	send_text(text);
 }
 
 void notify_watchdog(void)
 {
-	sd_notify(0, "WATCHDOG=1");
+	send_text("WATCHDOG=1");
 }
 
 /* How long systemd waits for a sign of life, in microseconds; 0: it does not watch us. */

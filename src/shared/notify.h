@@ -8,4 +8,5 @@ void notify_reloading(void);
 void notify_stopping(void);
 void notify_status(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void notify_watchdog(void);
+void notify_retry(void);
 uint64_t notify_watchdog_us(void);

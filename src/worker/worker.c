@@ -100,6 +100,8 @@ static void on_term(evutil_socket_t fd, short what, void *arg)
 {
 	struct worker *w = arg;
 
+	if (!w->draining)
+		lane_send(w->control, MSG_LEAVING, 0, NULL, 0);
 	drain(w, w->child->config->workers.drain_timeout_us);
 }
 

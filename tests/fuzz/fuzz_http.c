@@ -1,6 +1,7 @@
 /*
- * Fuzz target: any bytes as requests. The outcome must not depend on how they are split, every result must lie within
- * the input, and what is accepted must keep the promises that the rest of src/http relies on.
+ * Fuzz target: any bytes as requests. The outcome must not depend on how they are split, every
+ * result must lie within the input, and what is accepted must keep the promises that the rest of
+ * src/http relies on.
  */
 #include <stddef.h>
 #include <stdint.h>

@@ -1,6 +1,6 @@
 /*
- * Heads of requests and what must become of them: the parser, the whole server and the fuzzer's corpus are
- * tested with this one table.
+ * Heads of requests and what must become of them: the parser, the whole server and the fuzzer's
+ * corpus are tested with this one table.
  */
 #pragma once
 

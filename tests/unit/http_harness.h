@@ -1,6 +1,6 @@
 /*
- * A server, its loop and a client's end of a socket pair, for the tests of src/http. Time does not pass by itself:
- * pass_time() turns the server's wheel.
+ * A server, its loop and a client's end of a socket pair, for the tests of src/http. Time does not
+ * pass by itself: pass_time() turns the server's wheel.
  */
 #pragma once
 

@@ -63,8 +63,8 @@ START_TEST(test_conditions)
 		data, sizeof(data), "GET / HTTP/1.1\r\nHost: a\r\n%s\r\n", cases[_i].fields);
 
 	ck_assert_int_eq(http_parse_head(data, (size_t)n, &limits, &head), 0);
-	ck_assert_msg(conditional_check(&head, etag, MODIFIED) == cases[_i].want, "%s",
-		cases[_i].fields);
+	ck_assert_msg(
+		conditional_check(&head, etag, MODIFIED) == cases[_i].want, "%s", cases[_i].fields);
 }
 END_TEST
 

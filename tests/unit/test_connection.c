@@ -1,4 +1,7 @@
-/* The server of src/http over socket pairs: framing, pipelining, closing, draining, deadlines, back-pressure. */
+/*
+ * The server of src/http over socket pairs: framing, pipelining, closing, draining, deadlines,
+ * back-pressure.
+ */
 #include "http_harness.h"
 
 #include "http_cases.h"
@@ -14,16 +17,16 @@ static char big_body[BIG];
 /* Answers with the path it was asked for. */
 static void echo(struct tine_request *rq, void *arg)
 {
-	response_write(rq, &(struct http_answer){.status = 200,
-				   .type = {"text/plain", 10},
-				   .length = rq->path.len,
-				   .body = rq->path.data});
+	response_write(rq,
+		&(struct http_answer){.status = 200,
+			.type = {"text/plain", 10},
+			.length = rq->path.len,
+			.body = rq->path.data});
 }
 
 static void big(struct tine_request *rq, void *arg)
 {
-	response_write(
-		rq, &(struct http_answer){.status = 200, .length = BIG, .body = big_body});
+	response_write(rq, &(struct http_answer){.status = 200, .length = BIG, .body = big_body});
 }
 
 static void silent(struct tine_request *rq, void *arg)
@@ -82,7 +85,10 @@ static void setup(void)
 		big_body[i] = (char)('a' + i % 26);
 }
 
-/* One case, sent in pieces of `first` and then `step` bytes. Returns the status, 0 when nothing was answered. */
+/*
+ * One case, sent in pieces of `first` and then `step` bytes. Returns the status, 0 when nothing was
+ * answered.
+ */
 static int try_case(const struct http_case *c, size_t first, size_t step)
 {
 	int fd = client_new();
@@ -120,7 +126,8 @@ START_TEST(test_cases)
 	if (c->want >= 400)
 		ck_assert_msg(status == c->want, "%s: %d", c->name, status);
 	else if (c->want == CASE_OK)
-		ck_assert_msg(status == 200 || status == 404 || status == 405, "%s: %d", c->name, status);
+		ck_assert_msg(
+			status == 200 || status == 404 || status == 405, "%s: %d", c->name, status);
 	ck_assert_int_eq(try_case(c, 1, 1), status);
 	/* long ones at some positions only */
 	for (size_t at = 1; at < c->len; at += c->len / 200 + 1)
@@ -161,7 +168,8 @@ END_TEST
 
 START_TEST(test_pipelined_split_anywhere)
 {
-	static const char data[] = "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 28\r\n\r\n" GET3 GET1 GET2;
+	static const char data[] =
+		"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 28\r\n\r\n" GET3 GET1 GET2;
 	size_t len = sizeof(data) - 1;
 
 	for (size_t at = 1; at < len; at++) {
@@ -229,7 +237,8 @@ static const struct {
 	{"PUT /x HTTP/1.1\r\nHost: a\r\nContent-Length: 100001\r\n\r\n", 413, true, "413 Content"},
 	{"GET /x HTTP/1.1\r\nHost: a\r\nExpect: tea\r\n\r\n", 417, true, "417 Expectation"},
 	{"GET /x HTTP/1.0\r\nExpect: tea\r\n\r\n", 200, true, "/x"},
-	{"GET /x HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n", 200, true, "/x"},
+	{"GET /x HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n", 200,
+		true, "/x"},
 	{"GET /x HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\r\n", 200, false, "/x"},
 	{"HEAD / HTTP/1.1\r\n\r\n", 400, true, "Content-Length: 16\r\n"},
 };
@@ -264,7 +273,10 @@ START_TEST(test_half_closed)
 }
 END_TEST
 
-/* After the last answer the server reads on, so that no reset destroys what was sent; but not for ever. */
+/*
+ * After the last answer the server reads on, so that no reset destroys what was sent; but not for
+ * ever.
+ */
 START_TEST(test_lingers)
 {
 	int fd = client_new();
@@ -295,7 +307,10 @@ START_TEST(test_big_body)
 }
 END_TEST
 
-/* A client that does not read: nothing is served ahead, memory stays bounded, and in the end all is there. */
+/*
+ * A client that does not read: nothing is served ahead, memory stays bounded, and in the end all is
+ * there.
+ */
 START_TEST(test_back_pressure)
 {
 	static const char request[] = "GET /big HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -384,7 +399,10 @@ START_TEST(test_idle_times_out)
 }
 END_TEST
 
-/* Connected and never said anything, or only an empty line: no 408, which could be taken for an answer. */
+/*
+ * Connected and never said anything, or only an empty line: no 408, which could be taken for an
+ * answer.
+ */
 START_TEST(test_silent_times_out)
 {
 	int fd = client_new();
@@ -525,7 +543,8 @@ END_TEST
 START_TEST(test_random_bytes)
 {
 	static const char *pieces[] = {GET1, GET2, "GET /", " HTTP/1.1\r\n", "Host: a\r\n", "\r\n",
-		"Content-Length: 5\r\n", "x", "\n", "Connection: close\r\n", "HEAD /3", "%2e", "\r"};
+		"Content-Length: 5\r\n", "x", "\n", "Connection: close\r\n", "HEAD /3", "%2e",
+		"\r"};
 	char data[4096];
 
 	srandom(5);

@@ -1,4 +1,6 @@
-/* http/file_cache.c: what is opened, what is kept, when it is looked at anew. Time is a parameter. */
+/*
+ * http/file_cache.c: what is opened, what is kept, when it is looked at anew. Time is a parameter.
+ */
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -299,8 +301,9 @@ END_TEST
 
 START_TEST(test_mime_file)
 {
-	static const char table[] = "# comment\nx/first foo Bar\r\n\n x/second foo\tbaz\nnoslash qux\n"
-				    "x/noext\nx/last end";
+	static const char table[] =
+		"# comment\nx/first foo Bar\r\n\n x/second foo\tbaz\nnoslash qux\n"
+		"x/noext\nx/last end";
 	char path[256], buf[MIME_TYPE_MAX];
 
 	write_file("types", table, sizeof(table) - 1);

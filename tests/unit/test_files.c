@@ -1,5 +1,6 @@
 /* http/files.c and the sending of files in http/output.c, over socket pairs. */
 #include <ftw.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <sys/stat.h>
 
@@ -117,7 +118,8 @@ static const struct {
 START_TEST(test_answers)
 {
 	get(answers[_i].target, "");
-	ck_assert_msg(reply_status() == answers[_i].status, "%s: %.200s", answers[_i].target, reply);
+	ck_assert_msg(
+		reply_status() == answers[_i].status, "%s: %.200s", answers[_i].target, reply);
 	ck_assert_msg(strstr(reply, answers[_i].has), "%s: %.200s", answers[_i].target, reply);
 	ck_assert(!reply_eof);
 }
@@ -250,6 +252,44 @@ START_TEST(test_gone_while_sent)
 }
 END_TEST
 
+/* A client on the loopback device, where head and file are sent in another way: see output.c. */
+START_TEST(test_over_tcp)
+{
+	static const char requests[] =
+		"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /big HTTP/1.1\r\nHost: a\r\n\r\n"
+		"GET /sub/ HTTP/1.1\r\nHost: a\r\n\r\n";
+	struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t len = sizeof(sa);
+	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), accepted;
+	const char *body;
+	char peeked;
+
+	ck_assert_int_eq(bind(listener, (struct sockaddr *)&sa, sizeof(sa)), 0);
+	ck_assert_int_eq(listen(listener, 1), 0);
+	getsockname(listener, (struct sockaddr *)&sa, &len);
+	ck_assert_int_eq(connect(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
+	accepted = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	ck_assert_int_eq(http_server_accept(server, router, accepted), 0);
+	reply_len = 0;
+	reply_eof = false;
+	for (int round = 0; round < 2; round++) {
+		client_send(fd, requests, sizeof(requests) - 1);
+		reply_len = 0;
+		while (!strstr(reply_len > BIG ? reply + reply_len - 5 : "", "below")) {
+			turn();
+			while (recv(fd, &peeked, 1, MSG_PEEK | MSG_DONTWAIT) > 0)
+				client_receive(fd);
+		}
+		body = strstr(strstr(reply, "start"), "\r\n\r\n") + 4;
+		ck_assert_mem_eq(body, big, BIG);
+		ck_assert_uint_eq(count("HTTP/1.1 200 OK"), 3);
+	}
+	close(fd);
+	close(listener);
+}
+END_TEST
+
 /* Many at once, none of which reads: each gets its turn, nothing is buffered. */
 START_TEST(test_many_at_once)
 {
@@ -286,6 +326,7 @@ int main(void)
 	tcase_add_test(t, test_truncated_while_sent);
 	tcase_add_test(t, test_replaced_while_sent);
 	tcase_add_test(t, test_gone_while_sent);
+	tcase_add_test(t, test_over_tcp);
 	tcase_add_test(t, test_many_at_once);
 	suite_add_tcase(s, t);
 	srunner_run_all(runner, CK_ENV);

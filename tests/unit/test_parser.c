@@ -1,4 +1,7 @@
-/* http/parser.c: every case whole, byte by byte and split at every position; then what is understood of a head. */
+/*
+ * http/parser.c: every case whole, byte by byte and split at every position; then what is
+ * understood of a head.
+ */
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,7 +34,10 @@ START_TEST(test_case)
 }
 END_TEST
 
-/* However the bytes are split: before the outcome is known it is "more", and afterwards it never changes. */
+/*
+ * However the bytes are split: before the outcome is known it is "more", and afterwards it never
+ * changes.
+ */
 START_TEST(test_case_prefixes)
 {
 	const struct http_case *c = &http_cases[_i];
@@ -69,10 +75,10 @@ static void accept_head(const char *data)
 	ck_assert_uint_eq(head.size, strlen(data));
 }
 
-#define ck_text(t, want)                                                                           \
-	do {                                                                                       \
-		ck_assert_uint_eq((t).len, strlen(want));                                          \
-		ck_assert_mem_eq((t).data, want, strlen(want));                                    \
+#define ck_text(t, want)                                        \
+	do {                                                    \
+		ck_assert_uint_eq((t).len, strlen(want));       \
+		ck_assert_mem_eq((t).data, want, strlen(want)); \
 	} while (0)
 
 START_TEST(test_parts)

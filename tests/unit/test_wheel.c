@@ -44,8 +44,8 @@ static void run_until(uint64_t until, uint64_t step)
 	}
 }
 
-static const uint64_t delays[] = {0, 1, 255, 256, 257, 1000, 10000, 60000, 65535, 65536, 70000,
-	300000, 3600000};
+static const uint64_t delays[] = {
+	0, 1, 255, 256, 257, 1000, 10000, 60000, 65535, 65536, 70000, 300000, 3600000};
 
 START_TEST(test_due_in_time)
 {
