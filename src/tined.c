@@ -2,7 +2,9 @@
  * tined: arguments -> role. The only place that exits, and the only one that knows all roles.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -141,13 +143,31 @@ static int parse_arguments(int argc, char **argv, enum action *ret_action, const
 	return EXIT_FAILURE;
 }
 
+/*
+ * Standard streams that were closed would be given to the next sockets we open, and a stray line to stderr would then
+ * go to a client.
+ */
+static void settle_standard_streams(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd > STDERR_FILENO)
+		close(fd);
+	signal(SIGPIPE, SIG_IGN); /* nobody may be reading what we say */
+}
+
 int main(int argc, char **argv)
 {
 	enum action action = ACT_RUN;
 	const char *path = NULL;
 	struct config *c = NULL;
-	int status = parse_arguments(argc, argv, &action, &path);
+	int status;
 
+	settle_standard_streams();
+	status = parse_arguments(argc, argv, &action, &path);
 	if (status >= 0)
 		return status;
 	title_init(argc, argv);

@@ -283,7 +283,7 @@ static int set_up(struct primary *p, const struct config *c)
 	p->watchdog_us = notify_watchdog_us();
 	r = new_loop(p);
 	if (r == 0)
-		r = proctab_new(p, N_SLOTS);
+		r = proctab_new(p, N_SLOTS, supervisor_on_timer);
 	if (r == 0)
 		r = signals_open(p);
 	if (r == 0)

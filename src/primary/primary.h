@@ -54,7 +54,8 @@ struct primary {
 	struct scoreboard scoreboard;
 	struct proc *procs; /* one for each slot of the scoreboard */
 	size_t n_slots;
-	size_t n_used; /* slots at and above were never used */
+	event_callback_fn on_timer; /* of every process */
+	size_t n_used;              /* slots at and above were never used */
 
 	struct listener_pool *pool;
 	struct generation *current; /* serves; NULL until the first one does */

@@ -20,7 +20,7 @@ static const struct {
 	unsigned next; /* the states it may move to, as a set */
 } states[PROC_STATES] = {
 #define TO(s) (1u << PROC_##s)
-	[PROC_EMPTY] = {"empty", TO(STARTING) | TO(BACKOFF)},
+	[PROC_EMPTY] = {"empty", TO(STARTING) | TO(BACKOFF) | TO(FAILED)},
 	[PROC_STARTING] = {"starting", TO(READY) | TO(DRAINING) | TO(KILLING) | TO(DEAD)},
 	[PROC_READY] = {"ready", TO(DRAINING) | TO(KILLING) | TO(DEAD)},
 	[PROC_DRAINING] = {"draining", TO(KILLING) | TO(DEAD)},
@@ -67,7 +67,8 @@ void proc_set_timer(struct proc *pr, uint64_t us)
 	event_add(&pr->ev_timer, &tv);
 }
 
-int proctab_new(struct primary *p, size_t n_slots)
+/* on_timer: called with the process when the deadline of its state has come. */
+int proctab_new(struct primary *p, size_t n_slots, event_callback_fn on_timer)
 {
 	int r = scoreboard_new(n_slots, &p->scoreboard);
 
@@ -77,6 +78,7 @@ int proctab_new(struct primary *p, size_t n_slots)
 	if (!p->procs)
 		return -ENOMEM;
 	p->n_slots = n_slots;
+	p->on_timer = on_timer;
 	return 0;
 }
 
@@ -93,6 +95,8 @@ struct proc *proctab_take(struct primary *p, struct generation *g, unsigned inde
 		pr->index = index;
 		pr->gen = g;
 		pr->pidfd = -1;
+		if (!event_initialized(&pr->ev_timer))
+			event_assign(&pr->ev_timer, p->base, -1, 0, p->on_timer, pr);
 		pr->leaving = false;
 		backoff_reset(&pr->backoff);
 		g->n_procs++;

@@ -3,6 +3,7 @@
  */
 #pragma once
 
+#include <event2/event.h>
 #include <event2/event_struct.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -52,7 +53,7 @@ struct proc {
 	for (struct proc *pr = (p)->procs; pr < (p)->procs + (p)->n_used; pr++) \
 		if (pr->state != PROC_EMPTY)
 
-int proctab_new(struct primary *p, size_t n_slots);
+int proctab_new(struct primary *p, size_t n_slots, event_callback_fn on_timer);
 const char *proc_state_name(enum proc_state s);
 bool proc_may_move(enum proc_state from, enum proc_state to);
 void proc_set_state(struct proc *pr, enum proc_state next, const char *fmt, ...)

@@ -66,7 +66,7 @@ static void on_signal(evutil_socket_t fd, short what, void *arg)
 	}
 }
 
-/* From here on signals come through the loop. SIGPIPE is ignored for good. Returns 0 or -errno. */
+/* From here on signals come through the loop. Returns 0 or -errno. */
 int signals_open(struct primary *p)
 {
 	sigset_t set;
@@ -74,7 +74,6 @@ int signals_open(struct primary *p)
 	sigemptyset(&set);
 	for (size_t i = 0; i < N_ACTIONS; i++)
 		sigaddset(&set, actions[i].signal);
-	signal(SIGPIPE, SIG_IGN);
 	signal(SIGCHLD,
 		SIG_DFL); /* whoever started us may have set it to be ignored: then nothing is left to reap */
 	if (sigprocmask(SIG_SETMASK, &set, NULL) < 0)

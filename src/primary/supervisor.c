@@ -83,6 +83,39 @@ void supervisor_retire(struct proc *pr, const char *why)
 		supervisor_drain(pr, why);
 }
 
+/* --- filling a slot again --- */
+
+static void wait_or_give_up(struct proc *pr, uint64_t delay_us)
+{
+	if (delay_us == BACKOFF_SPENT) {
+		log_error("worker[%u]: more crashes than crash_limit allows; giving the slot up "
+			  "until the "
+			  "next reload",
+			pr->slot);
+		proc_set_state(pr, PROC_FAILED, "budget spent");
+	} else if (delay_us == 0) {
+		supervisor_start(pr, "replacing at once");
+	} else {
+		proc_set_state(
+			pr, PROC_BACKOFF, "next start in %" PRIu64 " ms", delay_us / US_PER_MS);
+		proc_set_timer(pr, delay_us);
+	}
+}
+
+/* A member that was to stay is gone: fill its slot again, sooner or later. */
+static void replace(struct proc *pr)
+{
+	const struct conf_workers *c = &pr->gen->config->workers;
+	struct backoff_limits limits = {c->backoff_min_us, c->backoff_max_us, c->crash_limit};
+	uint64_t now = now_us();
+	bool healthy =
+		pr->ready_us != 0 && now - pr->ready_us >= HEALTHY_FACTOR * c->backoff_min_us;
+
+	wait_or_give_up(
+		pr, backoff_failed(&pr->backoff, &limits, healthy, now, (uint32_t)random()));
+	primary_status(pr->primary);
+}
+
 /* --- what children say --- */
 
 static void on_ready(struct proc *pr, const void *payload, size_t len)
@@ -138,8 +171,12 @@ static void on_leaving(struct proc *pr, const void *payload, size_t len)
 	if (pr->gen != p->current || p->phase != PRIMARY_SERVING)
 		return;
 	next = proctab_take(p, pr->gen, pr->index);
-	if (next)
-		supervisor_start(next, "in place of one that leaves");
+	if (!next)
+		return;
+	next->backoff =
+		pr->backoff; /* one that leaves again and again is no better than one that crashes */
+	next->ready_us = pr->ready_us;
+	replace(next);
 }
 
 static void (*const handlers[MSG_TYPE_END])(struct proc *pr, const void *payload, size_t len) = {
@@ -210,7 +247,8 @@ static void (*const timeouts[PROC_STATES])(struct proc *pr) = {
 	[PROC_BACKOFF] = on_backoff_timeout,
 };
 
-static void on_timer(evutil_socket_t fd, short what, void *arg)
+/* The deadline of a child's state has come. */
+void supervisor_on_timer(evutil_socket_t fd, short what, void *arg)
 {
 	struct proc *pr = arg;
 
@@ -218,37 +256,6 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 }
 
 /* --- the end of a child --- */
-
-static void wait_or_give_up(struct proc *pr, uint64_t delay_us)
-{
-	if (delay_us == BACKOFF_SPENT) {
-		log_error("worker[%u]: more crashes than crash_limit allows; giving the slot up "
-			  "until the "
-			  "next reload",
-			pr->slot);
-		proc_set_state(pr, PROC_FAILED, "budget spent");
-	} else if (delay_us == 0) {
-		supervisor_start(pr, "replacing at once");
-	} else {
-		proc_set_state(
-			pr, PROC_BACKOFF, "next start in %" PRIu64 " ms", delay_us / US_PER_MS);
-		proc_set_timer(pr, delay_us);
-	}
-}
-
-/* A member that was to stay is gone: fill its slot again, sooner or later. */
-static void replace(struct proc *pr)
-{
-	const struct conf_workers *c = &pr->gen->config->workers;
-	struct backoff_limits limits = {c->backoff_min_us, c->backoff_max_us, c->crash_limit};
-	uint64_t now = now_us();
-	bool healthy =
-		pr->ready_us != 0 && now - pr->ready_us >= HEALTHY_FACTOR * c->backoff_min_us;
-
-	wait_or_give_up(
-		pr, backoff_failed(&pr->backoff, &limits, healthy, now, (uint32_t)random()));
-	primary_status(pr->primary);
-}
 
 /* What becomes of the slot of a child that is dead. */
 static void settle(struct proc *pr, const char *how)
@@ -320,8 +327,6 @@ void supervisor_start(struct proc *pr, const char *why)
 	struct sb_slot *sb = &pr->primary->scoreboard.slots[pr->slot];
 	int control_fd, bus_fd, r;
 
-	if (!event_initialized(&pr->ev_timer))
-		event_assign(&pr->ev_timer, pr->primary->base, -1, 0, on_timer, pr);
 	proc_set_state(pr, PROC_STARTING, "%s", why);
 	pr->started_us = now_us();
 	pr->ready_us = 0;

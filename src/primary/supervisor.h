@@ -11,3 +11,4 @@ void supervisor_drain(struct proc *pr, const char *why);
 void supervisor_kill(struct proc *pr, int sig, const char *why);
 void supervisor_retire(struct proc *pr, const char *why);
 void supervisor_heartbeat(struct primary *p);
+void supervisor_on_timer(int fd, short what, void *arg);

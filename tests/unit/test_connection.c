@@ -81,7 +81,7 @@ static void setup(void)
 	http_router_add(router, "/", TINE_GET, "/twice", twice, NULL);
 	http_router_add(router, "/", TINE_GET, "/headers", headers, NULL);
 	http_router_add(router, "/", TINE_GET, "/204", no_content, NULL);
-	for (size_t i = 0; i < BIG; i++)
+	for (size_t i = 0; i < BIG && big_body[BIG - 1] == '\0'; i++)
 		big_body[i] = (char)('a' + i % 26);
 }
 
@@ -129,8 +129,8 @@ START_TEST(test_cases)
 		ck_assert_msg(
 			status == 200 || status == 404 || status == 405, "%s: %d", c->name, status);
 	ck_assert_int_eq(try_case(c, 1, 1), status);
-	/* long ones at some positions only */
-	for (size_t at = 1; at < c->len; at += c->len / 200 + 1)
+	/* long ones at some positions only; the parser's test has them all */
+	for (size_t at = 1; at < c->len; at += c->len / 60 + 1)
 		ck_assert_int_eq(try_case(c, at, c->len), status);
 }
 END_TEST
@@ -548,7 +548,7 @@ START_TEST(test_random_bytes)
 	char data[4096];
 
 	srandom(5);
-	for (int round = 0; round < 1500; round++) {
+	for (int round = 0; round < 300; round++) {
 		int fd = client_new();
 
 		for (int burst = 0; burst < 4; burst++) {

@@ -15,6 +15,8 @@
 
 #include "http/file_cache.h"
 
+#define SKIPPED 77 /* to Meson: no openat2(2) here, as under Valgrind before 3.21 */
+
 static char folder[64];
 static struct file_cache cache;
 static uint64_t now = 100000; /* ms */
@@ -330,6 +332,11 @@ int main(void)
 	SRunner *runner = srunner_create(s);
 	int n;
 
+	if (file_cache_init(&cache, "/") == -ENOSYS) {
+		srunner_free(runner);
+		return SKIPPED;
+	}
+	file_cache_clear(&cache);
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, test_small_is_kept_in_memory);
 	tcase_add_test(t, test_big_is_kept_open);

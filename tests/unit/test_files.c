@@ -9,7 +9,8 @@
 #include "http/files.h"
 #include "http/router.h"
 
-#define BIG (6u << 20)
+#define BIG     (6u << 20)
+#define SKIPPED 77 /* to Meson: no openat2(2) here, as under Valgrind before 3.21 */
 
 static char folder[64];
 static char path_buf[256];
@@ -315,6 +316,11 @@ int main(void)
 	SRunner *runner = srunner_create(s);
 	int n;
 
+	if (files_new("/", NULL, &files) == -ENOSYS) {
+		srunner_free(runner);
+		return SKIPPED;
+	}
+	files = files_free(files);
 	signal(SIGPIPE, SIG_IGN); /* as every role does; sendfile(2) has no MSG_NOSIGNAL */
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_set_timeout(t, 60);

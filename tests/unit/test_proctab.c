@@ -10,7 +10,7 @@
 #define S(s) (1u << PROC_##s)
 
 static const unsigned allowed[PROC_STATES] = {
-	[PROC_EMPTY] = S(STARTING) | S(BACKOFF),
+	[PROC_EMPTY] = S(STARTING) | S(BACKOFF) | S(FAILED),
 	[PROC_STARTING] = S(READY) | S(DRAINING) | S(KILLING) | S(DEAD),
 	[PROC_READY] = S(DRAINING) | S(KILLING) | S(DEAD),
 	[PROC_DRAINING] = S(KILLING) | S(DEAD),
@@ -32,17 +32,17 @@ END_TEST
 static struct primary p;
 static struct generation g = {.staged = true};
 
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+}
+
 static void set_up(void)
 {
 	memset(&p, 0, sizeof(p));
 	g.n_procs = 0;
 	log_set_level(LOG_LVL_ERROR);
 	p.base = event_base_new();
-	ck_assert_int_eq(proctab_new(&p, 3), 0);
-}
-
-static void on_timer(evutil_socket_t fd, short what, void *arg)
-{
+	ck_assert_int_eq(proctab_new(&p, 3, on_timer), 0);
 }
 
 static struct proc *take(unsigned index)
@@ -51,7 +51,6 @@ static struct proc *take(unsigned index)
 
 	if (!pr)
 		return NULL;
-	event_assign(&pr->ev_timer, p.base, -1, 0, on_timer, pr);
 	proc_set_state(pr, PROC_STARTING, "test");
 	return pr;
 }
