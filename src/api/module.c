@@ -56,7 +56,7 @@ static unsigned error_line(const struct tine_config *config, const char *name)
 	return config->conf->line;
 }
 
-static int config_verror(
+static __attribute__((format(printf, 3, 0))) int config_verror(
 	const struct tine_config *config, const char *name, const char *fmt, va_list ap)
 {
 	/* to the module its configuration is read-only; the text of the error is ours to write */

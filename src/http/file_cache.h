@@ -6,7 +6,8 @@
 #include <stdint.h>
 #include <sys/queue.h>
 #include <sys/stat.h>
-#define HASH_NONFATAL_OOM 1 /* an element that could not be added has no table */
+#define HASH_NONFATAL_OOM 1        /* an element that could not be added has no table */
+#define HASH_FUNCTION     HASH_FNV /* keys are short, and names of files that exist */
 #include <uthash.h>
 
 #include <tine/http.h>

@@ -325,18 +325,13 @@ START_TEST(test_mime_file)
 }
 END_TEST
 
-int main(void)
+static int run(void)
 {
 	Suite *s = suite_create("file_cache");
 	TCase *t = tcase_create("file_cache");
 	SRunner *runner = srunner_create(s);
 	int n;
 
-	if (file_cache_init(&cache, "/") == -ENOSYS) {
-		srunner_free(runner);
-		return SKIPPED;
-	}
-	file_cache_clear(&cache);
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, test_small_is_kept_in_memory);
 	tcase_add_test(t, test_big_is_kept_open);
@@ -355,4 +350,12 @@ int main(void)
 	n = srunner_ntests_failed(runner);
 	srunner_free(runner);
 	return n == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+int main(void)
+{
+	if (file_cache_init(&cache, "/") == -ENOSYS)
+		return SKIPPED;
+	file_cache_clear(&cache);
+	return run();
 }

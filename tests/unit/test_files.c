@@ -309,18 +309,13 @@ START_TEST(test_many_at_once)
 }
 END_TEST
 
-int main(void)
+static int run(void)
 {
 	Suite *s = suite_create("files");
 	TCase *t = tcase_create("files");
 	SRunner *runner = srunner_create(s);
 	int n;
 
-	if (files_new("/", NULL, &files) == -ENOSYS) {
-		srunner_free(runner);
-		return SKIPPED;
-	}
-	files = files_free(files);
 	signal(SIGPIPE, SIG_IGN); /* as every role does; sendfile(2) has no MSG_NOSIGNAL */
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_set_timeout(t, 60);
@@ -339,4 +334,12 @@ int main(void)
 	n = srunner_ntests_failed(runner);
 	srunner_free(runner);
 	return n == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+int main(void)
+{
+	if (files_new("/", NULL, &files) == -ENOSYS)
+		return SKIPPED;
+	files = files_free(files);
+	return run();
 }
