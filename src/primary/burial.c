@@ -87,10 +87,10 @@ void burial_record(struct proc *pr, char *ret_how, size_t size)
 	if (was_expected(pr, &si))
 		return;
 	burial_request_line(sb, line);
-	log_error("worker[%u]: crash: %s; generation %" PRIu64
-		  ", pid %d, age %.3f s, CPU %.3f s user "
-		  "%.3f s system, max RSS %ld KiB, %" PRIu64 " requests, serving \"%s\"",
-		pr->slot, ret_how, pr->gen->number, (int)pr->pid,
+	log_at(pr->leaving ? LOG_LVL_WARNING : LOG_LVL_ERROR,
+		"worker[%u]: %s: %s; generation %" PRIu64 ", pid %d, age %.3f s, CPU %.3f s user "
+		"%.3f s system, max RSS %ld KiB, %" PRIu64 " requests, serving \"%s\"",
+		pr->slot, pr->leaving ? "cut off" : "crash", ret_how, pr->gen->number, (int)pr->pid,
 		(double)(now_us() - pr->started_us) / 1e6, seconds(ru.ru_utime),
 		seconds(ru.ru_stime), ru.ru_maxrss, sb_get(sb->requests), line);
 }

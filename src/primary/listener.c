@@ -343,7 +343,7 @@ static void assign_socket(struct pool_entry *e, struct primary *p, size_t socket
 		if (now)
 			tell(now, e, socket, false);
 		*adopter = NOBODY;
-	} else if (!now && other) {
+	} else if (!now && other && p->phase != PRIMARY_STARTING) {
 		tell(other, e, socket, true);
 		*adopter = other->slot;
 	}

@@ -29,7 +29,9 @@
 
 #define N_SLOTS          4096 /* workers of all generations, those still draining included */
 #define HEARTBEAT_MAX_US (1 * US_PER_S)
-#define SPARE_FDS        64 /* what a worker needs besides its connections */
+/* timeout(1) and some shells signal the process and then its group: that is one request to stop, not two. */
+#define SAME_SIGNAL_US (50 * US_PER_MS)
+#define SPARE_FDS      64 /* what a worker needs besides its connections */
 
 /* --- what systemd and the operator get to see --- */
 
@@ -168,11 +170,14 @@ static void kill_all(struct primary *p)
 void primary_stop(struct primary *p, int exit_status)
 {
 	if (p->phase == PRIMARY_STOPPING) {
+		if (now_us() < p->stopping_us + SAME_SIGNAL_US)
+			return;
 		log_warning("stopping at once");
 		kill_all(p);
 		return;
 	}
 	p->phase = PRIMARY_STOPPING;
+	p->stopping_us = now_us();
 	p->exit_status = exit_status;
 	if (exit_status == EXIT_SUCCESS)
 		log_info("stopping");

@@ -48,7 +48,8 @@ struct primary {
 	child_main_fn worker_main;
 	pid_t pid;
 	enum primary_phase phase;
-	bool done; /* stopped, and nobody is left */
+	uint64_t stopping_us; /* since when; PRIMARY_STOPPING only */
+	bool done;            /* stopped, and nobody is left */
 	int exit_status;
 
 	struct scoreboard scoreboard;
