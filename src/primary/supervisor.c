@@ -51,12 +51,14 @@ void supervisor_kill(struct proc *pr, int sig, const char *why)
 void supervisor_drain(struct proc *pr, const char *why)
 {
 	struct msg_drain m = {.timeout_us = pr->gen->config->workers.drain_timeout_us};
+	/* One that starts has nothing to finish, and may hang. If it was ready after all, on_ready() gives it time. */
+	uint64_t allowed_us = pr->state == PROC_STARTING ? 0 : m.timeout_us;
 
 	pr->leaving = true;
 	if (!proc_may_move(pr->state, PROC_DRAINING))
 		return;
 	proc_set_state(pr, PROC_DRAINING, "%s", why);
-	proc_set_timer(pr, m.timeout_us + EXIT_GRACE_US);
+	proc_set_timer(pr, allowed_us + EXIT_GRACE_US);
 	if (lane_send(pr->control, MSG_DRAIN, 0, &m, sizeof(m)) != 0)
 		supervisor_kill(pr, SIGKILL, "does not read its control lane");
 	listener_pool_assign(pr->primary->pool, pr->primary);
@@ -120,11 +122,12 @@ static void replace(struct proc *pr)
 
 static void on_ready(struct proc *pr, const void *payload, size_t len)
 {
-	if (pr->state != PROC_STARTING) {
-		if (pr->state == PROC_READY)
-			supervisor_kill(pr, SIGKILL, "broke the protocol: READY twice");
-		return; /* told to go while it was starting */
-	}
+	if (pr->state == PROC_READY)
+		supervisor_kill(pr, SIGKILL, "broke the protocol: READY twice");
+	if (pr->state == PROC_DRAINING && pr->ready_us == 0) /* told to go while it was starting */
+		proc_set_timer(pr, pr->gen->config->workers.drain_timeout_us + EXIT_GRACE_US);
+	if (pr->state != PROC_STARTING)
+		return;
 	pr->ready_us = pr->pong_us = now_us();
 	pr->cpu_at_pong_us = burial_cpu_us(pr->pid);
 	proc_set_state(pr, PROC_READY, "generation %" PRIu64 ", started in %.1f ms",
@@ -224,7 +227,7 @@ static void on_ready_timeout(struct proc *pr)
 
 static void on_draining_timeout(struct proc *pr)
 {
-	supervisor_kill(pr, SIGKILL, "not finished when drain_timeout was over");
+	supervisor_kill(pr, SIGKILL, "not finished in time");
 }
 
 static void on_killing_timeout(struct proc *pr)
