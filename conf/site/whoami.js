@@ -1,4 +1,4 @@
-// Asks which worker answers. whoami closes its connection, so that the next question may reach another one.
+// Asks which worker answers: that of the connection the browser keeps open, until it is gone.
 "use strict";
 
 const seen = new Map();

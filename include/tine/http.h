@@ -33,7 +33,8 @@ typedef void (*tine_http_fn)(struct tine_request *request, void *arg);
 
 /*
  * Serves `path` below the module's mount point on the module's listener. A path that ends with '/' stands for
- * everything below it, any other for itself alone; the longest one that fits wins, over all modules of a listener.
+ * everything below it (at the mount point also for the mount point itself without the '/'), any other for itself alone;
+ * the longest one that fits wins, over all modules of a listener.
  * methods: enum tine_method or-ed; TINE_GET includes HEAD. Other methods are answered 405 with Allow.
  * `arg` is handed to every call and must live until worker_stop.
  * Returns 0, -EINVAL for a path that does not begin with '/', -EEXIST when the path is taken, -ENOMEM.
@@ -53,7 +54,10 @@ TINE_EXPORT struct tine_text tine_request_subpath(const struct tine_request *req
 /* What follows '?' as it was sent, without the '?'; empty when there is none. */
 TINE_EXPORT struct tine_text tine_request_query(const struct tine_request *request);
 
-/* The value of a header field, without surrounding white space; data is NULL when it was not sent. Case of the name does not matter. */
+/*
+ * The value of a header field, without surrounding white space; data is NULL when it was not sent. Case of the name
+ * does not matter.
+ */
 TINE_EXPORT struct tine_text tine_request_header(
 	const struct tine_request *request, const char *name);
 
