@@ -1,0 +1,83 @@
+"""Gets ready what a benchmark needs: peers, a release build of tined, the C programs here."""
+
+import functools
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+
+from .common import BenchError, say
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+HERE = pathlib.Path(__file__).resolve().parent
+BUILD = REPOSITORY / "build"
+OWN_BUILD = REPOSITORY / "build-bench"
+PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+
+PACKAGES = {"wrk": "wrk", "nginx": "nginx", "h2o": "h2o", "cc": "gcc", "meson": "meson", "ninja": "ninja-build"}
+
+
+def find(program):
+    return shutil.which(program, path=PATH)
+
+
+def run(command, what, **options):
+    """Runs a command, its output into ours for errors only."""
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            errors="replace", check=False, **options,
+        )
+    except (OSError, subprocess.TimeoutExpired) as e:
+        raise BenchError(f"{what}: {e}") from None
+    if done.returncode != 0:
+        raise BenchError(f"{what}: {' '.join(map(str, command))} failed:\n{done.stdout.strip()[-2000:]}")
+
+
+def need(*programs):
+    """Installs from Debian's packages what is missing."""
+    missing = sorted({PACKAGES[program] for program in programs if not find(program)})
+    if not missing:
+        return
+    as_root = [] if os.geteuid() == 0 else ["sudo"]
+    if as_root and not find("sudo"):
+        raise BenchError(f"not root and no sudo here; as root, run: apt-get install {' '.join(missing)}")
+    say(f"installing {' '.join(missing)}{' with sudo' if as_root else ''}")
+    # RUNLEVEL=1: no package's own server is started by its installation.
+    apt = [*as_root, "env", "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", "apt-get", "-qq"]
+    run([*apt, "update"], "package lists", timeout=300)
+    run([*apt, "install", "-y", "--no-install-recommends", *missing], "packages", timeout=900)
+    for program in programs:
+        if not find(program):
+            raise BenchError(f"{program} is still missing after its package was installed")
+
+
+@functools.cache
+def tined():
+    """The path of a release build that is up to date; or the binary that TINED names, as it is."""
+    if "TINED" in os.environ:
+        binary = pathlib.Path(os.environ["TINED"]).resolve()
+        if not os.access(binary, os.X_OK):
+            raise BenchError(f"{binary} (from TINED) cannot be executed")
+        return binary
+    run([REPOSITORY / "scripts" / "deps", "run"], "what tined is built from", timeout=900)
+    if not (BUILD / "build.ninja").exists():
+        say("setting up build/")
+        run(["meson", "setup", BUILD, "--buildtype=release"], "build", cwd=REPOSITORY, timeout=300)
+    options = json.loads((BUILD / "meson-info" / "intro-buildoptions.json").read_text())
+    built = {option["name"]: option["value"] for option in options}
+    if built["buildtype"] != "release" or built["b_sanitize"] != "none":
+        raise BenchError("build/ is not a release build; remove it, or name a binary in TINED")
+    run(["ninja", "-C", BUILD, "tined"], "build", timeout=900)
+    return BUILD / "tined"
+
+
+def compiled(name):
+    """One of the C programs here, compiled when it is older than its source."""
+    need("cc")
+    source, binary = HERE / f"{name}.c", OWN_BUILD / name
+    if not binary.exists() or binary.stat().st_mtime < source.stat().st_mtime:
+        OWN_BUILD.mkdir(exist_ok=True)
+        run([find("cc"), "-O2", "-std=gnu17", "-Wall", "-Wextra", "-o", binary, source], name, timeout=60)
+    return binary
