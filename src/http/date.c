@@ -142,12 +142,12 @@ int http_date_parse(struct tine_text s, time_t *ret)
 
 void http_date_renew(struct http_date *d, uint64_t now_ms)
 {
-	static const char head[] = "Server: tined\r\nDate: ";
+	static const char head[] = "Date: ";
 	uint64_t wall_ms = clock_us(CLOCK_REALTIME_COARSE) / US_PER_MS;
-	char *p = put_text(d->lines, head, sizeof(head) - 1);
+	char *p = put_text(d->line, head, sizeof(head) - 1);
 
 	http_date_format((time_t)(wall_ms / 1000), p);
 	p = put_text(p + HTTP_DATE_LEN, "\r\n", 2);
-	d->len = (size_t)(p - d->lines);
+	d->len = (size_t)(p - d->line);
 	d->until_ms = now_ms + 1000 - wall_ms % 1000;
 }

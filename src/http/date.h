@@ -8,11 +8,14 @@
 
 #define HTTP_DATE_LEN 29 /* Sun, 06 Nov 1994 08:49:37 GMT */
 
-/* The two lines every answer begins with after its status; made anew when the second changes. */
+/*
+ * The line every answer begins with after its status; made anew when the second changes. There is no Server line:
+ * nobody needs it but who looks for known holes, and every answer would carry it.
+ */
 struct http_date {
 	uint64_t until_ms; /* CLOCK_MONOTONIC: holds until then */
 	size_t len;
-	char lines[64]; /* "Server: tined\r\nDate: ...\r\n" */
+	char line[48]; /* "Date: ...\r\n" */
 };
 
 void http_date_format(time_t t, char buf[HTTP_DATE_LEN]);

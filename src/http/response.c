@@ -100,7 +100,7 @@ static char *put_head(char *p, const struct tine_request *rq, const struct http_
 	const struct http_date *date = &rq->connection->server->date;
 
 	p = put_status(p, a->status);
-	p = put(p, date->lines, date->len);
+	p = put(p, date->line, date->len);
 	if (a->type.len > 0) {
 		p = PUT(p, "Content-Type: ");
 		p = put(p, a->type.data, a->type.len);
