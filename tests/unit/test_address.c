@@ -3,7 +3,6 @@
  * wrong ones.
  */
 #include <arpa/inet.h>
-#include <check.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <stddef.h>
@@ -12,6 +11,7 @@
 #include <sys/un.h>
 
 #include "base/address.h"
+#include "run.h"
 
 #define N_ROWS(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
 
@@ -170,20 +170,14 @@ START_TEST(test_equal)
 }
 END_TEST
 
-int main(void)
+static void add(TCase *tc)
 {
-	Suite *s = suite_create("address");
-	TCase *tc = tcase_create("address");
-	SRunner *sr;
-	int failed;
-
 	tcase_add_loop_test(tc, test_good, 0, N_ROWS(good));
 	tcase_add_loop_test(tc, test_bad, 0, N_ROWS(bad));
 	tcase_add_test(tc, test_equal);
-	suite_add_tcase(s, tc);
-	sr = srunner_create(s);
-	srunner_run_all(sr, CK_ENV);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+int main(void)
+{
+	return run_tests("address", add);
 }

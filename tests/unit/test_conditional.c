@@ -1,5 +1,4 @@
 /* http/conditional.c and http/date.c: preconditions, entity tags, dates in all their forms. */
-#include <check.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,6 +7,7 @@
 #include "http/conditional.h"
 #include "http/date.h"
 #include "http/parser.h"
+#include "run.h"
 
 #define MODIFIED 784111777 /* Sun, 06 Nov 1994 08:49:37 GMT */
 #define DATE     "Sun, 06 Nov 1994 08:49:37 GMT"
@@ -141,21 +141,16 @@ START_TEST(test_date_line)
 }
 END_TEST
 
+static void add(TCase *tc)
+{
+	tcase_add_loop_test(tc, test_conditions, 0, sizeof(cases) / sizeof(cases[0]));
+	tcase_add_loop_test(tc, test_date_forms, 0, sizeof(good_dates) / sizeof(good_dates[0]));
+	tcase_add_loop_test(tc, test_date_refused, 0, sizeof(bad_dates) / sizeof(bad_dates[0]));
+	tcase_add_test(tc, test_date_there_and_back);
+	tcase_add_test(tc, test_date_line);
+}
+
 int main(void)
 {
-	Suite *s = suite_create("conditional");
-	TCase *t = tcase_create("conditional");
-	SRunner *runner = srunner_create(s);
-	int n;
-
-	tcase_add_loop_test(t, test_conditions, 0, sizeof(cases) / sizeof(cases[0]));
-	tcase_add_loop_test(t, test_date_forms, 0, sizeof(good_dates) / sizeof(good_dates[0]));
-	tcase_add_loop_test(t, test_date_refused, 0, sizeof(bad_dates) / sizeof(bad_dates[0]));
-	tcase_add_test(t, test_date_there_and_back);
-	tcase_add_test(t, test_date_line);
-	suite_add_tcase(s, t);
-	srunner_run_all(runner, CK_ENV);
-	n = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return n == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return run_tests("conditional", add);
 }

@@ -2,7 +2,6 @@
  * Unit test of shared/options.c, config.c and config_check.c: the table itself, defaults, values,
  * every message, and that what is printed reads back as the same. tests/golden has whole files.
  */
-#include <check.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -13,6 +12,7 @@
 #include "base/suggest.h"
 #include "shared/config.h"
 #include "shared/options.h"
+#include "run.h"
 
 #define N_ROWS(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
 
@@ -626,13 +626,8 @@ START_TEST(test_suggest)
 }
 END_TEST
 
-int main(void)
+static void add(TCase *tc)
 {
-	Suite *s = suite_create("config");
-	TCase *tc = tcase_create("config");
-	SRunner *sr;
-	int failed;
-
 	tcase_add_test(tc, test_suggest);
 	tcase_add_test(tc, test_table);
 	tcase_add_test(tc, test_table_bounds);
@@ -647,10 +642,9 @@ int main(void)
 	tcase_add_test(tc, test_many_errors);
 	tcase_add_test(tc, test_too_many);
 	tcase_add_test(tc, test_file);
-	suite_add_tcase(s, tc);
-	sr = srunner_create(s);
-	srunner_run_all(sr, CK_ENV);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+int main(void)
+{
+	return run_tests("config", add);
 }

@@ -5,6 +5,7 @@
 #include "http_harness.h"
 
 #include "http_cases.h"
+#include "run.h"
 
 #define GET1 "GET /1 HTTP/1.1\r\nHost: a\r\n\r\n"
 #define GET2 "GET /2 HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -567,45 +568,36 @@ START_TEST(test_random_bytes)
 }
 END_TEST
 
+static void add(TCase *tc)
+{
+	tcase_add_checked_fixture(tc, setup, harness_stop);
+	tcase_add_loop_test(tc, test_cases, 0, N_HTTP_CASES);
+	tcase_add_test(tc, test_answer);
+	tcase_add_test(tc, test_pipelined);
+	tcase_add_test(tc, test_pipelined_split_anywhere);
+	tcase_add_test(tc, test_nothing_after_close);
+	tcase_add_test(tc, test_http10);
+	tcase_add_loop_test(tc, test_answers, 0, sizeof(answers) / sizeof(answers[0]));
+	tcase_add_test(tc, test_half_closed);
+	tcase_add_test(tc, test_lingers);
+	tcase_add_test(tc, test_big_body);
+	tcase_add_test(tc, test_back_pressure);
+	tcase_add_test(tc, test_gone_while_writing);
+	tcase_add_test(tc, test_write_times_out);
+	tcase_add_test(tc, test_header_times_out);
+	tcase_add_test(tc, test_idle_times_out);
+	tcase_add_loop_test(tc, test_silent_times_out, 0, 3);
+	tcase_add_test(tc, test_body_times_out);
+	tcase_add_test(tc, test_request_at_the_deadline);
+	tcase_add_test(tc, test_drain_answers_all);
+	tcase_add_test(tc, test_drain_waits_for_the_rest);
+	tcase_add_test(tc, test_drain_idle);
+	tcase_add_test(tc, test_abort);
+	tcase_add_test(tc, test_idle_is_small);
+	tcase_add_test(tc, test_random_bytes);
+}
+
 int main(void)
 {
-	Suite *s = suite_create("connection");
-	TCase *cases = tcase_create("cases"), *t = tcase_create("connection");
-	SRunner *runner = srunner_create(s);
-	int n;
-
-	tcase_add_checked_fixture(cases, setup, harness_stop);
-	tcase_add_checked_fixture(t, setup, harness_stop);
-	tcase_set_timeout(cases, 60);
-	tcase_set_timeout(t, 60);
-	tcase_add_loop_test(cases, test_cases, 0, N_HTTP_CASES);
-	tcase_add_test(t, test_answer);
-	tcase_add_test(t, test_pipelined);
-	tcase_add_test(t, test_pipelined_split_anywhere);
-	tcase_add_test(t, test_nothing_after_close);
-	tcase_add_test(t, test_http10);
-	tcase_add_loop_test(t, test_answers, 0, sizeof(answers) / sizeof(answers[0]));
-	tcase_add_test(t, test_half_closed);
-	tcase_add_test(t, test_lingers);
-	tcase_add_test(t, test_big_body);
-	tcase_add_test(t, test_back_pressure);
-	tcase_add_test(t, test_gone_while_writing);
-	tcase_add_test(t, test_write_times_out);
-	tcase_add_test(t, test_header_times_out);
-	tcase_add_test(t, test_idle_times_out);
-	tcase_add_loop_test(t, test_silent_times_out, 0, 3);
-	tcase_add_test(t, test_body_times_out);
-	tcase_add_test(t, test_request_at_the_deadline);
-	tcase_add_test(t, test_drain_answers_all);
-	tcase_add_test(t, test_drain_waits_for_the_rest);
-	tcase_add_test(t, test_drain_idle);
-	tcase_add_test(t, test_abort);
-	tcase_add_test(t, test_idle_is_small);
-	tcase_add_test(t, test_random_bytes);
-	suite_add_tcase(s, cases);
-	suite_add_tcase(s, t);
-	srunner_run_all(runner, CK_ENV);
-	n = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return n == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return run_tests("connection", add);
 }

@@ -2,7 +2,6 @@
  * Unit test of base/ini.c. Each text becomes a transcript, one line per event:
  * "1 [web]", "2 key=value", "3 ! what is wrong" (only the part that the row names).
  */
-#include <check.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -12,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/ini.h"
+#include "run.h"
 
 #define N_ROWS(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
 #define TEN          "abcdefghij"
@@ -417,15 +417,8 @@ static void remove_dir(void)
 	rmdir(dir);
 }
 
-int main(void)
+static void add(TCase *tc)
 {
-	Suite *s = suite_create("ini");
-	TCase *tc = tcase_create("ini");
-	SRunner *sr;
-	int failed;
-
-	if (!mkdtemp(dir))
-		return EXIT_FAILURE;
 	tcase_add_loop_test(tc, test_good, 0, N_ROWS(good));
 	tcase_add_loop_test(tc, test_bad, 0, N_ROWS(bad));
 	tcase_add_loop_test(tc, test_bad_section, 0, N_ROWS(bad_sections));
@@ -437,11 +430,15 @@ int main(void)
 	tcase_add_test(tc, test_file);
 	tcase_add_test(tc, test_no_file);
 	tcase_add_loop_test(tc, test_value_fits, 0, N_ROWS(values));
-	suite_add_tcase(s, tc);
-	sr = srunner_create(s);
-	srunner_run_all(sr, CK_ENV);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
+}
+
+int main(void)
+{
+	int status;
+
+	if (!mkdtemp(dir))
+		return EXIT_FAILURE;
+	status = run_tests("ini", add);
 	remove_dir();
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return status;
 }

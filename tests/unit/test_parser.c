@@ -2,12 +2,12 @@
  * http/parser.c: every case whole, byte by byte and split at every position; then what is
  * understood of a head.
  */
-#include <check.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "http/parser.h"
 #include "http_cases.h"
+#include "run.h"
 
 static const struct http_limits limits = {.max_line = CASE_MAX_LINE, .max_head = CASE_MAX_HEAD};
 static struct http_head head;
@@ -168,26 +168,20 @@ START_TEST(test_what_may_be_written)
 }
 END_TEST
 
+static void add(TCase *tc)
+{
+	tcase_add_loop_test(tc, test_case, 0, N_HTTP_CASES);
+	tcase_add_loop_test(tc, test_case_prefixes, 0, N_HTTP_CASES);
+	tcase_add_loop_test(tc, test_case_followed, 0, N_HTTP_CASES);
+	tcase_add_test(tc, test_parts);
+	tcase_add_test(tc, test_absolute);
+	tcase_add_test(tc, test_connection_tokens);
+	tcase_add_test(tc, test_framing);
+	tcase_add_test(tc, test_list);
+	tcase_add_test(tc, test_what_may_be_written);
+}
+
 int main(void)
 {
-	Suite *s = suite_create("parser");
-	TCase *cases = tcase_create("cases"), *parts = tcase_create("parts");
-	SRunner *runner = srunner_create(s);
-	int n;
-
-	tcase_add_loop_test(cases, test_case, 0, N_HTTP_CASES);
-	tcase_add_loop_test(cases, test_case_prefixes, 0, N_HTTP_CASES);
-	tcase_add_loop_test(cases, test_case_followed, 0, N_HTTP_CASES);
-	tcase_add_test(parts, test_parts);
-	tcase_add_test(parts, test_absolute);
-	tcase_add_test(parts, test_connection_tokens);
-	tcase_add_test(parts, test_framing);
-	tcase_add_test(parts, test_list);
-	tcase_add_test(parts, test_what_may_be_written);
-	suite_add_tcase(s, cases);
-	suite_add_tcase(s, parts);
-	srunner_run_all(runner, CK_ENV);
-	n = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return n == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return run_tests("parser", add);
 }

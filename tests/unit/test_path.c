@@ -1,9 +1,9 @@
 /* http/path.c: normalising and encoding. */
-#include <check.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "http/path.h"
+#include "run.h"
 
 static const struct {
 	const char *raw, *want; /* want NULL: 400 */
@@ -118,19 +118,14 @@ START_TEST(test_encode)
 }
 END_TEST
 
+static void add(TCase *tc)
+{
+	tcase_add_loop_test(tc, test_normalise, 0, sizeof(paths) / sizeof(paths[0]));
+	tcase_add_test(tc, test_normalise_random);
+	tcase_add_test(tc, test_encode);
+}
+
 int main(void)
 {
-	Suite *s = suite_create("path");
-	TCase *t = tcase_create("path");
-	SRunner *runner = srunner_create(s);
-	int n;
-
-	tcase_add_loop_test(t, test_normalise, 0, sizeof(paths) / sizeof(paths[0]));
-	tcase_add_test(t, test_normalise_random);
-	tcase_add_test(t, test_encode);
-	suite_add_tcase(s, t);
-	srunner_run_all(runner, CK_ENV);
-	n = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return n == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return run_tests("path", add);
 }

@@ -1,11 +1,11 @@
 /* http/router.c: which route serves a path. */
-#include <check.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "http/router.h"
+#include "run.h"
 
 static struct http_router *router;
 
@@ -126,23 +126,18 @@ START_TEST(test_many)
 }
 END_TEST
 
+static void add_tests(TCase *tc)
+{
+	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_add_test(tc, test_longest_wins);
+	tcase_add_test(tc, test_exact_only);
+	tcase_add_test(tc, test_folder_without_slash);
+	tcase_add_test(tc, test_mounts);
+	tcase_add_test(tc, test_refused);
+	tcase_add_test(tc, test_many);
+}
+
 int main(void)
 {
-	Suite *s = suite_create("router");
-	TCase *t = tcase_create("router");
-	SRunner *runner = srunner_create(s);
-	int n;
-
-	tcase_add_checked_fixture(t, setup, teardown);
-	tcase_add_test(t, test_longest_wins);
-	tcase_add_test(t, test_exact_only);
-	tcase_add_test(t, test_folder_without_slash);
-	tcase_add_test(t, test_mounts);
-	tcase_add_test(t, test_refused);
-	tcase_add_test(t, test_many);
-	suite_add_tcase(s, t);
-	srunner_run_all(runner, CK_ENV);
-	n = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return n == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return run_tests("router", add_tests);
 }

@@ -1,9 +1,9 @@
 /* base/wheel.c, with time as a parameter. */
-#include <check.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/wheel.h"
+#include "run.h"
 
 #define START 1000000ull /* ms */
 
@@ -185,25 +185,20 @@ START_TEST(test_random)
 }
 END_TEST
 
+static void add(TCase *tc)
+{
+	tcase_add_checked_fixture(tc, setup, NULL);
+	tcase_add_loop_test(tc, test_due_in_time, 0, sizeof(delays) / sizeof(delays[0]));
+	tcase_add_test(tc, test_later_is_a_store);
+	tcase_add_test(tc, test_earlier_moves);
+	tcase_add_test(tc, test_removed);
+	tcase_add_test(tc, test_set_anew_when_due);
+	tcase_add_test(tc, test_time_jumps);
+	tcase_add_test(tc, test_callback_removes_another);
+	tcase_add_test(tc, test_random);
+}
+
 int main(void)
 {
-	Suite *s = suite_create("wheel");
-	TCase *t = tcase_create("wheel");
-	SRunner *runner = srunner_create(s);
-	int n;
-
-	tcase_add_checked_fixture(t, setup, NULL);
-	tcase_add_loop_test(t, test_due_in_time, 0, sizeof(delays) / sizeof(delays[0]));
-	tcase_add_test(t, test_later_is_a_store);
-	tcase_add_test(t, test_earlier_moves);
-	tcase_add_test(t, test_removed);
-	tcase_add_test(t, test_set_anew_when_due);
-	tcase_add_test(t, test_time_jumps);
-	tcase_add_test(t, test_callback_removes_another);
-	tcase_add_test(t, test_random);
-	suite_add_tcase(s, t);
-	srunner_run_all(runner, CK_ENV);
-	n = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return n == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return run_tests("wheel", add);
 }
