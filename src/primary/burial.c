@@ -76,6 +76,7 @@ void burial_record(struct proc *pr, char *ret_how, size_t size)
 	siginfo_t si = {0};
 	struct rusage ru = {0};
 	char line[SB_REQUEST_LINE + 1];
+	bool we_did_it = pr->leaving && pr->state == PROC_KILLING;
 
 	/* glibc's waitid(2) hides the kernel's fifth argument, which gives the rusage. */
 	syscall(SYS_waitid, P_PIDFD, pr->pidfd, &si, WEXITED, &ru);
@@ -87,10 +88,10 @@ void burial_record(struct proc *pr, char *ret_how, size_t size)
 	if (was_expected(pr, &si))
 		return;
 	burial_request_line(sb, line);
-	log_at(pr->leaving ? LOG_LVL_WARNING : LOG_LVL_ERROR,
+	log_at(we_did_it ? LOG_LVL_WARNING : LOG_LVL_ERROR,
 		"worker[%u]: %s: %s; generation %" PRIu64 ", pid %d, age %.3f s, CPU %.3f s user "
 		"%.3f s system, max RSS %ld KiB, %" PRIu64 " requests, serving \"%s\"",
-		pr->slot, pr->leaving ? "cut off" : "crash", ret_how, pr->gen->number, (int)pr->pid,
+		pr->slot, we_did_it ? "cut off" : "crash", ret_how, pr->gen->number, (int)pr->pid,
 		(double)(now_us() - pr->started_us) / 1e6, seconds(ru.ru_utime),
 		seconds(ru.ru_stime), ru.ru_maxrss, sb_get(sb->requests), line);
 }
