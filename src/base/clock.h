@@ -2,6 +2,7 @@
 #pragma once
 
 #include <stdint.h>
+#include <sys/time.h>
 #include <time.h>
 
 #define US_PER_MS UINT64_C(1000)
@@ -18,6 +19,12 @@ static inline uint64_t clock_us(clockid_t id)
 static inline uint64_t now_us(void)
 {
 	return clock_us(CLOCK_MONOTONIC);
+}
+
+/* For libevent's timers. */
+static inline struct timeval timeval_from_us(uint64_t us)
+{
+	return (struct timeval){(time_t)(us / US_PER_S), (suseconds_t)(us % US_PER_S)};
 }
 
 /* Good to a few milliseconds and several times cheaper: for time-outs on the serving path. */

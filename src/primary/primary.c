@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/loop.h"
 #include "ipc/lane.h"
 #include "primary/generation.h"
 #include "primary/listener.h"
@@ -86,8 +87,7 @@ static uint64_t least(uint64_t a, uint64_t b)
 
 static void arm_heartbeat(struct primary *p)
 {
-	struct timeval tv = {
-		(time_t)(p->heartbeat_us / US_PER_S), (suseconds_t)(p->heartbeat_us % US_PER_S)};
+	struct timeval tv = timeval_from_us(p->heartbeat_us);
 
 	p->heartbeat_due_us = now_us() + p->heartbeat_us;
 	event_add(&p->ev_heartbeat, &tv);
@@ -260,21 +260,6 @@ static void check_limits(const struct config *c)
 		log_warning("[admin]: this version has no admin process; ignoring");
 }
 
-static int new_loop(struct primary *p)
-{
-	struct event_config *cfg = event_config_new();
-
-	if (!cfg)
-		return -ENOMEM;
-	event_config_set_flag(cfg, EVENT_BASE_FLAG_NOLOCK);
-	p->base = event_base_new_with_config(cfg);
-	event_config_free(cfg);
-	if (!p->base)
-		return -ENOMEM;
-	evtimer_assign(&p->ev_heartbeat, p->base, on_heartbeat, p);
-	return 0;
-}
-
 static int set_up(struct primary *p, const struct config *c)
 {
 	char error[512];
@@ -286,7 +271,9 @@ static int set_up(struct primary *p, const struct config *c)
 	}
 	check_limits(c);
 	p->watchdog_us = notify_watchdog_us();
-	r = new_loop(p);
+	r = loop_new(&p->base);
+	if (r == 0)
+		r = evtimer_assign(&p->ev_heartbeat, p->base, on_heartbeat, p);
 	if (r == 0)
 		r = proctab_new(p, N_SLOTS, supervisor_on_timer);
 	if (r == 0)

@@ -62,7 +62,7 @@ void proc_set_state(struct proc *pr, enum proc_state next, const char *fmt, ...)
 /* Arms the deadline of the present state, from now on. */
 void proc_set_timer(struct proc *pr, uint64_t us)
 {
-	struct timeval tv = {(time_t)(us / US_PER_S), (suseconds_t)(us % US_PER_S)};
+	struct timeval tv = timeval_from_us(us);
 
 	event_add(&pr->ev_timer, &tv);
 }

@@ -199,7 +199,7 @@ void rollout_on_ready(struct primary *p, struct proc *pr)
 		commit(p);
 		return;
 	}
-	tv = (struct timeval){(time_t)(us / US_PER_S), (suseconds_t)(us % US_PER_S)};
+	tv = timeval_from_us(us);
 	event_add(&ro->ev_probation, &tv);
 }
 

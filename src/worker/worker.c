@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/loop.h"
 #include "http/server.h"
 #include "ipc/lane.h"
 #include "runtime/module.h"
@@ -82,7 +83,7 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
 /* Stops accepting, finishes what is in flight, then ends the loop; all within timeout_us. */
 static void drain(struct worker *w, uint64_t timeout_us)
 {
-	struct timeval tv = {(time_t)(timeout_us / US_PER_S), (suseconds_t)(timeout_us % US_PER_S)};
+	struct timeval tv = timeval_from_us(timeout_us);
 	uint64_t grace_us = timeout_us / 2 < GRACE_MAX_US ? timeout_us / 2 : GRACE_MAX_US;
 
 	if (w->draining)
@@ -199,18 +200,6 @@ static void on_closed(void *arg)
 }
 
 /* --- set-up --- */
-
-static int new_loop(struct worker *w)
-{
-	struct event_config *cfg = event_config_new();
-
-	if (!cfg)
-		return -ENOMEM;
-	event_config_set_flag(cfg, EVENT_BASE_FLAG_NOLOCK);
-	w->base = event_base_new_with_config(cfg);
-	event_config_free(cfg);
-	return w->base ? 0 : -ENOMEM;
-}
 
 static int open_lanes(struct worker *w)
 {
@@ -391,7 +380,7 @@ int worker_main(const struct child *c, const struct module_builtin *builtins)
 		.child = c, .builtins = builtins, .slot = &c->scoreboard->slots[c->slot]};
 	char error[MODULE_ERROR_MAX] = "";
 
-	if (new_loop(&w) < 0 || open_lanes(&w) < 0) {
+	if (loop_new(&w.base) < 0 || open_lanes(&w) < 0) {
 		log_error("out of memory; exiting");
 		return EXIT_FAILURE;
 	}
