@@ -1,11 +1,13 @@
 /*
  * The log of one process: formats a line once and hands it to the sink. Writes are whole lines in one
- * system call, so lines of several processes never mix. Never fails its caller: a full disk loses lines, not service.
+ * system call, so lines of several processes never mix. Never fails its caller and never waits: a full disk, or a pipe
+ * that nobody empties, loses lines, not service.
  */
 #include "base/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +27,7 @@ static struct {
 	int fd; /* stderr or the file */
 	char *path;
 	char name[32];
+	unsigned n_lost;        /* lines there was no room for */
 	bool to_journal_stream; /* stderr is read by journald: mark priorities, leave out the time */
 } log_state = {.fd = STDERR_FILENO, .name = "tined"};
 
@@ -150,6 +153,34 @@ static size_t prefix(char *out, size_t size, enum log_level level)
 		levels[level].name, log_state.name);
 }
 
+/* Room for a line of at most PIPE_BUF bytes, as far as poll(2) can tell; regular files always have it. */
+static bool has_room(int fd)
+{
+	struct pollfd p = {.fd = fd, .events = POLLOUT};
+
+	return poll(&p, 1, 0) == 1 && (p.revents & POLLOUT);
+}
+
+static void write_line(const char *line, size_t n)
+{
+	char lost[96];
+	int n_lost;
+
+	if (!has_room(log_state.fd)) {
+		log_state.n_lost++;
+		return;
+	}
+	if (log_state.n_lost > 0) {
+		n_lost = snprintf(lost, sizeof(lost), "%s: %u lines of the log were lost\n",
+			log_state.name, log_state.n_lost);
+		log_state.n_lost = 0;
+		if (write(log_state.fd, lost, (size_t)n_lost) < 0 || !has_room(log_state.fd))
+			return;
+	}
+	if (write(log_state.fd, line, n) < 0)
+		log_state.n_lost++;
+}
+
 void log_vline(enum log_level level, const char *fmt, va_list ap)
 {
 	char text[LINE_MAX_BYTES], line[LINE_MAX_BYTES];
@@ -165,8 +196,7 @@ void log_vline(enum log_level level, const char *fmt, va_list ap)
 		n = prefix(line, sizeof(line), level);
 		n += escape(line + n, sizeof(line) - n - 1, text);
 		line[n++] = '\n';
-		if (write(log_state.fd, line, n) < 0)
-			n = 0; /* nowhere left to say so */
+		write_line(line, n);
 	}
 	errno = saved_errno;
 }

@@ -111,6 +111,33 @@ START_TEST(test_a_bad_path_leaves_the_old_log)
 }
 END_TEST
 
+START_TEST(test_a_pipe_nobody_empties_loses_lines_not_time)
+{
+	char drained[65536 + 1];
+	int fds[2];
+	ssize_t n;
+
+	open_log();
+	ck_assert_int_eq(pipe(fds), 0);
+	log_set_fd(fds[1]);
+	for (int i = 0; i < 5000; i++) /* far more than a pipe holds */
+		log_info("line %d: some text to fill the pipe with, which nobody reads", i);
+	n = read(fds[0], drained, sizeof(drained) - 1);
+	ck_assert_int_gt(n, 0);
+	drained[n] = '\0';
+	ck_assert_ptr_nonnull(strstr(drained, "line 0: "));
+	ck_assert_ptr_null(strstr(drained, "line 4999: "));
+	log_info("there is room again");
+	n = read(fds[0], drained, sizeof(drained) - 1);
+	ck_assert_int_gt(n, 0);
+	drained[n] = '\0';
+	ck_assert_ptr_nonnull(strstr(drained, " lines of the log were lost\n"));
+	ck_assert_ptr_nonnull(strstr(drained, "there is room again\n"));
+	close(fds[0]);
+	close_log();
+}
+END_TEST
+
 static void add(TCase *tc)
 {
 	tcase_add_test(tc, test_a_line_says_who_and_how_bad);
@@ -118,6 +145,7 @@ static void add(TCase *tc)
 	tcase_add_test(tc, test_long_lines_are_cut_not_split);
 	tcase_add_test(tc, test_levels);
 	tcase_add_test(tc, test_reopen_follows_a_rotation);
+	tcase_add_test(tc, test_a_pipe_nobody_empties_loses_lines_not_time);
 	tcase_add_test(tc, test_a_bad_path_leaves_the_old_log);
 }
 
