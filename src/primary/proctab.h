@@ -43,6 +43,7 @@ struct proc {
 
 	uint64_t started_us, ready_us;
 	uint64_t pong_us;        /* last sign of life; READY only */
+	bool has_answered;       /* since the last PING */
 	uint64_t cpu_at_pong_us; /* CPU time it had used by then */
 	struct backoff backoff;
 	char *words; /* why it said it could not start; NULL when it did not */

@@ -148,7 +148,7 @@ static void on_failed(struct proc *pr, const void *payload, size_t len)
 static void on_pong(struct proc *pr, const void *payload, size_t len)
 {
 	pr->pong_us = now_us();
-	pr->cpu_at_pong_us = burial_cpu_us(pr->pid);
+	pr->has_answered = true;
 }
 
 static void on_drained(struct proc *pr, const void *payload, size_t len)
@@ -368,6 +368,14 @@ static void on_hang(struct proc *pr, uint64_t silent_us)
 	supervisor_kill(pr, SIGABRT, "hung");
 }
 
+static void ping(struct proc *pr)
+{
+	if (pr->has_answered) /* not at every PONG: a child could send any number of them */
+		pr->cpu_at_pong_us = burial_cpu_us(pr->pid);
+	pr->has_answered = false;
+	lane_send(pr->control, MSG_PING, pr->primary->ping_id, NULL, 0);
+}
+
 /*
  * One round: judge the answers to the last PING, send the next. When this process itself was held up, the
  * children's silence proves nothing, so they get that time on top.
@@ -388,6 +396,6 @@ void supervisor_heartbeat(struct primary *p)
 		if (now > pr->pong_us + hang_us)
 			on_hang(pr, now - pr->pong_us);
 		else if (lane_idle(pr->control))
-			lane_send(pr->control, MSG_PING, p->ping_id, NULL, 0);
+			ping(pr);
 	}
 }
