@@ -33,7 +33,7 @@ struct tine_worker; /* one module in one worker process; lives until worker_stop
 
 enum tine_option_type {
 	TINE_OPTION_STRING,
-	TINE_OPTION_PATH,     /* a string; if relative, made absolute from the configuration file's folder */
+	TINE_OPTION_PATH, /* a string; if relative, made absolute from the configuration file's folder */
 	TINE_OPTION_BOOL,     /* on, off */
 	TINE_OPTION_INT,      /* 0 or more */
 	TINE_OPTION_SIZE,     /* bytes: 512, 64K, 1M, 2G */
