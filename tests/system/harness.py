@@ -1,6 +1,7 @@
 """Drives the real tined: writes its configuration, starts it, reads its log, talks HTTP to it, sends signals, and
 sees to it that nothing of it is left behind. Every wait is for a condition and has a deadline."""
 
+import atexit
 import collections
 import json
 import os
@@ -12,11 +13,30 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
-TINED = os.path.abspath(os.environ.get("TINED", REPOSITORY / "build" / "tined"))
+
+
+def _within_everybodys_reach(binary):
+    """A copy that an ordinary user may execute too: the checkout may lie in a folder of root's own."""
+    if os.geteuid() != 0 or not os.access(binary, os.X_OK):
+        return binary
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="tined-binary-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    folder.chmod(0o755)
+    copy = folder / "tined"
+    shutil.copy(binary, copy)
+    copy.chmod(0o755)
+    site = pathlib.Path(binary).parent / "site"
+    if site.exists():  # where builtin:static looks for the bundled one
+        (folder / "site").symlink_to(site.resolve())
+    return str(copy)
+
+
+TINED = _within_everybodys_reach(os.path.abspath(os.environ.get("TINED", REPOSITORY / "build" / "tined")))
 DEADLINE = 30  # seconds; only ever a bound, for builds with sanitizers on busy machines
 HELLO = b"Hello, World!"
 NOBODY = "nobody"  # an ordinary user that every Debian has
