@@ -256,6 +256,12 @@ static void check_limits(const struct config *c)
 	if (c->n_farms > 0)
 		log_warning("[farm:%s]: this version runs no task processes; ignoring",
 			c->farms[0].name);
+	for (size_t i = 0; i < c->n_listeners; i++) {
+		if (c->listeners[i].protocol == PROTOCOL_TCP)
+			log_warning("[listener:%s]: this version has no tcp services; nobody "
+			            "accepts there",
+				c->listeners[i].name);
+	}
 	if (c->has_admin)
 		log_warning("[admin]: this version has no admin process; ignoring");
 }

@@ -60,6 +60,19 @@ static int find_descriptor(const struct config *c, const struct conf_module *con
 	return 0;
 }
 
+static int check_listener(
+	const struct config *c, const struct conf_module *conf, char error[MODULE_ERROR_MAX])
+{
+	const struct conf_listener *l = config_listener(c, conf->listener);
+
+	if (!l || l->protocol == PROTOCOL_HTTP)
+		return 0;
+	return complain(c, conf, 0, "listener", error,
+		"no module of this version speaks plain tcp; name a listener with protocol = http, "
+	        "not ",
+		conf->listener);
+}
+
 /* abi and size come first and never move, whatever the rest looks like. */
 static int check_abi(const struct config *c, const struct conf_module *conf,
 	const struct tine_module *d, char error[MODULE_ERROR_MAX])
@@ -241,7 +254,9 @@ int module_load(const struct config *c, const struct conf_module *conf,
 	memset(ret, 0, sizeof(*ret));
 	ret->config.config = c;
 	ret->config.conf = conf;
-	r = find_descriptor(c, conf, builtins, ret, error);
+	r = check_listener(c, conf, error);
+	if (r == 0)
+		r = find_descriptor(c, conf, builtins, ret, error);
 	if (r == 0)
 		r = check_abi(c, conf, ret->desc, error);
 	if (r == 0)

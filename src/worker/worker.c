@@ -289,6 +289,9 @@ static int open_acceptor(struct worker *w)
 		size_t first = shared ? 0 : c->index;
 		size_t end = shared ? l->sockets->n_fds : first + 1;
 
+		if (l->conf->protocol != PROTOCOL_HTTP)
+			continue;
+
 		for (size_t j = first; j < end && j < l->sockets->n_fds && r == 0; j++)
 			r = acceptor_add(
 				w->acceptor, (unsigned)i, (unsigned)j, l->sockets->fds[j], shared);

@@ -134,6 +134,11 @@ def test_module_that_refuses(tined, module, where):
     refuses(t, "told to fail in " + ("configure" if where == "configure" else "worker_start"), "module:m", t.path)
 
 
+def test_module_on_a_tcp_listener(tined):
+    t = tined({"listener:raw": {"address": "127.0.0.1:0", "protocol": "tcp"}, "module:hello": {"listener": "raw"}})
+    refuses(t, f"{t.path}:", "module:hello.listener: ", "protocol = http", "raw")
+
+
 def test_mount_point_taken(tined):
     t = tined({"module:second": {"path": "builtin:hello", "mount": "/"}})
     refuses(t, t.path, "module:second", "mount")
