@@ -3,8 +3,9 @@
  *
  * A file is opened with openat2(2) so that the kernel itself sees to it that no path leads out of
  * the folder, through symbolic links or a rename at the wrong moment either. Small files are kept
- * in memory, of others the descriptor. An entry is looked at anew when it has not been for a
- * second; one that is being sent lives on until that is done.
+ * in memory, of others the descriptor; of those that are asked for a lot there is a snapshot besides
+ * (hot_files.c). An entry is looked at anew when it has not been for a second; one that is being
+ * sent lives on until that is done.
  *
  * Always: every entry in the hash is on the LRU list and holds one reference of the cache's own.
  */
@@ -54,6 +55,7 @@ int file_cache_init(struct file_cache *c, const char *root)
 
 	memset(c, 0, sizeof(*c));
 	TAILQ_INIT(&c->lru);
+	hot_files_init(&c->hot);
 	c->root = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (c->root < 0)
 		return -errno;
@@ -80,6 +82,7 @@ void file_entry_unref(void *entry)
 		return;
 	if (e->fd >= 0)
 		close(e->fd);
+	hot_file_forget(&e->hot);
 	free(e->content);
 	free(e);
 }
@@ -98,6 +101,7 @@ void file_cache_clear(struct file_cache *c)
 {
 	while (!TAILQ_EMPTY(&c->lru))
 		cache_drop(c, TAILQ_FIRST(&c->lru));
+	hot_files_clear(&c->hot);
 	close(c->root);
 	c->root = -1;
 }
@@ -256,6 +260,7 @@ int file_cache_get(struct file_cache *c, const char *path, size_t len, uint64_t 
 	HASH_FIND(hh, c->entries, path, len, e); /* opening may have evicted it */
 	if (r == 0 && e && !e->fresh && is_unchanged(e, &st)) {
 		e->checked_ms = now_ms;
+		e->n_sent = 0;
 		TAILQ_REMOVE(&c->lru, e, lru);
 		TAILQ_INSERT_HEAD(&c->lru, e, lru);
 		*ret = e;
@@ -276,4 +281,26 @@ int file_cache_get(struct file_cache *c, const char *path, size_t len, uint64_t 
 	else
 		*ret = e;
 	return r;
+}
+
+/*
+ * Counts that the file is sent. Returns true when it has become hot with that: once in
+ * FILE_CHECK_MS, so that what then fails is not tried all the time. A file that was being modified
+ * never is hot; its entry does not last.
+ */
+bool file_entry_count(struct file_entry *e)
+{
+	return ++e->n_sent == FILE_HOT_AFTER && !e->hot.data && !e->fresh && e->fd >= 0 &&
+		e->size > FILE_CONTENT_MAX && e->size <= HOT_FILE_MAX;
+}
+
+/* Takes a snapshot of a hot file, if there is room, and if it is still what it was. */
+void file_cache_heat(struct file_cache *c, struct file_entry *e, uint64_t now_ms)
+{
+	struct stat st;
+
+	if (hot_files_take(&c->hot, &e->hot, e->fd, e->size, now_ms) < 0)
+		return;
+	if (fstat(e->fd, &st) < 0 || !is_unchanged(e, &st))
+		hot_file_forget(&e->hot);
 }

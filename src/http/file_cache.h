@@ -12,12 +12,14 @@
 
 #include <tine/http.h>
 
+#include "http/hot_files.h"
 #include "http/mime.h"
 
 #define FILE_CACHE_ENTRIES 1024
 #define FILE_CONTENT_MAX   (16u << 10) /* files up to here are kept in memory... */
 #define FILE_CONTENT_TOTAL (4u << 20)  /* ...until they are so many bytes together */
 #define FILE_CHECK_MS      1000        /* a file that is replaced is noticed so soon */
+#define FILE_HOT_AFTER     16          /* a file sent so often within that time is hot */
 
 /*
  * A regular file. Whoever holds a reference may use all of it, also when the cache has let go of
@@ -34,7 +36,9 @@ struct file_entry {
 	dev_t dev;
 	ino_t ino;
 	uint64_t checked_ms;
-	bool fresh; /* was modified just before it was read: may change without showing */
+	unsigned n_sent;     /* since then */
+	struct hot_file hot; /* its content once more, when it is asked for a lot */
+	bool fresh;          /* was modified just before it was read: may change without showing */
 	struct tine_text type;   /* into type_buf */
 	struct tine_text etag;   /* into fields_buf, with its quotes */
 	struct tine_text fields; /* into fields_buf: Last-Modified and ETag */
@@ -52,11 +56,14 @@ struct file_cache {
 	struct file_list lru;       /* the one used last in front */
 	unsigned n_entries;
 	size_t n_content; /* bytes */
+	struct hot_files hot;
 };
 
 int file_cache_init(struct file_cache *c, const char *root);
 void file_cache_clear(struct file_cache *c);
 int file_cache_get(struct file_cache *c, const char *path, size_t len, uint64_t now_ms,
 	struct file_entry **ret);
+bool file_entry_count(struct file_entry *e);
+void file_cache_heat(struct file_cache *c, struct file_entry *e, uint64_t now_ms);
 struct file_entry *file_entry_ref(struct file_entry *e);
 void file_entry_unref(void *entry);

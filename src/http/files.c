@@ -85,8 +85,18 @@ static unsigned status_of(int error)
 	}
 }
 
-static int send_entry(struct tine_request *rq, struct file_entry *e)
+/* Whether it is to be sent from its snapshot, which may be taken just now. */
+static bool is_hot(struct tine_files *f, struct http_server *s, struct file_entry *e)
 {
+	if (file_entry_count(e) && splice_ready(&s->splice))
+		file_cache_heat(&f->cache, e, s->now_ms);
+	return e->hot.data && splice_ready(&s->splice);
+}
+
+static int send_entry(struct tine_files *f, struct tine_request *rq, struct file_entry *e)
+{
+	struct http_sending sending = {.left = e->size};
+
 	struct http_answer a = {.status = 200,
 		.type = e->type,
 		.fields = e->fields,
@@ -97,15 +107,20 @@ static int send_entry(struct tine_request *rq, struct file_entry *e)
 	r = response_write(rq, &a);
 	if (r < 0 || e->content || rq->head.method == METHOD_HEAD || e->size == 0)
 		return r;
-	output_file(rq->connection,
-		&(struct http_sending){.fd = e->fd,
-			.left = e->size,
-			.release = file_entry_unref,
-			.owner = file_entry_ref(e)});
+	if (is_hot(f, rq->connection->server, e)) {
+		sending.data = e->hot.data;
+		sending.release = hot_chunk_unref;
+		sending.owner = hot_chunk_ref(e->hot.chunk);
+	} else {
+		sending.fd = e->fd;
+		sending.release = file_entry_unref;
+		sending.owner = file_entry_ref(e);
+	}
+	output_file(rq->connection, &sending);
 	return 0;
 }
 
-static int answer_entry(struct tine_request *rq, struct file_entry *e)
+static int answer_entry(struct tine_files *f, struct tine_request *rq, struct file_entry *e)
 {
 	switch (conditional_check(&rq->head, e->etag, e->modified.tv_sec)) {
 	case CONDITIONAL_UNCHANGED:
@@ -114,7 +129,7 @@ static int answer_entry(struct tine_request *rq, struct file_entry *e)
 	case CONDITIONAL_FAILED:
 		return response_text(rq, 412);
 	default:
-		return send_entry(rq, e);
+		return send_entry(f, rq, e);
 	}
 }
 
@@ -150,7 +165,7 @@ static int answer_index(struct tine_files *f, struct tine_request *rq, char *buf
 		return response_text(rq, 404);
 	memcpy(buf + len, f->index, n + 1);
 	r = file_cache_get(&f->cache, buf, len + n, rq->connection->server->now_ms, &e);
-	return r < 0 ? response_text(rq, status_of(r)) : answer_entry(rq, e);
+	return r < 0 ? response_text(rq, status_of(r)) : answer_entry(f, rq, e);
 }
 
 /* See tine_respond_file(). */
@@ -178,5 +193,5 @@ int files_answer(struct tine_files *f, struct tine_request *rq, struct tine_text
 		buf[len++] = '/';
 		return answer_index(f, rq, buf, len);
 	}
-	return r < 0 ? response_text(rq, status_of(r)) : answer_entry(rq, e);
+	return r < 0 ? response_text(rq, status_of(r)) : answer_entry(f, rq, e);
 }

@@ -15,6 +15,7 @@
 #include "http/date.h"
 #include "http/parser.h"
 #include "http/server.h"
+#include "http/splice.h"
 #include "shared/scoreboard.h"
 
 #define HTTP_EXTRA_MAX 8192 /* bytes of header fields a handler may add to one answer */
@@ -37,7 +38,8 @@ enum connection_state {
 	CONNECTION_CLOSED, /* on the list of what end_turn frees */
 };
 
-enum connection_locality { LOCALITY_UNKNOWN, LOCALITY_LOOPBACK, LOCALITY_REMOTE };
+/* Whether the kernel spreads what is sent over time. */
+enum connection_pacing { PACING_UNKNOWN, PACING_ON, PACING_OFF };
 
 /*
  * There may be ten thousand of these, most of them idle: every byte counts, and an idle one holds
@@ -55,10 +57,9 @@ struct http_connection {
 	struct http_sending *file; /* a file to be sent after `output` */
 	uint64_t body_left;        /* bytes of a request's body to be discarded */
 	uint8_t state;             /* enum connection_state */
+	uint8_t pacing;            /* enum connection_pacing */
 	bool closing;              /* the last answer has been made: no further request is served */
 	bool broken;               /* nothing can be sent any more */
-	bool nagle;                /* TCP_NODELAY is off just now */
-	uint8_t locality;          /* enum connection_locality */
 };
 
 /* The request being served. There is one at a time, in the server. */
@@ -107,6 +108,7 @@ struct http_server {
 	char *in;
 	size_t in_size;
 	struct http_out out;
+	struct http_splice splice;
 	uint64_t n_requests; /* of this burst, not yet on the scoreboard */
 	char *path;          /* room for a normalised path */
 	struct tine_request request;

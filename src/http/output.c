@@ -3,7 +3,8 @@
  *
  * The answers of one burst are collected in the server's buffer and sent with one send(2). What the
  * socket does not take is copied to the connection (c->output) and sent when it is writable again,
- * followed by the file that is being sent (c->file).
+ * followed by the file that is being sent (c->file): a snapshot of it in memory (hot_files.c) through
+ * a pipe (splice.c), or the file itself with sendfile(2).
  *
  * Always: while c->output or c->file is set the server's buffer holds nothing of this connection,
  * and no further request of it is served (see connection.c), so what a connection holds is bounded
@@ -98,6 +99,11 @@ static void output_flush_flags(struct http_connection *c, int flags)
 	out->len = 0;
 }
 
+void output_flush(struct http_connection *c)
+{
+	output_flush_flags(c, 0);
+}
+
 /*
  * Room for n bytes in a row (at most OUTPUT_SIZE), to be followed by output_commit() with how many
  * were written. Returns NULL when there is no memory or the connection is broken.
@@ -152,42 +158,36 @@ void output_body(struct http_connection *c, const void *data, size_t len)
 		output_keep(c, (const char *)data + n, len - n);
 }
 
-static void set_nagle(struct http_connection *c, bool on)
+/* Returns how much the socket took, 0 when the file has come to its end, or -1 and errno. */
+static ssize_t sending_send(struct http_connection *c, struct http_sending *f, size_t len)
 {
-	int nodelay = !on;
+	int fd = event_get_fd(&c->event);
+	ssize_t n;
 
-	if (setsockopt(event_get_fd(&c->event), IPPROTO_TCP, TCP_NODELAY, &nodelay,
-		    sizeof(nodelay)) == 0)
-		c->nagle = on;
-}
-
-void output_flush(struct http_connection *c)
-{
-	if (c->nagle && c->server->out.len > 0)
-		set_nagle(c, false);
-	output_flush_flags(c, 0);
+	if (!f->data)
+		return sendfile(fd, f->fd, &f->off, len);
+	n = splice_send(&c->server->splice, fd, f->data + f->off, len);
+	if (n > 0)
+		f->off += n;
+	return n;
 }
 
 /*
- * Sends as much of the file as the socket takes and fairness allows. A file that has become shorter
- * than was announced breaks the connection: there is no other way to tell the client.
+ * Sends as much of the file as the socket takes and fairness allows: a socket that takes less than
+ * it is offered is full. A file that has become shorter than was announced breaks the connection:
+ * there is no other way to tell the client.
  */
 static void sending_go_on(struct http_connection *c, struct http_sending *f)
 {
-	uint64_t turn = OUTPUT_FILE_TURN;
+	size_t want = f->left < OUTPUT_FILE_TURN ? f->left : OUTPUT_FILE_TURN;
+	ssize_t n = sending_send(c, f, want);
 
-	while (f->left > 0 && turn > 0) {
-		size_t want = f->left < turn ? f->left : turn;
-		ssize_t n = sendfile(event_get_fd(&c->event), f->fd, &f->off, want);
-
-		if (n < 0 && (errno == EAGAIN || errno == EINTR))
-			return;
-		if (n <= 0)
-			return output_break(c);
-		sb_add(c->server->slot->bytes_out, (uint64_t)n);
-		f->left -= (uint64_t)n;
-		turn -= (uint64_t)n;
-	}
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n <= 0)
+		return output_break(c);
+	sb_add(c->server->slot->bytes_out, (uint64_t)n);
+	f->left -= (uint64_t)n;
 }
 
 /* Ends the sending of c->file, finished or not. */
@@ -200,38 +200,29 @@ static void sending_end(struct http_connection *c)
 	c->file = NULL;
 }
 
-static bool peer_is_local(const struct http_connection *c)
+/* Asked once for each connection that gets a larger file. BBR is the only one in the kernel that paces. */
+static bool is_paced(struct http_connection *c)
 {
-	struct sockaddr_storage ss;
-	socklen_t len = sizeof(ss);
+	char name[16] = "";
+	socklen_t len = sizeof(name) - 1;
 
-	if (getpeername(event_get_fd(&c->event), (struct sockaddr *)&ss, &len) < 0)
-		return false;
-	if (ss.ss_family == AF_INET)
-		return ntohl(((struct sockaddr_in *)&ss)->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
-	return ss.ss_family == AF_INET6 &&
-		IN6_IS_ADDR_LOOPBACK(&((struct sockaddr_in6 *)&ss)->sin6_addr);
+	if (c->pacing == PACING_UNKNOWN) {
+		getsockopt(event_get_fd(&c->event), IPPROTO_TCP, TCP_CONGESTION, name, &len);
+		c->pacing = strncmp(name, "bbr", 3) == 0 ? PACING_ON : PACING_OFF;
+	}
+	return c->pacing == PACING_ON;
 }
 
 /*
- * Sends what is buffered, the last of it the head of a file. Normally head and file share their
- * first segment.
- *
- * Over the loopback device, where the receiver's work is done on the sender's CPU, it is cheaper to
- * let the head go by itself, so that Nagle's algorithm keeps the file's tail until the client
- * acknowledges the head, which it does at its next read: 100 KiB for 0.78 of nginx's CPU instead of
- * 0.85. (A shared first segment is worse there: BBR then sets a timer for the tail. And a file of
- * less than one segment could wait for a delayed acknowledgement.)
+ * Sends what is buffered, the last of it the head of a file, which shares its first packet with it. But where the
+ * kernel paces and both do not fit into one packet as the kernel makes them, the file's tail would then wait for a
+ * timer, at twice the cost: there the head goes by itself.
  */
 static void output_flush_head(struct http_connection *c, uint64_t file_size)
 {
-	if (file_size >= OUTPUT_NAGLE_MIN && c->locality == LOCALITY_UNKNOWN)
-		c->locality = peer_is_local(c) ? LOCALITY_LOOPBACK : LOCALITY_REMOTE;
-	if (file_size < OUTPUT_NAGLE_MIN || c->locality != LOCALITY_LOOPBACK)
-		return output_flush_flags(c, MSG_MORE);
-	if (!c->nagle)
-		set_nagle(c, true);
-	output_flush_flags(c, 0);
+	bool together = c->server->out.len + file_size <= OUTPUT_PACKET || !is_paced(c);
+
+	output_flush_flags(c, together ? MSG_MORE : 0);
 }
 
 /*
@@ -263,7 +254,7 @@ void output_resume(struct http_connection *c)
 
 	if (out) {
 		struct iovec iov = {out->data + out->off, out->len - out->off};
-		ssize_t n = output_send(c, &iov, 1, c->file ? MSG_MORE : 0);
+		ssize_t n = output_send(c, &iov, 1, 0);
 
 		if (n < 0)
 			return;

@@ -12,15 +12,16 @@ struct http_connection;
 
 #define OUTPUT_SIZE       (64u << 10) /* answers are collected up to here before they are sent */
 #define OUTPUT_INLINE_MAX (16u << 10) /* longer bodies are sent from where they lie, not copied */
+#define OUTPUT_PACKET     (60u << 10) /* what goes through the kernel as one packet, at least */
 #define OUTPUT_FILE_TURN  (2u << 20)  /* bytes of a file sent before others get their turn */
-#define OUTPUT_NAGLE_MIN  (64u << 10) /* see output_flush_head() */
 
 /* A part of a file on its way to a client. */
 struct http_sending {
-	int fd; /* the owner's */
+	const char *data; /* the owner's memory, never written again; or NULL: */
+	int fd;           /* the owner's file */
 	int64_t off;
 	uint64_t left;
-	void (*release)(void *owner); /* called once, when fd is not needed any more */
+	void (*release)(void *owner); /* called once, when neither is needed any more */
 	void *owner;
 };
 

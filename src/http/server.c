@@ -95,6 +95,7 @@ int http_server_new(const struct http_server_options *o, struct http_server **re
 	s->arg = o->arg;
 	s->slot = o->slot;
 	s->timer_fd = -1;
+	splice_init(&s->splice);
 	LIST_INIT(&s->open);
 	LIST_INIT(&s->closed);
 	server_configure(s, o->conf);
@@ -123,6 +124,7 @@ struct http_server *http_server_free(struct http_server *s)
 		event_del(&s->timer);
 		close(s->timer_fd);
 	}
+	splice_close(&s->splice);
 	free(s->own_slot);
 	free(s->in);
 	free(s->out.data);

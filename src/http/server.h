@@ -18,8 +18,8 @@ struct sb_slot;
 struct http_server_options {
 	struct event_base *base;
 	const struct conf_http *conf;
-	struct sb_slot *slot;          /* counters; written with sb_add() */
-	void (*on_closed)(void *arg);  /* a connection is gone: room for another, or drained */
+	struct sb_slot *slot;         /* counters; written with sb_add() */
+	void (*on_closed)(void *arg); /* a connection is gone: room for another, or drained */
 	void *arg;
 };
 

@@ -115,6 +115,20 @@ static int clear_stale_unix(const struct address *a)
 	return unlink(unix_path(a)) < 0 ? -errno : 0;
 }
 
+/*
+ * The loopback device has no queue to protect: there, congestion control that paces (BBR, the default of many servers)
+ * only sets timers, which double the cost of a larger answer.
+ */
+static bool is_loopback(const struct address *a)
+{
+	const struct sockaddr_in *v4 = (const struct sockaddr_in *)&a->sa;
+	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&a->sa;
+
+	if (a->sa.ss_family == AF_INET)
+		return ntohl(v4->sin_addr.s_addr) >> IN_CLASSA_NSHIFT == IN_LOOPBACKNET;
+	return a->sa.ss_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr);
+}
+
 /* Accepted sockets inherit these, which saves two system calls for each connection. */
 static int set_options(int fd, const struct address *a, bool reuseport)
 {
@@ -129,6 +143,8 @@ static int set_options(int fd, const struct address *a, bool reuseport)
 	if (a->sa.ss_family == AF_INET6 &&
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)) < 0)
 		return -errno;
+	if (is_loopback(a)) /* best effort: the system's own choice will do */
+		setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", strlen("reno"));
 	if (reuseport && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) < 0)
 		return -errno;
 	return 0;

@@ -69,7 +69,7 @@ static int check_listener(
 		return 0;
 	return complain(c, conf, 0, "listener", error,
 		"no module of this version speaks plain tcp; name a listener with protocol = http, "
-	        "not ",
+		"not ",
 		conf->listener);
 }
 

@@ -264,6 +264,114 @@ START_TEST(test_descriptors_run_out)
 }
 END_TEST
 
+/* Sent `n` times. What lay there for long is what can be hot. */
+static void send_often(struct file_entry *e, unsigned n)
+{
+	e->fresh = false;
+	while (n-- > 0)
+		if (file_entry_count(e))
+			file_cache_heat(&cache, e, now);
+}
+
+START_TEST(test_becomes_hot)
+{
+	static char data[100001] = "first";
+	struct file_entry *e;
+
+	if (!hot_files_possible(&cache.hot))
+		return;
+	write_file("a", data, sizeof(data));
+	ck_assert_int_eq(get("a", &e), 0);
+	send_often(e, FILE_HOT_AFTER - 1);
+	now += FILE_CHECK_MS; /* so often, but in more time */
+	ck_assert_int_eq(get("a", &e), 0);
+	send_often(e, FILE_HOT_AFTER - 1);
+	ck_assert_ptr_null(e->hot.data);
+	ck_assert_uint_eq(cache.hot.n_chunks, 0);
+	send_often(e, 1);
+	ck_assert_mem_eq(e->hot.data, data, sizeof(data));
+	now += FILE_CHECK_MS;
+	ck_assert_int_eq(get("a", &e), 0);
+	ck_assert_ptr_nonnull(e->hot.data);
+}
+END_TEST
+
+START_TEST(test_hot_one_changes)
+{
+	static char data[100001];
+	struct file_entry *e, *held;
+
+	if (!hot_files_possible(&cache.hot))
+		return;
+	memset(data, 'a', sizeof(data));
+	write_file("a", data, sizeof(data));
+	ck_assert_int_eq(get("a", &e), 0);
+	send_often(e, FILE_HOT_AFTER);
+	held = file_entry_ref(e);
+	memset(data, 'b', sizeof(data));
+	write_file("a", data, sizeof(data));
+	now += FILE_CHECK_MS;
+	ck_assert_int_eq(get("a", &e), 0);
+	ck_assert_ptr_ne(e, held);
+	ck_assert_ptr_null(e->hot.data);
+	send_often(e, FILE_HOT_AFTER);
+	ck_assert_mem_eq(e->hot.data, data, sizeof(data));
+	ck_assert_int_eq(held->hot.data[sizeof(data) - 1], 'a');
+	file_entry_unref(held);
+	ck_assert_uint_eq(cache.hot.n_chunks, 1);
+	unlinkat(cache.root, "a", 0);
+	now += FILE_CHECK_MS;
+	ck_assert_int_eq(get("a", &e), -ENOENT);
+	ck_assert_uint_eq(cache.hot.n_chunks, 0);
+}
+END_TEST
+
+/* Changed since it was looked at, or perhaps so: no snapshot. */
+START_TEST(test_not_hot_when_in_doubt)
+{
+	static char data[100001];
+	struct file_entry *e;
+
+	write_file("a", data, sizeof(data));
+	ck_assert_int_eq(get("a", &e), 0);
+	ck_assert(e->fresh);
+	for (int i = 0; i < 2 * FILE_HOT_AFTER; i++)
+		ck_assert(!file_entry_count(e));
+	now += FILE_CHECK_MS;
+	ck_assert_int_eq(get("a", &e), 0);
+	make_old("a", 1000000000);
+	send_often(e, FILE_HOT_AFTER);
+	ck_assert_ptr_null(e->hot.data);
+	ck_assert_uint_eq(cache.hot.n_chunks, 0);
+}
+END_TEST
+
+START_TEST(test_not_hot_by_size)
+{
+	static char data[HOT_FILE_MAX + 1];
+	static const size_t sizes[] = {0, FILE_CONTENT_MAX, HOT_FILE_MAX + 1};
+	struct file_entry *e;
+
+	write_file("a", data, sizes[_i]);
+	ck_assert_int_eq(get("a", &e), 0);
+	send_often(e, 2 * FILE_HOT_AFTER);
+	ck_assert_ptr_null(e->hot.data);
+}
+END_TEST
+
+START_TEST(test_not_hot_without_support)
+{
+	static char data[100001];
+	struct file_entry *e;
+
+	cache.hot.support = HOT_REFUSED;
+	write_file("a", data, sizeof(data));
+	ck_assert_int_eq(get("a", &e), 0);
+	send_often(e, 2 * FILE_HOT_AFTER);
+	ck_assert_ptr_null(e->hot.data);
+}
+END_TEST
+
 START_TEST(test_root_is_none)
 {
 	struct file_cache other;
@@ -342,6 +450,11 @@ static int run(void)
 	tcase_add_test(t, test_bounded);
 	tcase_add_test(t, test_content_is_bounded);
 	tcase_add_test(t, test_descriptors_run_out);
+	tcase_add_test(t, test_becomes_hot);
+	tcase_add_test(t, test_hot_one_changes);
+	tcase_add_test(t, test_not_hot_when_in_doubt);
+	tcase_add_loop_test(t, test_not_hot_by_size, 0, 3);
+	tcase_add_test(t, test_not_hot_without_support);
 	tcase_add_test(t, test_root_is_none);
 	tcase_add_loop_test(t, test_mime, 0, 2);
 	tcase_add_test(t, test_mime_file);

@@ -3,19 +3,35 @@
 #include <netinet/in.h>
 #include <signal.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "http_harness.h"
 
+#include "http/file_cache.h"
 #include "http/files.h"
 #include "http/router.h"
 
 #define BIG     (6u << 20)
+#define WARM    300001u
 #define SKIPPED 77 /* to Meson: no openat2(2) here, as under Valgrind before 3.21 */
 
 static char folder[64];
 static char path_buf[256];
 static struct tine_files *files;
 static char big[BIG];
+static time_t ahead_s;
+
+/* In place of libc's: what files are compared with. Runs ahead as a test likes. */
+time_t time(time_t *ret)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	now.tv_sec += ahead_s;
+	if (ret)
+		*ret = now.tv_sec;
+	return now.tv_sec;
+}
 
 static const char *in_folder(const char *name)
 {
@@ -44,6 +60,7 @@ static void serve(struct tine_request *rq, void *arg)
 static void setup(void)
 {
 	harness_start();
+	ahead_s = 0;
 	strcpy(folder, "/tmp/tined-test-XXXXXX");
 	ck_assert_ptr_nonnull(mkdtemp(folder));
 	mkdir(in_folder("sub"), 0755);
@@ -253,41 +270,52 @@ START_TEST(test_gone_while_sent)
 }
 END_TEST
 
-/* A client on the loopback device, where head and file are sent in another way: see output.c. */
+/* A client over TCP. small: of buffers, so that little is on its way at a time. */
+static int tcp_client(bool small)
+{
+	struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t len = sizeof(sa);
+	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), size = 4096, accepted;
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (small) {
+		setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
+		setsockopt(listener, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+	}
+	ck_assert_int_eq(bind(listener, (struct sockaddr *)&sa, sizeof(sa)), 0);
+	ck_assert_int_eq(listen(listener, 1), 0);
+	getsockname(listener, (struct sockaddr *)&sa, &len);
+	ck_assert_int_eq(connect(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
+	fcntl(fd, F_SETFL, O_NONBLOCK);
+	accepted = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	ck_assert_int_eq(http_server_accept(server, router, accepted), 0);
+	close(listener);
+	reply_len = 0;
+	reply_eof = false;
+	return fd;
+}
+
 START_TEST(test_over_tcp)
 {
 	static const char requests[] =
 		"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /big HTTP/1.1\r\nHost: a\r\n\r\n"
 		"GET /sub/ HTTP/1.1\r\nHost: a\r\n\r\n";
-	struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t len = sizeof(sa);
-	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), accepted;
+	int fd = tcp_client(false);
 	const char *body;
-	char peeked;
 
-	ck_assert_int_eq(bind(listener, (struct sockaddr *)&sa, sizeof(sa)), 0);
-	ck_assert_int_eq(listen(listener, 1), 0);
-	getsockname(listener, (struct sockaddr *)&sa, &len);
-	ck_assert_int_eq(connect(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
-	accepted = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-	ck_assert_int_eq(http_server_accept(server, router, accepted), 0);
-	reply_len = 0;
-	reply_eof = false;
 	for (int round = 0; round < 2; round++) {
 		client_send(fd, requests, sizeof(requests) - 1);
 		reply_len = 0;
 		while (!strstr(reply_len > BIG ? reply + reply_len - 5 : "", "below")) {
 			turn();
-			while (recv(fd, &peeked, 1, MSG_PEEK | MSG_DONTWAIT) > 0)
-				client_receive(fd);
+			while (client_receive(fd))
+				;
 		}
 		body = strstr(strstr(reply, "start"), "\r\n\r\n") + 4;
 		ck_assert_mem_eq(body, big, BIG);
 		ck_assert_uint_eq(count("HTTP/1.1 200 OK"), 3);
 	}
 	close(fd);
-	close(listener);
 }
 END_TEST
 
@@ -306,6 +334,206 @@ START_TEST(test_many_at_once)
 		ck_assert_mem_eq(strstr(reply, "\r\n\r\n") + 4, big, BIG);
 		close(fds[i]);
 	}
+}
+END_TEST
+
+static const char get_warm[] = "GET /warm HTTP/1.1\r\nHost: a\r\n\r\n";
+
+/* Asks for a file of medium size until it is hot. Returns false where none can be. */
+static bool make_hot(void)
+{
+	struct hot_files probe = {.support = HOT_UNKNOWN};
+
+	if (!hot_files_possible(&probe))
+		return false;
+	write_file("warm", big, WARM);
+	ahead_s = 10; /* what was modified just now never is hot */
+	for (int i = 1; i <= FILE_HOT_AFTER; i++) {
+		ck_assert_int_eq(server->splice.in, -1);
+		get("/warm", i % 2 ? "If-None-Match: *\r\n" : "");
+		ask("HEAD /warm HTTP/1.1\r\nHost: a\r\n\r\n");
+		get("/warm", "");
+		ck_assert_mem_eq(strstr(reply, "\r\n\r\n") + 4, big, WARM);
+		if (server->splice.in >= 0)
+			break;
+	}
+	ck_assert_int_ge(server->splice.in, 0);
+	return true;
+}
+
+START_TEST(test_hot_pipelined)
+{
+	static const char requests[] = "GET /warm HTTP/1.1\r\nHost: a\r\n\r\n"
+				       "GET /warm HTTP/1.1\r\nHost: a\r\n\r\n"
+				       "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+				       "HEAD /warm HTTP/1.1\r\nHost: a\r\n\r\n"
+				       "GET /warm HTTP/1.1\r\nHost: a\r\n\r\n"
+				       "GET /sub/ HTTP/1.1\r\nHost: a\r\n\r\n";
+	const char *p;
+
+	if (!make_hot())
+		return;
+	p = ask(requests);
+	for (int i = 0; i < 6; i++) {
+		size_t len = i < 2 || i == 4 ? WARM : i == 3 ? 0 : 5;
+
+		ck_assert_int_eq(memcmp(p, "HTTP/1.1 200 OK", 15), 0);
+		p = strstr(p, "\r\n\r\n") + 4;
+		ck_assert_mem_eq(p, len == WARM ? big : i == 2 ? "start" : "below", len);
+		p += len;
+	}
+	ck_assert_ptr_eq(p, reply + reply_len);
+}
+END_TEST
+
+/* One of several clients at once, each with what it has received. */
+struct slow {
+	int fd;
+	size_t len;
+	char data[2 * WARM + 2000];
+};
+
+static struct slow slow[3];
+
+static void slow_start(bool small)
+{
+	for (int i = 0; i < 3; i++) {
+		slow[i].fd = tcp_client(small);
+		slow[i].len = 0;
+		client_send(slow[i].fd, get_warm, sizeof(get_warm) - 1);
+		client_send(slow[i].fd, get_warm, sizeof(get_warm) - 1);
+		turn();
+	}
+}
+
+/* Reads a little. Returns whether both answers are there. */
+static bool slow_read(struct slow *s, size_t n)
+{
+	ssize_t r = recv(s->fd, s->data + s->len, n, 0);
+
+	if (r > 0)
+		s->len += (size_t)r;
+	s->data[s->len] = '\0';
+	return s->len > (size_t)2 * WARM &&
+		s->len >= 2 * (size_t)(strstr(s->data, "\r\n\r\n") + 4 - s->data + WARM);
+}
+
+static void slow_check(const struct slow *s)
+{
+	const char *body = strstr(s->data, "\r\n\r\n") + 4;
+
+	ck_assert_mem_eq(body, big, WARM);
+	body = strstr(body + WARM, "\r\n\r\n") + 4;
+	ck_assert_mem_eq(body, big, WARM);
+	ck_assert_ptr_eq(body + WARM, s->data + s->len);
+}
+
+static void slow_finish(int from)
+{
+	for (int i = from; i < 3; i++) {
+		while (!slow_read(&slow[i], 5000))
+			turn();
+		slow_check(&slow[i]);
+		close(slow[i].fd);
+	}
+}
+
+/* Slow and fast ones at once: none gets what was left over of another. */
+START_TEST(test_hot_slow_readers)
+{
+	bool done[3] = {false};
+
+	if (!make_hot())
+		return;
+	slow_start(true);
+	ck_assert_int_eq(LIST_FIRST(&server->open)->state, CONNECTION_WRITE);
+	for (unsigned i = 0; !done[0] || !done[1] || !done[2]; i++) {
+		done[i % 3] = done[i % 3] || slow_read(&slow[i % 3], 1000 + 700 * (i % 3));
+		turn();
+		if (i % 64 == 0) {
+			get("/warm", "");
+			ck_assert_mem_eq(strstr(reply, "\r\n\r\n") + 4, big, WARM);
+		}
+	}
+	for (int i = 0; i < 3; i++) {
+		slow_check(&slow[i]);
+		close(slow[i].fd);
+	}
+}
+END_TEST
+
+START_TEST(test_hot_client_goes)
+{
+	if (!make_hot())
+		return;
+	slow_start(true);
+	close(slow[0].fd);
+	turn();
+	get("/warm", "");
+	ck_assert_mem_eq(strstr(reply, "\r\n\r\n") + 4, big, WARM);
+	slow_finish(1);
+}
+END_TEST
+
+/* In place and shorter: what has begun is sent to its end, from memory. */
+START_TEST(test_hot_cut_off_while_sent)
+{
+	if (!make_hot())
+		return;
+	slow_start(true);
+	slow[0].len = 0;
+	ck_assert_int_eq(truncate(in_folder("warm"), 1000), 0);
+	while (slow[0].len < WARM + 100) {
+		slow_read(&slow[0], 5000);
+		turn();
+	}
+	ck_assert_mem_eq(strstr(slow[0].data, "\r\n\r\n") + 4, big, WARM - 1000);
+	for (int i = 0; i < 3; i++)
+		close(slow[i].fd);
+}
+END_TEST
+
+/* The folder goes, then the server, with transfers under way; Valgrind and ASan watch. */
+START_TEST(test_hot_ends_under_transfers)
+{
+	if (!make_hot())
+		return;
+	slow_start(true);
+	files = files_free(files);
+	if (_i == 0)
+		http_server_abort(server);
+	for (int i = 0; i < 3; i++)
+		close(slow[i].fd);
+}
+END_TEST
+
+START_TEST(test_hot_drained)
+{
+	if (!make_hot())
+		return;
+	slow_start(true);
+	http_server_drain(server, 0);
+	for (int i = 0; i < 3; i++) {
+		while (slow[i].len < WARM + 100 && !slow_read(&slow[i], 5000))
+			turn();
+		ck_assert_mem_eq(strstr(slow[i].data, "\r\n\r\n") + 4, big, WARM - 1000);
+		close(slow[i].fd);
+	}
+}
+END_TEST
+
+/* No pipe any more: what has begun is copied, what begins is sent with sendfile(2). */
+START_TEST(test_hot_refused)
+{
+	if (!make_hot())
+		return;
+	slow_start(true);
+	server->splice.refused = true;
+	splice_close(&server->splice);
+	slow_finish(0);
+	get("/warm", "");
+	ck_assert_mem_eq(strstr(reply, "\r\n\r\n") + 4, big, WARM);
+	ck_assert_int_eq(server->splice.in, -1);
 }
 END_TEST
 
@@ -329,6 +557,13 @@ static int run(void)
 	tcase_add_test(t, test_gone_while_sent);
 	tcase_add_test(t, test_over_tcp);
 	tcase_add_test(t, test_many_at_once);
+	tcase_add_test(t, test_hot_pipelined);
+	tcase_add_test(t, test_hot_slow_readers);
+	tcase_add_test(t, test_hot_client_goes);
+	tcase_add_test(t, test_hot_cut_off_while_sent);
+	tcase_add_loop_test(t, test_hot_ends_under_transfers, 0, 2);
+	tcase_add_test(t, test_hot_drained);
+	tcase_add_test(t, test_hot_refused);
 	suite_add_tcase(s, t);
 	srunner_run_all(runner, CK_ENV);
 	n = srunner_ntests_failed(runner);
