@@ -11,10 +11,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
-
-#include <systemd/sd-journal.h>
 
 #include "base/fd.h"
 
@@ -22,9 +23,12 @@
 
 enum log_level log_max_level = LOG_LVL_INFO;
 
+static const struct sockaddr_un journal = {
+	.sun_family = AF_UNIX, .sun_path = "/run/systemd/journal/socket"};
+
 static struct {
 	enum log_sink sink;
-	int fd; /* stderr or the file */
+	int fd; /* stderr, the file, or a socket for the journal */
 	char *path;
 	char name[32];
 	unsigned n_lost;        /* lines there was no room for */
@@ -49,27 +53,50 @@ static int open_file(const char *path)
 	return fd < 0 ? -errno : fd;
 }
 
+/*
+ * A socket of our own: libsystemd's keeps its number in a place we cannot see, where it outlives the close_range(2)
+ * of a new child, and it blocks when journald is stuck.
+ */
+static int open_journal(void)
+{
+	int fd;
+
+	if (access(journal.sun_path, F_OK) < 0)
+		return -errno;
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	return fd < 0 ? -errno : fd;
+}
+
+/* Whether stderr is read by journald: sd-daemon(3), $JOURNAL_STREAM. */
+static bool stderr_is_journal(void)
+{
+	const char *stream = getenv("JOURNAL_STREAM");
+	unsigned long long dev, ino;
+	struct stat st;
+
+	return stream && sscanf(stream, "%llu:%llu", &dev, &ino) == 2 &&
+		fstat(STDERR_FILENO, &st) == 0 && st.st_dev == dev && st.st_ino == ino;
+}
+
 /* Chooses the sink. path: for LOG_SINK_FILE. Returns 0 or -errno; the old sink stays after an error. */
 int log_open(enum log_sink sink, const char *path)
 {
-	CLEANUP(freep) char *copy = NULL;
+	CLEANUP(freep) char *copy = path ? strdup(path) : NULL;
 	int fd = STDERR_FILENO;
 
-	if (sink == LOG_SINK_FILE) {
-		copy = strdup(path);
-		if (!copy)
-			return -ENOMEM;
-		fd = open_file(path);
-		if (fd < 0)
-			return fd;
-	}
+	if (path && !copy)
+		return -ENOMEM;
+	if (sink != LOG_SINK_STDERR)
+		fd = sink == LOG_SINK_FILE ? open_file(path) : open_journal();
+	if (fd < 0)
+		return fd;
 	if (log_state.fd != STDERR_FILENO)
 		close(log_state.fd);
 	free(log_state.path);
 	log_state.sink = sink;
 	log_state.fd = fd;
 	log_state.path = take_ptr(copy);
-	log_state.to_journal_stream = getenv("JOURNAL_STREAM") != NULL;
+	log_state.to_journal_stream = sink == LOG_SINK_STDERR && stderr_is_journal();
 	return 0;
 }
 
@@ -88,6 +115,12 @@ void log_set_fd(int fd)
 int log_fd(void)
 {
 	return log_state.sink == LOG_SINK_FILE ? log_state.fd : -1;
+}
+
+/* The descriptor a new child must keep to be able to log; -1: none beyond stderr. */
+int log_keep_fd(void)
+{
+	return log_state.fd == STDERR_FILENO ? -1 : log_state.fd;
 }
 
 /* Opens the log file anew, after it was rotated away. Returns 0 or -errno; the old file stays after an error. */
@@ -143,7 +176,7 @@ static size_t prefix(char *out, size_t size, enum log_level level)
 	struct tm tm;
 	char when[40];
 
-	if (log_state.sink == LOG_SINK_STDERR && log_state.to_journal_stream)
+	if (log_state.to_journal_stream)
 		return (size_t)snprintf(
 			out, size, "<%d>%s: ", levels[level].priority, log_state.name);
 	clock_gettime(CLOCK_REALTIME, &ts);
@@ -189,9 +222,14 @@ void log_vline(enum log_level level, const char *fmt, va_list ap)
 
 	vsnprintf(text, sizeof(text), fmt, ap);
 	if (log_state.sink == LOG_SINK_JOURNAL) {
-		n = escape(line, sizeof(line), text);
-		sd_journal_send("MESSAGE=%s: %.*s", log_state.name, (int)n, line, "PRIORITY=%d",
-			levels[level].priority, "SYSLOG_IDENTIFIER=tined", NULL);
+		n = (size_t)snprintf(line, sizeof(line),
+			"PRIORITY=%d\nSYSLOG_IDENTIFIER=tined\nMESSAGE=%s: ",
+			levels[level].priority, log_state.name);
+		n += escape(line + n, sizeof(line) - n - 1, text);
+		line[n++] = '\n';
+		if (sendto(log_state.fd, line, n, MSG_NOSIGNAL, (const struct sockaddr *)&journal,
+			    sizeof(journal)) < 0)
+			log_state.n_lost++;
 	} else {
 		n = prefix(line, sizeof(line), level);
 		n += escape(line + n, sizeof(line) - n - 1, text);

@@ -16,6 +16,7 @@ extern enum log_level log_max_level; /* read by the macros only */
 int log_open(enum log_sink sink, const char *path);
 void log_set_fd(int fd);
 int log_fd(void);
+int log_keep_fd(void);
 int log_reopen(void);
 void log_set_level(enum log_level level);
 void log_set_name(const char *role, int slot);

@@ -10,6 +10,10 @@
 #include "http/parser.h"
 
 #define FIELD(h, name) http_head_field((h), (name), sizeof(name) - 1)
+#define LIST(h, name, ...) \
+	fields_name((h), (struct tine_text){(name), sizeof(name) - 1}, __VA_ARGS__)
+
+enum list { LIST_NONE, LIST_MISSES, LIST_NAMES };
 
 /*
  * Takes one entity tag off the list; commas may stand within its quotes. Returns false when there
@@ -53,27 +57,45 @@ bool conditional_etag_in(struct tine_text list, struct tine_text etag, bool weak
 }
 
 /*
+ * The same for all fields of that name (in lower case), which are one list (RFC 9110 section 5.3).
+ * LIST_NONE: there is none.
+ */
+static enum list fields_name(
+	const struct http_head *h, struct tine_text name, struct tine_text etag, bool weak)
+{
+	enum list found = LIST_NONE;
+
+	for (unsigned i = 0; i < h->n_fields && found != LIST_NAMES; i++) {
+		const struct http_field *f = &h->fields[i];
+
+		if (http_text_is(f->name, name.data, name.len))
+			found = conditional_etag_in(f->value, etag, weak) ? LIST_NAMES
+									  : LIST_MISSES;
+	}
+	return found;
+}
+
+/*
  * Decides for a representation that exists, with its strong entity tag and its time of
  * modification. Returns 0 (go on), CONDITIONAL_UNCHANGED or CONDITIONAL_FAILED. A date that is none
  * is ignored, as the standard asks.
  */
 int conditional_check(const struct http_head *h, struct tine_text etag, time_t modified)
 {
-	struct tine_text match = FIELD(h, "if-match");
-	struct tine_text none_match = FIELD(h, "if-none-match");
+	enum list match = LIST(h, "if-match", etag, false);
+	enum list none_match = LIST(h, "if-none-match", etag, true);
 	struct tine_text date;
 	time_t since;
 
-	if (match.data) {
-		if (!conditional_etag_in(match, etag, false))
-			return CONDITIONAL_FAILED;
-	} else {
+	if (match == LIST_MISSES)
+		return CONDITIONAL_FAILED;
+	if (match == LIST_NONE) {
 		date = FIELD(h, "if-unmodified-since");
 		if (date.data && http_date_parse(date, &since) == 0 && modified > since)
 			return CONDITIONAL_FAILED;
 	}
-	if (none_match.data)
-		return conditional_etag_in(none_match, etag, true) ? CONDITIONAL_UNCHANGED : 0;
+	if (none_match != LIST_NONE)
+		return none_match == LIST_NAMES ? CONDITIONAL_UNCHANGED : 0;
 	date = FIELD(h, "if-modified-since");
 	if (date.data && http_date_parse(date, &since) == 0 && modified <= since)
 		return CONDITIONAL_UNCHANGED;

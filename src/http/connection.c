@@ -3,7 +3,8 @@
  *
  * The bytes of a burst are read into the server's buffer and served from there; the connection
  * keeps only what is not a whole request yet (c->input) and what the socket did not take
- * (c->output, c->file). While there is any of the latter nothing is read or served.
+ * (c->output, c->file). While there is any of the latter nothing is read or served. Who sends many
+ * requests at once has some of them served, the others in later turns of the loop.
  *
  * Always: in every state but CLOSED one event is added and one deadline is set; both fit the state,
  * which only connection_settle() chooses. A closed connection is freed at the end of the loop's
@@ -25,6 +26,10 @@
 
 #define LINGER_MS    2000 /* how long a peer may take to close after the last answer */
 #define PARSE_ALWAYS 512  /* a head up to here is parsed whenever more of it has come */
+
+/* After so many requests, or bytes that the socket took, it is the turn of others. */
+#define BURST_REQUESTS 512
+#define BURST_BYTES    (2u << 20)
 
 static void connection_event(evutil_socket_t fd, short what, void *arg);
 
@@ -127,7 +132,7 @@ static int connection_settle(struct http_connection *c, bool begun)
 
 	if (c->broken)
 		return -EPIPE;
-	if (output_pending(c)) {
+	if (output_pending(c) || c->yielded) {
 		c->state = CONNECTION_WRITE;
 		connection_deadline(c, s->body_ms);
 		return connection_watch(c, EV_WRITE);
@@ -149,14 +154,21 @@ static int connection_settle(struct http_connection *c, bool begun)
 }
 
 /*
- * Serves the requests in data, until they end or the output is stuck. Returns how many bytes are
- * done with.
+ * Serves the requests in data, until they end, the output is stuck or it is the turn of others
+ * (c->yielded). Returns how many bytes are done with.
  */
 static size_t connection_serve(struct http_connection *c, const char *data, size_t len)
 {
+	const struct http_server *s = c->server;
+	uint64_t max_out = sb_get(s->slot->bytes_out) + BURST_BYTES;
 	size_t used = 0, n;
 
+	c->yielded = false;
 	while (used < len && !c->closing && !c->broken && !output_pending(c)) {
+		if (s->n_requests >= BURST_REQUESTS || sb_get(s->slot->bytes_out) >= max_out) {
+			c->yielded = true;
+			break;
+		}
 		if (c->body_left > 0) {
 			n = c->body_left < len - used ? c->body_left : len - used;
 			c->body_left -= n;
@@ -168,9 +180,23 @@ static size_t connection_serve(struct http_connection *c, const char *data, size
 	return used;
 }
 
+/* Keeps what is left of a burst after `used` bytes. Returns 0 or -ENOMEM. */
+static int connection_keep_rest(
+	struct http_connection *c, const char *data, size_t len, size_t used)
+{
+	struct http_stash *input = c->input;
+
+	if (c->closing || used == len)
+		return connection_keep(c, NULL, 0);
+	if (!input || data != input->data + input->off)
+		return connection_keep(c, data + used, len - used);
+	input->off += used; /* it lies there already */
+	return 0;
+}
+
 /*
  * A burst: everything that is there is served, answered with one send, and the connection left in
- * its next state.
+ * its next state. data: in the server's buffer, or what c->input holds.
  */
 static void connection_burst(struct http_connection *c, const char *data, size_t len)
 {
@@ -184,7 +210,7 @@ static void connection_burst(struct http_connection *c, const char *data, size_t
 		s->n_requests = 0;
 		s->slot->request_line[0] = '\0';
 	}
-	r = connection_keep(c, data + used, c->closing ? 0 : len - used);
+	r = connection_keep_rest(c, data, len, used);
 	if (r == 0)
 		r = connection_settle(c, used > 0);
 	if (r < 0)
@@ -194,10 +220,12 @@ static void connection_burst(struct http_connection *c, const char *data, size_t
 /* Brings what was kept to the front of the server's buffer. Returns its length. */
 static size_t connection_recall(struct http_connection *c)
 {
-	if (!c->input)
+	const struct http_stash *input = c->input;
+
+	if (!input)
 		return 0;
-	memcpy(c->server->in, c->input->data, c->input->len);
-	return c->input->len;
+	memcpy(c->server->in, input->data + input->off, input->len - input->off);
+	return input->len - input->off;
 }
 
 /*
@@ -249,13 +277,11 @@ static int connection_read(struct http_connection *c)
 
 static void connection_writable(struct http_connection *c)
 {
-	size_t kept;
+	const struct http_stash *input = c->input;
 
 	output_resume(c);
-	if (!c->broken && !output_pending(c) && !c->closing && c->input) {
-		kept = connection_recall(c);
-		return connection_burst(c, c->server->in, kept);
-	}
+	if (!c->broken && !output_pending(c) && !c->closing && input)
+		return connection_burst(c, input->data + input->off, input->len - input->off);
 	if (connection_settle(c, false) < 0)
 		connection_close(c);
 }
@@ -276,9 +302,10 @@ static void connection_event(evutil_socket_t fd, short what, void *arg)
 static void connection_time_out(struct http_connection *c)
 {
 	const struct http_stash *input = c->input;
+	size_t len = input->len - input->off;
 
 	/* an empty line alone is no request that could be answered */
-	if (input->len <= 2 && memcmp(input->data, "\r\n", input->len) == 0)
+	if (len <= 2 && memcmp(input->data + input->off, "\r\n", len) == 0)
 		return connection_close(c);
 	request_refuse(c, 408);
 	connection_burst(c, "", 0);

@@ -4,10 +4,12 @@
  * A file is opened with openat2(2) so that the kernel itself sees to it that no path leads out of
  * the folder, through symbolic links or a rename at the wrong moment either. Small files are kept
  * in memory, of others the descriptor; of those that are asked for a lot there is a snapshot besides
- * (hot_files.c). An entry is looked at anew when it has not been for a second; one that is being
- * sent lives on until that is done.
+ * (hot_files.c). An entry is looked at anew when it has not been for a second, and let go of when it
+ * has not been asked for in a minute; one that is being sent lives on until that is done.
  *
- * Always: every entry in the hash is on the LRU list and holds one reference of the cache's own.
+ * Always: every entry in the hash is on the LRU list and holds one reference of the cache's own. Of
+ * those with a descriptor there are no more in all folders together than the budget, but for those in
+ * use.
  */
 #include "http/file_cache.h"
 
@@ -45,6 +47,19 @@ static int open_beneath(int root, const char *path)
 	return -errno;
 }
 
+/* Descriptors are the process's, so what is known of them is shared by all folders. */
+static struct {
+	LIST_HEAD(, file_cache) caches;
+	struct file_list idle; /* the one used last in front */
+	unsigned n_idle;
+	unsigned n_fds; /* of cached entries, in use or not */
+	unsigned budget;
+	uint64_t swept_ms;
+} pool = {
+	.idle = TAILQ_HEAD_INITIALIZER(pool.idle),
+	.budget = FILE_BUDGET,
+};
+
 /*
  * Opens the folder. Returns 0 or a negative errno: -ENOSYS when the kernel has no openat2 (before
  * Linux 5.6).
@@ -65,21 +80,38 @@ int file_cache_init(struct file_cache *c, const char *root)
 		return fd;
 	}
 	close(fd);
+	LIST_INSERT_HEAD(&pool.caches, c, link);
 	return 0;
+}
+
+/* Whether nothing but the cache keeps its descriptor open. */
+static bool is_idle(const struct file_entry *e)
+{
+	return e->cache && e->fd >= 0 && e->refs == 1;
+}
+
+static void idle_insert(struct file_entry *e)
+{
+	TAILQ_INSERT_HEAD(&pool.idle, e, idle);
+	pool.n_idle++;
+}
+
+static void idle_remove(struct file_entry *e)
+{
+	TAILQ_REMOVE(&pool.idle, e, idle);
+	pool.n_idle--;
 }
 
 struct file_entry *file_entry_ref(struct file_entry *e)
 {
+	if (is_idle(e))
+		idle_remove(e);
 	e->refs++;
 	return e;
 }
 
-void file_entry_unref(void *entry)
+static void entry_free(struct file_entry *e)
 {
-	struct file_entry *e = entry;
-
-	if (--e->refs > 0)
-		return;
 	if (e->fd >= 0)
 		close(e->fd);
 	hot_file_forget(&e->hot);
@@ -87,41 +119,97 @@ void file_entry_unref(void *entry)
 	free(e);
 }
 
-static void cache_drop(struct file_cache *c, struct file_entry *e)
+/* The last one to use a file may be what brings it back under the budget, and to its end. */
+void file_entry_unref(void *entry)
 {
+	struct file_entry *e = entry;
+
+	if (--e->refs == 0)
+		return entry_free(e);
+	if (!is_idle(e))
+		return;
+	idle_insert(e);
+	if (pool.n_fds > pool.budget)
+		file_cache_release(pool.n_fds - pool.budget);
+}
+
+static void cache_drop(struct file_entry *e)
+{
+	struct file_cache *c = e->cache;
+
+	if (is_idle(e))
+		idle_remove(e);
+	if (e->fd >= 0)
+		pool.n_fds--;
 	HASH_DELETE(hh, c->entries, e);
 	TAILQ_REMOVE(&c->lru, e, lru);
 	c->n_entries--;
 	if (e->content)
 		c->n_content -= e->size;
+	e->cache = NULL;
 	file_entry_unref(e);
 }
 
 void file_cache_clear(struct file_cache *c)
 {
 	while (!TAILQ_EMPTY(&c->lru))
-		cache_drop(c, TAILQ_FIRST(&c->lru));
+		cache_drop(TAILQ_FIRST(&c->lru));
+	LIST_REMOVE(c, link);
 	hot_files_clear(&c->hot);
 	close(c->root);
 	c->root = -1;
 }
 
-/*
- * Lets go of what was not used for longest. Returns false when there is nothing (with a
- * descriptor).
- */
-static bool cache_evict(struct file_cache *c, bool with_fd)
+/* Closes the n idle descriptors that were used longest ago. Returns how many there were. */
+unsigned file_cache_release(unsigned n)
+{
+	unsigned done = 0;
+
+	for (; done < n && !TAILQ_EMPTY(&pool.idle); done++)
+		cache_drop(TAILQ_LAST(&pool.idle, file_list));
+	return done;
+}
+
+/* Closes half of the idle descriptors. Returns whether there was one. */
+bool file_cache_release_some(void)
+{
+	return file_cache_release((pool.n_idle + 1) / 2) > 0;
+}
+
+void file_cache_set_budget(unsigned n_fds)
+{
+	pool.budget = n_fds;
+	if (pool.n_fds > n_fds)
+		file_cache_release(pool.n_fds - n_fds);
+}
+
+/* How many descriptors are cached. */
+unsigned file_cache_n_fds(void)
+{
+	return pool.n_fds;
+}
+
+static void cache_sweep(struct file_cache *c, uint64_t now_ms)
 {
 	struct file_entry *e;
 
-	TAILQ_FOREACH_REVERSE(e, &c->lru, file_list, lru)
-	{
-		if (with_fd && e->fd < 0)
-			continue;
-		cache_drop(c, e);
-		return true;
-	}
-	return false;
+	while ((e = TAILQ_LAST(&c->lru, file_list)) && now_ms >= e->checked_ms + FILE_IDLE_MS)
+		cache_drop(e);
+}
+
+/*
+ * Lets go of what has not been asked for in FILE_IDLE_MS, to within FILE_CHECK_MS: that often an
+ * entry in use is looked at anew. Cheap to call more often than there is something to do.
+ */
+void file_cache_sweep(uint64_t now_ms)
+{
+	struct file_cache *c;
+
+	if (now_ms - pool.swept_ms < FILE_CHECK_MS)
+		return;
+	pool.swept_ms = now_ms;
+	LIST_FOREACH (c, &pool.caches, link)
+		cache_sweep(c, now_ms);
 }
 
 /* open_beneath(), giving up cached descriptors when there are none left. */
@@ -129,7 +217,7 @@ static int cache_open(struct file_cache *c, const char *path)
 {
 	int fd = open_beneath(c->root, path);
 
-	for (int i = 0; i < 8 && (fd == -EMFILE || fd == -ENFILE) && cache_evict(c, true); i++)
+	for (int i = 0; i < 8 && (fd == -EMFILE || fd == -ENFILE) && file_cache_release(1) > 0; i++)
 		fd = open_beneath(c->root, path);
 	return fd;
 }
@@ -155,14 +243,15 @@ static void entry_stat(struct file_entry *e, const struct stat *st)
 	e->fresh = time(NULL) - st->st_ctim.tv_sec <= FRESH_S;
 }
 
+/* Last-Modified must not be in the future (RFC 9110 section 8.8.2.1): then it is now. */
 static void entry_describe(struct file_entry *e)
 {
 	char date[HTTP_DATE_LEN];
+	time_t now = time(NULL);
 	int at, n;
 
-	e->type.data = e->type_buf;
-	e->type.len = mime_type((struct tine_text){e->path, e->path_len}, e->type_buf);
-	http_date_format(e->modified.tv_sec, date);
+	e->last_modified = e->modified.tv_sec < now ? e->modified.tv_sec : now;
+	http_date_format(e->last_modified, date);
 	at = snprintf(e->fields_buf, sizeof(e->fields_buf),
 		"Last-Modified: %.*s\r\nETag: ", HTTP_DATE_LEN, date);
 	n = snprintf(e->fields_buf + at, sizeof(e->fields_buf) - (size_t)at,
@@ -201,6 +290,8 @@ static struct file_entry *entry_new(const char *path, size_t len, int fd, const 
 	memcpy(e->path, path, len);
 	e->path_len = len;
 	entry_stat(e, st);
+	e->type.data = e->type_buf;
+	e->type.len = mime_type((struct tine_text){e->path, e->path_len}, e->type_buf);
 	entry_describe(e);
 	return e;
 }
@@ -208,15 +299,22 @@ static struct file_entry *entry_new(const char *path, size_t len, int fd, const 
 static int cache_add(struct file_cache *c, struct file_entry *e, uint64_t now_ms)
 {
 	if (c->n_entries >= FILE_CACHE_ENTRIES)
-		cache_evict(c, false);
+		cache_drop(TAILQ_LAST(&c->lru, file_list));
+	if (e->fd >= 0 && pool.n_fds >= pool.budget)
+		file_cache_release(pool.n_fds - pool.budget + 1);
 	e->checked_ms = now_ms;
 	HASH_ADD_KEYPTR(hh, c->entries, e->path, e->path_len, e);
 	if (!e->hh.tbl)
 		return -ENOMEM;
 	TAILQ_INSERT_HEAD(&c->lru, e, lru);
 	c->n_entries++;
+	e->cache = c;
 	if (e->content)
 		c->n_content += e->size;
+	if (e->fd >= 0) {
+		pool.n_fds++;
+		idle_insert(e);
+	}
 	return 0;
 }
 
@@ -235,6 +333,21 @@ static int cache_open_regular(struct file_cache *c, const char *path, int *ret_f
 		return -EACCES;
 	*ret_fd = take_fd(&fd);
 	return 0;
+}
+
+/* It was looked at and is what it was. */
+static void entry_renew(struct file_cache *c, struct file_entry *e, uint64_t now_ms)
+{
+	e->checked_ms = now_ms;
+	e->n_sent = 0;
+	if (e->modified.tv_sec > e->last_modified)
+		entry_describe(e);
+	TAILQ_REMOVE(&c->lru, e, lru);
+	TAILQ_INSERT_HEAD(&c->lru, e, lru);
+	if (is_idle(e)) {
+		idle_remove(e);
+		idle_insert(e);
+	}
 }
 
 /*
@@ -256,18 +369,16 @@ int file_cache_get(struct file_cache *c, const char *path, size_t len, uint64_t 
 		*ret = e;
 		return 0;
 	}
+	file_cache_sweep(now_ms);
 	r = cache_open_regular(c, path, &fd, &st);
-	HASH_FIND(hh, c->entries, path, len, e); /* opening may have evicted it */
+	HASH_FIND(hh, c->entries, path, len, e); /* both may have evicted it */
 	if (r == 0 && e && !e->fresh && is_unchanged(e, &st)) {
-		e->checked_ms = now_ms;
-		e->n_sent = 0;
-		TAILQ_REMOVE(&c->lru, e, lru);
-		TAILQ_INSERT_HEAD(&c->lru, e, lru);
+		entry_renew(c, e, now_ms);
 		*ret = e;
 		return 0;
 	}
 	if (e)
-		cache_drop(c, e);
+		cache_drop(e);
 	if (r < 0)
 		return r;
 	e = entry_new(path, len, fd, &st);

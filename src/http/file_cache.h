@@ -1,4 +1,4 @@
-/* Open files of one folder, ready to be sent. */
+/* Open files of the folders that are served, ready to be sent. */
 #pragma once
 
 #include <stdbool.h>
@@ -19,6 +19,8 @@
 #define FILE_CONTENT_MAX   (16u << 10) /* files up to here are kept in memory... */
 #define FILE_CONTENT_TOTAL (4u << 20)  /* ...until they are so many bytes together */
 #define FILE_CHECK_MS      1000        /* a file that is replaced is noticed so soon */
+#define FILE_IDLE_MS       60000       /* a file not asked for in so long is let go of */
+#define FILE_BUDGET        256         /* descriptors kept open, in all folders together */
 #define FILE_HOT_AFTER     16          /* a file sent so often within that time is hot */
 
 /*
@@ -28,11 +30,14 @@
 struct file_entry {
 	UT_hash_handle hh;
 	TAILQ_ENTRY(file_entry) lru;
+	TAILQ_ENTRY(file_entry) idle; /* while only the cache holds it, if it has a descriptor */
+	struct file_cache *cache;     /* NULL: in none (any more) */
 	unsigned refs;
 	int fd;        /* -1 when content is there */
 	char *content; /* all `size` bytes, or NULL */
 	uint64_t size;
 	struct timespec modified, changed;
+	time_t last_modified; /* as we say: never later than when it was looked at */
 	dev_t dev;
 	ino_t ino;
 	uint64_t checked_ms;
@@ -51,6 +56,7 @@ struct file_entry {
 TAILQ_HEAD(file_list, file_entry);
 
 struct file_cache {
+	LIST_ENTRY(file_cache) link;
 	int root;
 	struct file_entry *entries; /* hash by path */
 	struct file_list lru;       /* the one used last in front */
@@ -67,3 +73,10 @@ bool file_entry_count(struct file_entry *e);
 void file_cache_heat(struct file_cache *c, struct file_entry *e, uint64_t now_ms);
 struct file_entry *file_entry_ref(struct file_entry *e);
 void file_entry_unref(void *entry);
+
+/* Of all folders together. */
+void file_cache_set_budget(unsigned n_fds);
+unsigned file_cache_n_fds(void);
+unsigned file_cache_release(unsigned n);
+bool file_cache_release_some(void);
+void file_cache_sweep(uint64_t now_ms);

@@ -61,6 +61,18 @@ struct tine_files *files_free(struct tine_files *f)
 	return NULL;
 }
 
+/* See server.h. */
+void http_files_set_budget(unsigned n_fds)
+{
+	file_cache_set_budget(n_fds);
+}
+
+/* See server.h. */
+bool http_files_release_some(void)
+{
+	return file_cache_release_some();
+}
+
 static unsigned status_of(int error)
 {
 	switch (error) {
@@ -122,7 +134,7 @@ static int send_entry(struct tine_files *f, struct tine_request *rq, struct file
 
 static int answer_entry(struct tine_files *f, struct tine_request *rq, struct file_entry *e)
 {
-	switch (conditional_check(&rq->head, e->etag, e->modified.tv_sec)) {
+	switch (conditional_check(&rq->head, e->etag, e->last_modified)) {
 	case CONDITIONAL_UNCHANGED:
 		return response_write(
 			rq, &(struct http_answer){.status = 304, .fields = e->fields});

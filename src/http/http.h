@@ -60,6 +60,7 @@ struct http_connection {
 	uint8_t pacing;            /* enum connection_pacing */
 	bool closing;              /* the last answer has been made: no further request is served */
 	bool broken;               /* nothing can be sent any more */
+	bool yielded;              /* requests wait in `input` for no more than their turn */
 };
 
 /* The request being served. There is one at a time, in the server. */
@@ -100,8 +101,8 @@ struct http_server {
 	struct wheel wheel;
 	struct event timer; /* of timer_fd, which drives the wheel */
 	int timer_fd;
-	bool timer_on;
-	uint64_t now_ms; /* coarse; set at each callback */
+	unsigned timer_ms; /* its interval; 0: not armed */
+	uint64_t now_ms;   /* coarse; set at each callback */
 	struct http_date date;
 
 	/* shared by all connections, used by one burst at a time */

@@ -131,6 +131,9 @@ static int request_answer(struct tine_request *rq)
 
 	if (h->minor > 0 && h->expect_unknown)
 		return 417;
+	if (h->method == METHOD_CONNECT)
+		rq->keep_alive =
+			false; /* a client that takes any answer for leave sends no HTTP now */
 	if (h->method == METHOD_CONNECT || h->path.data[0] == '*') {
 		answer_405(rq, METHOD_GET | METHOD_HEAD);
 		return 0;

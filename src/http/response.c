@@ -3,7 +3,7 @@
  * admin.
  *
  * Always: exactly one answer per request, and its framing is right whatever the handler did:
- * Content-Length is written here alone, bodies are left out for HEAD, 204 and 304.
+ * Content-Length is written here alone, bodies are left out for HEAD, 204, 205 and 304.
  */
 #include "http/response.h"
 
@@ -48,20 +48,21 @@ struct tine_text response_reason(unsigned status)
 		unsigned status;
 		const char *text;
 	} reasons[] = {{200, "OK"}, {201, "Created"}, {202, "Accepted"}, {204, "No Content"},
-		{206, "Partial Content"}, {301, "Moved Permanently"}, {302, "Found"},
-		{303, "See Other"}, {304, "Not Modified"}, {307, "Temporary Redirect"},
-		{308, "Permanent Redirect"}, {400, "Bad Request"}, {401, "Unauthorized"},
-		{403, "Forbidden"}, {404, "Not Found"}, {405, "Method Not Allowed"},
-		{406, "Not Acceptable"}, {408, "Request Timeout"}, {409, "Conflict"}, {410, "Gone"},
-		{411, "Length Required"}, {412, "Precondition Failed"}, {413, "Content Too Large"},
-		{414, "URI Too Long"}, {415, "Unsupported Media Type"},
-		{416, "Range Not Satisfiable"}, {417, "Expectation Failed"},
-		{421, "Misdirected Request"}, {422, "Unprocessable Content"},
-		{426, "Upgrade Required"}, {428, "Precondition Required"},
-		{429, "Too Many Requests"}, {431, "Request Header Fields Too Large"},
-		{451, "Unavailable For Legal Reasons"}, {500, "Internal Server Error"},
-		{501, "Not Implemented"}, {502, "Bad Gateway"}, {503, "Service Unavailable"},
-		{504, "Gateway Timeout"}, {505, "HTTP Version Not Supported"}};
+		{205, "Reset Content"}, {206, "Partial Content"}, {301, "Moved Permanently"},
+		{302, "Found"}, {303, "See Other"}, {304, "Not Modified"},
+		{307, "Temporary Redirect"}, {308, "Permanent Redirect"}, {400, "Bad Request"},
+		{401, "Unauthorized"}, {403, "Forbidden"}, {404, "Not Found"},
+		{405, "Method Not Allowed"}, {406, "Not Acceptable"}, {408, "Request Timeout"},
+		{409, "Conflict"}, {410, "Gone"}, {411, "Length Required"},
+		{412, "Precondition Failed"}, {413, "Content Too Large"}, {414, "URI Too Long"},
+		{415, "Unsupported Media Type"}, {416, "Range Not Satisfiable"},
+		{417, "Expectation Failed"}, {421, "Misdirected Request"},
+		{422, "Unprocessable Content"}, {426, "Upgrade Required"},
+		{428, "Precondition Required"}, {429, "Too Many Requests"},
+		{431, "Request Header Fields Too Large"}, {451, "Unavailable For Legal Reasons"},
+		{500, "Internal Server Error"}, {501, "Not Implemented"}, {502, "Bad Gateway"},
+		{503, "Service Unavailable"}, {504, "Gateway Timeout"},
+		{505, "HTTP Version Not Supported"}};
 	static const struct tine_text classes[] = {
 		TEXT("Success"), TEXT("Redirection"), TEXT("Client Error"), TEXT("Server Error")};
 
@@ -108,7 +109,7 @@ static char *put_head(char *p, const struct tine_request *rq, const struct http_
 	}
 	if (a->status != 204 && a->status != 304) {
 		p = PUT(p, "Content-Length: ");
-		p = put_u64(p, a->length);
+		p = put_u64(p, a->status == 205 ? 0 : a->length);
 		p = PUT(p, "\r\n");
 	}
 	if (a->fields.len > 0)
@@ -129,7 +130,7 @@ static void count_answer(struct sb_slot *slot, unsigned status)
 static bool has_body(const struct tine_request *rq, const struct http_answer *a)
 {
 	return a->body && a->length > 0 && rq->head.method != METHOD_HEAD && a->status != 204 &&
-		a->status != 304;
+		a->status != 205 && a->status != 304;
 }
 
 /*

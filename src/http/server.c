@@ -6,8 +6,8 @@
  * every epoll_wait(2) has to read the clock and to start and cancel a kernel timer, which costs a
  * request some 3 % of its CPU.
  *
- * Always: the timerfd is armed while any connection is open, and not otherwise, so an idle process
- * sleeps.
+ * Always: the timerfd is armed while any connection is open, at a slower pace while files are kept
+ * open, and not otherwise, so an idle process sleeps.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -17,22 +17,25 @@
 
 #include "base/clock.h"
 #include "http/connection.h"
+#include "http/file_cache.h"
 #include "http/http.h"
 #include "http/output.h"
 #include "shared/config.h"
 
-#define INPUT_SIZE (64u << 10) /* read at once, beside what a connection had kept */
+#define INPUT_SIZE   (16u << 10) /* read at once, beside what a connection had kept of a head */
+#define SLOW_TICK_MS 4096u       /* between looks at files kept open when there is no connection */
 
-static int server_set_timer(struct http_server *s, bool on)
+/* ms: between ticks; 0 stops them. */
+static int server_set_timer(struct http_server *s, unsigned ms)
 {
-	struct timespec tick = {.tv_nsec = on ? WHEEL_TICK_MS * 1000000 : 0};
+	struct timespec tick = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
 	struct itimerspec when = {.it_interval = tick, .it_value = tick};
 
-	if (s->timer_on == on)
+	if (s->timer_ms == ms)
 		return 0;
 	if (timerfd_settime(s->timer_fd, 0, &when, NULL) < 0)
 		return -errno;
-	s->timer_on = on;
+	s->timer_ms = ms;
 	return 0;
 }
 
@@ -45,8 +48,9 @@ static void server_tick(evutil_socket_t fd, short what, void *arg)
 		return; /* it was disarmed just now */
 	s->now_ms = now_coarse_ms();
 	wheel_advance(&s->wheel, s->now_ms, connection_expired, s);
+	file_cache_sweep(s->now_ms);
 	if (s->wheel.n_entries == 0)
-		server_set_timer(s, false);
+		server_set_timer(s, file_cache_n_fds() > 0 ? SLOW_TICK_MS : 0);
 }
 
 static int server_open_timer(struct http_server *s)
@@ -138,10 +142,12 @@ int http_server_accept(struct http_server *s, const struct http_router *router, 
 	int r;
 
 	s->now_ms = now_coarse_ms();
-	r = connection_new(s, router, fd);
-	if (r == 0)
-		r = server_set_timer(s, true);
-	return r;
+	r = server_set_timer(s, WHEEL_TICK_MS);
+	if (r < 0) {
+		close(fd); /* without deadlines it could stay for ever */
+		return r;
+	}
+	return connection_new(s, router, fd);
 }
 
 void http_server_drain(struct http_server *s, unsigned grace_ms)

@@ -43,6 +43,15 @@ void http_server_end_turn(struct http_server *s);
 
 uint32_t http_server_connections(const struct http_server *s);
 
+/*
+ * How many descriptors of files that were sent may be kept open for the next time, in all folders of this process
+ * together; 256 unless told. Those being sent are extra.
+ */
+void http_files_set_budget(unsigned n_fds);
+
+/* Descriptors have run out: closes half of those that are kept without use. Returns false when there was none. */
+bool http_files_release_some(void);
+
 /* Routes of one listener. Filled before the first connection, then read-only. */
 struct http_router *http_router_new(void);
 struct http_router *http_router_free(struct http_router *r);

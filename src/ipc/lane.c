@@ -16,8 +16,11 @@
 
 #define READ_CHUNK (16u << 10) /* asked of the kernel at a time */
 #define READ_BURST \
-	(256u << 10) /* read in one turn at most: a flooding peer must not hold up the loop */
-#define FDS_MAX 8    /* descriptors received but not yet claimed by a frame */
+	(256u << 10)   /* read in one turn at most: a flooding peer must not hold up the loop */
+#define FDS_MAX    8   /* descriptors received but not yet claimed by a frame */
+#define SCM_MAX_FD 253 /* of the kernel: what one message can carry; unix(7) */
+#define LAST_WORDS \
+	(1u << 20) /* more than a socket holds, less than its heirs could go on writing */
 
 struct bytes {
 	char *data;
@@ -81,10 +84,19 @@ static void bytes_release(struct bytes *b)
 	memset(b, 0, sizeof(*b));
 }
 
+/* Closes a descriptor the peer sent. It may be a socket set to linger, whose last close(2) would wait. */
+static void close_foreign(int fd)
+{
+	const struct linger none = {0};
+
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
+	close(fd);
+}
+
 static void lane_destroy(struct lane *l)
 {
 	for (size_t i = 0; i < l->n_fds_in; i++)
-		close(l->fds_in[i]);
+		close_foreign(l->fds_in[i]);
 	for (size_t i = 0; i < l->n_fds_out; i++)
 		close(l->fds_out[i].fd);
 	free(l->fds_out);
@@ -197,7 +209,7 @@ static int keep_fds(struct lane *l, struct msghdr *mh)
 				l->fds_in[l->n_fds_in++] = fd;
 				continue;
 			}
-			close(fd);
+			close_foreign(fd);
 			r = -EPROTO;
 		}
 	}
@@ -209,7 +221,7 @@ static ssize_t receive(struct lane *l)
 {
 	union {
 		struct cmsghdr align;
-		char space[CMSG_SPACE(FDS_MAX * sizeof(int))];
+		char space[CMSG_SPACE(SCM_MAX_FD * sizeof(int))];
 	} control;
 	struct iovec iov;
 	struct msghdr mh = {.msg_iov = &iov,
@@ -259,7 +271,7 @@ static void read_some(struct lane *l, size_t limit)
 void lane_read_rest(struct lane *l)
 {
 	if (l && !l->dead)
-		read_some(l, SIZE_MAX);
+		read_some(l, LAST_WORDS);
 }
 
 /* Writes up to the next frame that carries a descriptor, or that frame's beginning with it. */
@@ -419,4 +431,10 @@ int lane_send_fd(struct lane *l, enum msg_type type, const void *payload, size_t
 bool lane_idle(const struct lane *l)
 {
 	return out_empty(l);
+}
+
+/* False once the peer has closed it or was found to break the rules. */
+bool lane_is_open(const struct lane *l)
+{
+	return !l->dead;
 }

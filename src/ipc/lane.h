@@ -42,3 +42,4 @@ int lane_send_fd(struct lane *l, enum msg_type type, const void *payload, size_t
 void lane_flush(struct lane *l);
 void lane_read_rest(struct lane *l);
 bool lane_idle(const struct lane *l);
+bool lane_is_open(const struct lane *l);

@@ -83,6 +83,8 @@ void burial_record(struct proc *pr, char *ret_how, size_t size)
 	describe(&si, ret_how, size);
 	if (pr->words) {
 		snprintf(ret_how, size, "%s", pr->words);
+		if (!pr->leaving && !pr->primary->rollout) /* a rollout says it itself */
+			log_error("worker[%u]: cannot start: %s", pr->slot, ret_how);
 		return;
 	}
 	if (was_expected(pr, &si))

@@ -355,6 +355,8 @@ static void assign_socket(struct pool_entry *e, struct primary *p, size_t socket
 		if (pr->slot == *adopter)
 			now = pr;
 	}
+	if (!now)
+		*adopter = NOBODY; /* it has ended; whoever has its slot now was never told */
 	if (own) {
 		if (now)
 			tell(now, e, socket, false);
@@ -449,6 +451,20 @@ void listener_pool_close(struct listener_pool *pool)
 			continue;
 		if (e->sockets.n_fds > 0)
 			log_info("no longer listening on %s", e->bound.text);
+		entry_close(e);
+	}
+}
+
+/* Closes what the generation that serves has no use for, though others still drain. */
+void listener_pool_retire(struct listener_pool *pool, const struct primary *p)
+{
+	struct pool_entry *e;
+
+	TAILQ_FOREACH (e, &pool->entries, link) {
+		if (e->address.kind == ADDRESS_SYSTEMD || e->sockets.n_fds == 0 ||
+			index_in(p->current, e) >= 0)
+			continue;
+		log_info("no longer listening on %s", e->bound.text);
 		entry_close(e);
 	}
 }

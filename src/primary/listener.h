@@ -12,6 +12,7 @@ struct listener_pool;
 struct primary;
 
 int listener_pool_new(struct listener_pool **ret);
+void listener_pool_retire(struct listener_pool *pool, const struct primary *p);
 void listener_pool_close(struct listener_pool *pool);
 struct listener_pool *listener_pool_free(struct listener_pool *pool);
 int listener_pool_open(struct listener_pool *pool, const struct config *config,

@@ -72,8 +72,8 @@ int primary_open_log(const struct config *c, char *error, size_t size)
 	int r = log_open(c->tined.log.sink, c->tined.log.path);
 
 	if (r < 0) {
-		snprintf(error, size, "%s: tined.log: %s: %s", c->path, c->tined.log.path,
-			strerror(-r));
+		snprintf(error, size, "%s: tined.log: %s: %s", c->path,
+			c->tined.log.path ? c->tined.log.path : "journal", strerror(-r));
 		return r;
 	}
 	log_set_level((enum log_level)c->tined.log_level);
@@ -101,9 +101,18 @@ void primary_configure(struct primary *p)
 
 	if (primary_open_log(c, error, sizeof(error)) < 0)
 		log_warning("%s; logging as before", error);
-	p->heartbeat_us = least(c->workers.hang_timeout_us / 4, HEARTBEAT_MAX_US);
+	p->heartbeat_us = HEARTBEAT_MAX_US;
 	if (p->watchdog_us)
 		p->heartbeat_us = least(p->heartbeat_us, p->watchdog_us / 4);
+	primary_hasten(p, c);
+}
+
+/* Makes the heart beat as fast as a configuration needs, if it does not yet. */
+void primary_hasten(struct primary *p, const struct config *c)
+{
+	uint64_t fastest_us = p->heartbeat_us ? p->heartbeat_us : HEARTBEAT_MAX_US;
+
+	p->heartbeat_us = least(fastest_us, c->workers.hang_timeout_us / 4);
 	arm_heartbeat(p);
 }
 
@@ -118,7 +127,8 @@ static bool is_making_progress(const struct primary *p, uint64_t now)
 		if (pr->state == PROC_STARTING || pr->state == PROC_BACKOFF)
 			return true;
 		if (pr->state == PROC_READY &&
-			now < pr->pong_us + pr->gen->config->workers.hang_timeout_us)
+			(pr->asked_us == 0 ||
+				now < pr->asked_us + pr->gen->config->workers.hang_timeout_us))
 			return true;
 	}
 	return false;
@@ -259,7 +269,7 @@ static void check_limits(const struct config *c)
 	for (size_t i = 0; i < c->n_listeners; i++) {
 		if (c->listeners[i].protocol == PROTOCOL_TCP)
 			log_warning("[listener:%s]: this version has no tcp services; nobody "
-			            "accepts there",
+				    "accepts there",
 				c->listeners[i].name);
 	}
 	if (c->has_admin)

@@ -88,5 +88,6 @@ void primary_settled(struct primary *p);
 void primary_ready(struct primary *p);
 void primary_status(struct primary *p);
 void primary_configure(struct primary *p);
+void primary_hasten(struct primary *p, const struct config *c);
 int primary_write_pid_file(struct primary *p, const struct config *c, char *error, size_t size);
 int primary_open_log(const struct config *c, char *error, size_t size);

@@ -42,9 +42,9 @@ struct proc {
 	struct lane *control, *bus;
 
 	uint64_t started_us, ready_us;
-	uint64_t pong_us;        /* last sign of life; READY only */
-	bool has_answered;       /* since the last PING */
-	uint64_t cpu_at_pong_us; /* CPU time it had used by then */
+	uint64_t asked_us;     /* when the PING was sent that has no answer yet; 0: it has */
+	uint64_t cpu_asked_us; /* CPU time it had used by then */
+	bool drained;          /* it said so */
 	struct backoff backoff;
 	char *words; /* why it said it could not start; NULL when it did not */
 };

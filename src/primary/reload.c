@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "primary/generation.h"
+#include "primary/listener.h"
 #include "primary/primary.h"
 #include "primary/proctab.h"
 #include "primary/supervisor.h"
@@ -75,6 +76,7 @@ static void commit(struct primary *p)
 	primary_configure(p);
 	log_info("%s: generation %" PRIu64 " serves, %u workers, after %" PRIu64 " ms",
 		old ? "reload" : "start", g->number, g->target, took_us / US_PER_MS);
+	listener_pool_retire(p->pool, p);
 	if (old)
 		dismiss(p, old, "a new generation serves");
 	primary_ready(p);
@@ -94,6 +96,7 @@ static void fail(struct primary *p, const char *why)
 	}
 	log_error("reload: failed; generation %" PRIu64 " serves on", p->current->number);
 	primary_configure(p);
+	listener_pool_retire(p->pool, p);
 	dismiss(p, g, "the reload failed");
 	primary_ready(p);
 	catch_up(p);
@@ -101,7 +104,12 @@ static void fail(struct primary *p, const char *why)
 
 static void on_probation_over(evutil_socket_t fd, short what, void *arg)
 {
-	commit(arg);
+	struct primary *p = arg;
+	const struct generation *g = p->rollout->gen;
+
+	/* One may be on its way out already: rollout_on_exit() will decide. */
+	if (proctab_n_ready(p, g) == g->target)
+		commit(p);
 }
 
 static void start_members(struct primary *p, struct generation *g)
@@ -125,13 +133,17 @@ static bool begin(struct primary *p, struct config *c)
 {
 	struct rollout *ro = calloc(1, sizeof(*ro));
 	char error[512];
+	int r;
 
 	if (!ro) {
 		config_free(c);
 		log_error("out of memory");
 		return false;
 	}
-	if (generation_new(p, c, &ro->gen, error, sizeof(error)) < 0) {
+	r = generation_new(p, c, &ro->gen, error, sizeof(error));
+	listener_pool_assign(p->pool,
+		p); /* new reuseport sockets are minded until their own workers are there */
+	if (r < 0) {
 		log_error("%s", error);
 		free(ro);
 		return false;
@@ -139,6 +151,7 @@ static bool begin(struct primary *p, struct config *c)
 	ro->started_us = now_us();
 	evtimer_assign(&ro->ev_probation, p->base, on_probation_over, p);
 	p->rollout = ro;
+	primary_hasten(p, c);
 	if (primary_open_log(c, error, sizeof(error)) < 0 ||
 		(!p->current && primary_write_pid_file(p, c, error, sizeof(error)) < 0))
 		fail(p, error);

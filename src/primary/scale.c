@@ -26,6 +26,7 @@ static void scale_up(struct primary *p)
 		return;
 	}
 	r = listener_pool_grow(p->pool, p, index + 1);
+	listener_pool_assign(p->pool, p);
 	if (r < 0) {
 		log_warning(
 			"scale: cannot open another reuseport socket: %s; ignoring", strerror(-r));

@@ -6,12 +6,14 @@
 
 #include <errno.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/pidfd.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -57,8 +59,8 @@ static int keep_descriptors(const struct proc *pr, int control_fd, int bus_fd)
 		return -ENOMEM;
 	keep[n++] = control_fd;
 	keep[n++] = bus_fd;
-	if (log_fd() >= 0)
-		keep[n++] = log_fd();
+	if (log_keep_fd() >= 0)
+		keep[n++] = log_keep_fd();
 	for (size_t i = 0; i < g->n_listeners; i++) {
 		size_t n_own = own_sockets(&g->listeners[i], pr->index, &fds);
 
@@ -93,6 +95,21 @@ static int drop_privileges(const struct identity *id)
 	return 0;
 }
 
+/* A primary that is not root may have been given capabilities to open its sockets with; children open none. */
+static int drop_capabilities(void)
+{
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct now[_LINUX_CAPABILITY_U32S_3] = {0};
+	const struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {0};
+
+	if (geteuid() == 0)
+		return 0; /* by the operator's wish, who has been warned */
+	if (syscall(SYS_capget, &header, now) == 0 && memcmp(now, none, sizeof(now)) == 0)
+		return 0;
+	prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+	return syscall(SYS_capset, &header, none) < 0 ? -errno : 0;
+}
+
 /* The order matters: a change of user id clears the parent-death signal and the dumpable flag (prctl(2)). */
 static void confine(const struct proc *pr, int control_fd, int bus_fd)
 {
@@ -107,6 +124,8 @@ static void confine(const struct proc *pr, int control_fd, int bus_fd)
 			log_warning("cannot bind to a CPU: %s; going on without", strerror(-r));
 	}
 	r = drop_privileges(&pr->gen->identity);
+	if (r == 0)
+		r = drop_capabilities();
 	if (r < 0)
 		fatal("cannot drop privileges", r);
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);

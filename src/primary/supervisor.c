@@ -53,13 +53,17 @@ void supervisor_drain(struct proc *pr, const char *why)
 	struct msg_drain m = {.timeout_us = pr->gen->config->workers.drain_timeout_us};
 	/* One that starts has nothing to finish, and may hang. If it was ready after all, on_ready() gives it time. */
 	uint64_t allowed_us = pr->state == PROC_STARTING ? 0 : m.timeout_us;
+	int r;
 
 	pr->leaving = true;
 	if (!proc_may_move(pr->state, PROC_DRAINING))
 		return;
 	proc_set_state(pr, PROC_DRAINING, "%s", why);
 	proc_set_timer(pr, allowed_us + EXIT_GRACE_US);
-	if (lane_send(pr->control, MSG_DRAIN, 0, &m, sizeof(m)) != 0)
+	r = lane_send(pr->control, MSG_DRAIN, 0, &m, sizeof(m));
+	if (r == -EPIPE) /* it is dying: its pidfd will say how */
+		proc_set_timer(pr, EXIT_GRACE_US);
+	else if (r != 0)
 		supervisor_kill(pr, SIGKILL, "does not read its control lane");
 	listener_pool_assign(pr->primary->pool, pr->primary);
 }
@@ -124,12 +128,14 @@ static void on_ready(struct proc *pr, const void *payload, size_t len)
 {
 	if (pr->state == PROC_READY)
 		supervisor_kill(pr, SIGKILL, "broke the protocol: READY twice");
-	if (pr->state == PROC_DRAINING && pr->ready_us == 0) /* told to go while it was starting */
+	if (pr->state == PROC_DRAINING &&
+		pr->ready_us == 0) { /* told to go while it was starting */
+		pr->ready_us = now_us();
 		proc_set_timer(pr, pr->gen->config->workers.drain_timeout_us + EXIT_GRACE_US);
+	}
 	if (pr->state != PROC_STARTING)
 		return;
-	pr->ready_us = pr->pong_us = now_us();
-	pr->cpu_at_pong_us = burial_cpu_us(pr->pid);
+	pr->ready_us = now_us();
 	proc_set_state(pr, PROC_READY, "generation %" PRIu64 ", started in %.1f ms",
 		pr->gen->number, (double)(pr->ready_us - pr->started_us) / 1e3);
 	listener_pool_assign(pr->primary->pool, pr->primary);
@@ -139,22 +145,25 @@ static void on_ready(struct proc *pr, const void *payload, size_t len)
 
 static void on_failed(struct proc *pr, const void *payload, size_t len)
 {
-	free(pr->words);
-	pr->words = strndup(payload, len);
+	if (pr->words || pr->ready_us != 0) {
+		supervisor_kill(pr, SIGKILL, "broke the protocol: FAILED out of place");
+		return;
+	}
+	pr->words = len > 0 ? strndup(payload, len) : NULL;
 	if (pr->state == PROC_STARTING)
 		proc_set_timer(pr, EXIT_GRACE_US);
 }
 
 static void on_pong(struct proc *pr, const void *payload, size_t len)
 {
-	pr->pong_us = now_us();
-	pr->has_answered = true;
+	pr->asked_us = 0;
 }
 
 static void on_drained(struct proc *pr, const void *payload, size_t len)
 {
-	if (pr->state == PROC_DRAINING)
+	if (pr->state == PROC_DRAINING && !pr->drained)
 		proc_set_timer(pr, EXIT_GRACE_US);
+	pr->drained = true;
 }
 
 /* Somebody sent it SIGTERM: it drains of its own accord. Another takes its place at once. */
@@ -214,6 +223,10 @@ static void on_start_timeout(struct proc *pr)
 {
 	uint64_t cpu_us = burial_cpu_us(pr->pid);
 
+	if (!lane_is_open(pr->control)) {
+		supervisor_kill(pr, SIGKILL, "closed its lane and lives on");
+		return;
+	}
 	log_error("worker[%u]: not ready after %" PRIu64 " ms, having used %" PRIu64
 		  " ms of CPU; killing it",
 		pr->slot, (now_us() - pr->started_us) / US_PER_MS, cpu_us / US_PER_MS);
@@ -333,6 +346,8 @@ void supervisor_start(struct proc *pr, const char *why)
 	proc_set_state(pr, PROC_STARTING, "%s", why);
 	pr->started_us = now_us();
 	pr->ready_us = 0;
+	pr->asked_us = 0;
+	pr->drained = false;
 	free(pr->words);
 	pr->words = NULL;
 	r = spawn(pr, &control_fd, &bus_fd);
@@ -357,7 +372,7 @@ void supervisor_start(struct proc *pr, const char *why)
 static void on_hang(struct proc *pr, uint64_t silent_us)
 {
 	const struct sb_slot *sb = &pr->primary->scoreboard.slots[pr->slot];
-	uint64_t cpu_us = burial_cpu_us(pr->pid) - pr->cpu_at_pong_us;
+	uint64_t cpu_us = burial_cpu_us(pr->pid) - pr->cpu_asked_us;
 	char line[SB_REQUEST_LINE + 1];
 
 	burial_request_line(sb, line);
@@ -368,12 +383,12 @@ static void on_hang(struct proc *pr, uint64_t silent_us)
 	supervisor_kill(pr, SIGABRT, "hung");
 }
 
-static void ping(struct proc *pr)
+static void ping(struct proc *pr, uint64_t now)
 {
-	if (pr->has_answered) /* not at every PONG: a child could send any number of them */
-		pr->cpu_at_pong_us = burial_cpu_us(pr->pid);
-	pr->has_answered = false;
-	lane_send(pr->control, MSG_PING, pr->primary->ping_id, NULL, 0);
+	if (lane_send(pr->control, MSG_PING, pr->primary->ping_id, NULL, 0) != 0)
+		return;
+	pr->asked_us = now;
+	pr->cpu_asked_us = burial_cpu_us(pr->pid);
 }
 
 /*
@@ -391,11 +406,13 @@ void supervisor_heartbeat(struct primary *p)
 
 		if (pr->state != PROC_READY)
 			continue;
+		if (pr->asked_us == 0) {
+			ping(pr, now);
+			continue;
+		}
 		if (late_us > p->heartbeat_us)
-			pr->pong_us += late_us;
-		if (now > pr->pong_us + hang_us)
-			on_hang(pr, now - pr->pong_us);
-		else if (lane_idle(pr->control))
-			ping(pr);
+			pr->asked_us += late_us;
+		if (now > pr->asked_us + hang_us)
+			on_hang(pr, now - pr->asked_us);
 	}
 }

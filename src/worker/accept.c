@@ -177,6 +177,8 @@ static bool accept_one(struct source *s)
 		return false; /* EAGAIN: another worker was faster; ECONNABORTED and the like: the client's */
 	}
 	a->starved = false;
+	if (a->reserve_fd < 0) /* others were faster when it was given up */
+		a->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	sb_add(a->o.slot->accepted, 1);
 	a->o.on_connection(fd, s->listener, a->o.arg);
 	if (sb_get(a->o.slot->connections) >= a->o.max_connections) {

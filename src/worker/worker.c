@@ -176,9 +176,11 @@ static void on_lane_closed(const char *why, void *arg)
 {
 	struct worker *w = arg;
 
+	alarm(term_alarm_s);
+	if (w->draining)
+		return;
 	log_warning("the primary is gone%s%s; finishing what is in flight", why ? ": " : "",
 		why ? why : "");
-	alarm(term_alarm_s);
 	drain(w, w->child->config->workers.drain_timeout_us);
 }
 

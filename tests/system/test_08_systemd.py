@@ -215,9 +215,16 @@ def test_systemd_that_does_not_read_does_not_stop_the_primary(start, folder):
         assert t.stop() == 0
 
 
+def test_a_stale_journal_stream_is_not_believed(start):
+    """The variable is inherited by whoever is started from a service, whatever his stderr is."""
+    t = start(env={"JOURNAL_STREAM": "8:12345"})
+    assert not any(line.startswith("<") for line in t.log())
+
+
 def test_lines_for_the_journal(start):
     """Where the journal reads our stderr it wants priorities, and adds the time itself."""
-    t = start(env={"JOURNAL_STREAM": "8:12345"})
+    named = 'JOURNAL_STREAM=$(stat -L -c %d:%i /dev/stderr) exec "$@"'
+    t = start(wrap=["sh", "-c", named, "sh"])
     assert any(line.startswith("<6>tined: start: generation 1 serves") for line in t.log())
     assert not any(line.startswith("20") for line in t.log())
 

@@ -52,7 +52,7 @@ def test_install_puts_everything_where_debian_expects_it(tree):
         assert list(tree.glob(name + "*")), f"{name} was not installed"
 
 
-@pytest.mark.parametrize("scenario", ["verify", "service", "broken_reload", "socket", "watchdog"])
+@pytest.mark.parametrize("scenario", ["verify", "service", "broken_reload", "socket", "journal", "watchdog"])
 def test_scenario(tree, scenario):
     run = run_testbed("-t", "80", "-b", HERE, "-x", tree, HERE / "inside", scenario)
     assert run.returncode == 0, run.stdout + run.stderr
