@@ -54,7 +54,7 @@ def kill_many(server, n):
     """Returns the times, requests that failed, those that were in flight in the dead, the primary before and after."""
     say(f"crash: {server.name}: {n} kills")
     kills = []
-    for _ in range(3):  # what the first crash of all loads is not left behind by crashes
+    for _ in range(20):  # what the first crashes load (code, in steps of 64 KiB) is not left behind by crashes
         kill_one(server)
         settled(server)
     before = State(server)
