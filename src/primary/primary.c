@@ -26,13 +26,13 @@
 #include "primary/reload.h"
 #include "primary/signals.h"
 #include "primary/supervisor.h"
+#include "shared/limits.h"
 #include "shared/notify.h"
 
 #define N_SLOTS          4096 /* workers of all generations, those still draining included */
 #define HEARTBEAT_MAX_US (1 * US_PER_S)
 /* timeout(1) and some shells signal the process and then its group: that is one request to stop, not two. */
 #define SAME_SIGNAL_US (50 * US_PER_MS)
-#define SPARE_FDS      64 /* what a worker needs besides its connections */
 
 /* --- what systemd and the operator get to see --- */
 
@@ -256,11 +256,11 @@ static void check_limits(const struct config *c)
 {
 	unsigned fds = 0;
 
-	if (fd_raise_limit(&fds) == 0 && fds < c->workers.max_connections + SPARE_FDS)
-		log_warning("the limit of %u descriptors allows only %u connections for each "
-			    "worker, not "
-			    "max_connections = %" PRIu64 "; raise LimitNOFILE",
-			fds, fds > SPARE_FDS ? fds - SPARE_FDS : 0, c->workers.max_connections);
+	if (fd_raise_limit(&fds) == 0 && limits_connections(fds) < c->workers.max_connections)
+		log_warning(
+			"the limit of %u descriptors allows only %u connections for each worker, "
+			"not max_connections = %" PRIu64 "; raise LimitNOFILE",
+			fds, limits_connections(fds), c->workers.max_connections);
 	if (geteuid() == 0 && !c->tined.user)
 		log_warning("workers run as root; set `user` in [tined]");
 	if (c->n_farms > 0)

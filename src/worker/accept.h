@@ -20,6 +20,8 @@ struct acceptor_options {
 	struct sb_slot *slot; /* our own */
 	uint64_t max_connections;
 	accept_fn on_connection;
+	bool (*free_descriptors)(
+		void); /* when they run out: gives up some kept for later; false: there were none */
 	void *arg;
 };
 

@@ -24,12 +24,12 @@
 #include "runtime/module.h"
 #include "shared/child.h"
 #include "shared/config.h"
+#include "shared/limits.h"
 #include "shared/listener.h"
 #include "shared/scoreboard.h"
 #include "worker/accept.h"
 
 #define LANE_QUEUE_MAX (64u << 10)
-#define SPARE_FDS      64             /* kept from connections: lanes, listeners, files */
 #define GRACE_MAX_US   (5 * US_PER_S) /* for idle keep-alive connections while draining */
 
 struct worker {
@@ -269,9 +269,10 @@ static uint64_t connection_limit(const struct worker *w)
 	uint64_t wanted = w->child->config->workers.max_connections;
 	unsigned fds = 0;
 
-	if (fd_raise_limit(&fds) < 0 || fds < wanted + SPARE_FDS)
-		return fds > 2 * SPARE_FDS ? fds - SPARE_FDS : SPARE_FDS;
-	return wanted;
+	if (fd_raise_limit(&fds) < 0)
+		return wanted;
+	http_files_set_budget(limits_files(fds));
+	return wanted < limits_connections(fds) ? wanted : limits_connections(fds);
 }
 
 static int open_acceptor(struct worker *w)
@@ -281,6 +282,7 @@ static int open_acceptor(struct worker *w)
 		.scoreboard = c->scoreboard,
 		.slot = w->slot,
 		.max_connections = connection_limit(w),
+		.free_descriptors = http_files_release_some,
 		.on_connection = on_connection,
 		.arg = w};
 	int r = acceptor_new(&o, &w->acceptor);

@@ -73,11 +73,11 @@ def test_limit_too_low_for_max_connections_is_said(start):
 
     t = start({"workers": {"count": 1}}, before=lower)
     assert t.find(
-        r"warning tined: the limit of 200 descriptors allows only 136 connections for each worker, "
+        r"warning tined: the limit of 200 descriptors allows only 119 connections for each worker, "
         r"not max_connections = 10000; raise LimitNOFILE"
     )
     clients = [t.connect() for _ in range(180)]
-    for c in clients[:136]:
+    for c in clients[:119]:
         assert c.request().body == HELLO
     for c in clients:
         c.close()
@@ -115,9 +115,12 @@ def test_no_descriptor_left(start):
         held.append(c)
         c.sock.settimeout(0.2)
         try:
-            assert c.request().body == HELLO
+            response = c.request()
         except TimeoutError:
             break
+        if response.status == 503:  # the reserve was faster than our patience
+            break
+        assert response.body == HELLO
     t.wait_log(r"warning worker\[0\]: cannot accept: Too many open files; pausing for \d+ ms")
     before = cpu_seconds(worker)
     time.sleep(1.5)  # what it does meanwhile is the case itself

@@ -51,6 +51,13 @@ static const struct {
 	{"If-Unmodified-Since: " BEFORE "\r\n", 412},
 	{"If-Unmodified-Since: never\r\n", 0},
 	{"If-Match: " ETAG "\r\nIf-Unmodified-Since: " BEFORE "\r\n", 0},
+	{"If-None-Match: \"x\"\r\nIf-None-Match: \"y\", " ETAG "\r\n", 304},
+	{"If-None-Match: \"x\"\r\nX: y\r\nIF-NONE-MATCH: \"y\"\r\n", 0},
+	{"If-None-Match: " ETAG "\r\nIf-None-Match: \"y\"\r\n", 304},
+	{"If-None-Match: \"x\"\r\nIf-None-Match:\r\nIf-Modified-Since: " DATE "\r\n", 0},
+	{"If-Match: \"x\"\r\nif-match: " ETAG "\r\n", 0},
+	{"If-Match: \"x\"\r\nIf-Match: \"y\"\r\n", 412},
+	{"If-Match: \"x\"\r\nIf-Match: *\r\n", 0},
 };
 
 START_TEST(test_conditions)

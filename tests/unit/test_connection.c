@@ -73,6 +73,11 @@ static void no_content(struct tine_request *rq, void *arg)
 	response_write(rq, &(struct http_answer){.status = 204, .length = 3, .body = "abc"});
 }
 
+static void reset_content(struct tine_request *rq, void *arg)
+{
+	response_write(rq, &(struct http_answer){.status = 205, .length = 3, .body = "abc"});
+}
+
 static void setup(void)
 {
 	harness_start();
@@ -82,6 +87,7 @@ static void setup(void)
 	http_router_add(router, "/", TINE_GET, "/twice", twice, NULL);
 	http_router_add(router, "/", TINE_GET, "/headers", headers, NULL);
 	http_router_add(router, "/", TINE_GET, "/204", no_content, NULL);
+	http_router_add(router, "/", TINE_GET, "/205", reset_content, NULL);
 	for (size_t i = 0; i < BIG && big_body[BIG - 1] == '\0'; i++)
 		big_body[i] = (char)('a' + i % 26);
 }
@@ -225,8 +231,11 @@ static const struct {
 	{"POST /abc HTTP/1.1\r\nHost: a\r\n\r\n", 405, false, "Allow: GET, HEAD\r\n"},
 	{"OPTIONS /abc HTTP/1.1\r\nHost: a\r\n\r\n", 405, false, "Allow: GET, HEAD\r\n"},
 	{"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", 200, false, "Allow: GET, HEAD\r\n"},
-	{"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", 405, false, "Allow: GET, HEAD\r\n"},
+	{"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", 405, true, "Allow: GET, HEAD\r\n"},
+	{"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n" GET1, 405, true, "Connection: close\r\n"},
 	{"GET /204 HTTP/1.1\r\nHost: a\r\n\r\n", 204, false, "Date: "},
+	{"GET /205 HTTP/1.1\r\nHost: a\r\n\r\n", 205, false, "Content-Length: 0\r\n"},
+	{"HEAD /205 HTTP/1.1\r\nHost: a\r\n\r\n", 205, false, "Content-Length: 0\r\n"},
 	{"GET /silent HTTP/1.1\r\nHost: a\r\n\r\n", 500, false, "500 Internal"},
 	{"GET /twice HTTP/1.1\r\nHost: a\r\n\r\n", 200, false, "200 OK"},
 	{"GET /headers HTTP/1.1\r\nHost: a\r\n\r\n", 200, false, "\r\nX-A: 1\r\nX-Long: xxx"},
@@ -250,7 +259,9 @@ START_TEST(test_answers)
 	ck_assert_msg(reply_status() == answers[_i].status, "%s%s", answers[_i].request, reply);
 	ck_assert_msg(reply_eof == answers[_i].closes, "%s%s", answers[_i].request, reply);
 	ck_assert_msg(strstr(reply, answers[_i].has), "%s%s", answers[_i].request, reply);
-	if (strncmp(answers[_i].request, "HEAD", 4) == 0 || answers[_i].status == 204)
+	ck_assert_uint_eq(count("HTTP/1.1 "), 1);
+	if (strncmp(answers[_i].request, "HEAD", 4) == 0 || answers[_i].status == 204 ||
+		answers[_i].status == 205)
 		ck_assert_str_eq(reply + reply_len - 4, "\r\n\r\n");
 	if (answers[_i].status == 204)
 		ck_assert_uint_eq(count("Content-Length"), 0);
@@ -336,6 +347,129 @@ START_TEST(test_back_pressure)
 	ck_assert_ptr_null(c->output);
 	ck_assert_ptr_null(c->input);
 	close(fd);
+}
+END_TEST
+
+#define GET_BIG "GET /big HTTP/1.1\r\nHost: a\r\n\r\n"
+
+/* What waits stays where it lies, from one answer to the next. */
+START_TEST(test_waiting_input_is_not_copied)
+{
+	static const char requests[] = GET_BIG GET_BIG GET_BIG GET_BIG "GET /2 HT";
+	struct http_stash *input;
+	struct http_connection *c;
+	int fd = client_new();
+
+	client_send(fd, requests, sizeof(requests) - 1);
+	turn();
+	c = LIST_FIRST(&server->open);
+	input = c->input;
+	ck_assert_uint_eq(input->off, 0);
+	for (unsigned i = 2; i <= 4; i++) {
+		while (sb_get(server->slot->requests) < i) {
+			client_receive(fd);
+			turn();
+			reply_len = 0; /* too much to keep it all */
+		}
+		ck_assert_ptr_eq(c->input, input);
+		ck_assert_uint_eq(input->off, (i - 1) * strlen(GET_BIG));
+	}
+	settle(fd);
+	ck_assert_int_eq(c->state, CONNECTION_HEAD);
+	reply_len = 0;
+	client_send(fd, "TP/1.1\r\nHost: a\r\n\r\n", 19);
+	settle(fd);
+	ck_assert_uint_eq(count("HTTP/1.1 200 OK"), 1);
+	ck_assert_str_eq(reply + reply_len - 2, "/2");
+	ck_assert_ptr_null(c->input);
+	close(fd);
+}
+END_TEST
+
+/* The rest of a burst that is no request in the end: it is that rest which is looked at. */
+START_TEST(test_waiting_input_times_out)
+{
+	static const char *const rest[] = {"\r\n", "GET"};
+	int fd = client_new();
+
+	client_send(fd, GET_BIG GET_BIG, 2 * strlen(GET_BIG));
+	client_send(fd, rest[_i], strlen(rest[_i]));
+	settle(fd);
+	pass_time(11000);
+	settle(fd);
+	ck_assert(reply_eof);
+	ck_assert_uint_eq(count("HTTP/1.1 200 OK"), 2);
+	ck_assert_uint_eq(count("HTTP/1.1 408"), (unsigned)_i);
+	close(fd);
+}
+END_TEST
+
+/* Very many requests at once: others get their turn between them. */
+START_TEST(test_many_requests_take_turns)
+{
+	static const char request[] = "GET / HTTP/1.1\r\nHost:a\r\n\r\n";
+	static char requests[600 * (sizeof(request) - 1) + 1];
+	int greedy = client_new(), other = client_new();
+	struct http_connection *c = LIST_NEXT(LIST_FIRST(&server->open), link);
+	char buf[512];
+
+	for (unsigned i = 0; i < 600; i++)
+		memcpy(requests + i * (sizeof(request) - 1), request, sizeof(request));
+	client_send(greedy, requests, sizeof(requests) - 1);
+	client_send(other, GET2, strlen(GET2));
+	event_base_loop(base, EVLOOP_ONCE); /* one turn, where turn() goes on until all wait */
+	ck_assert_uint_eq(sb_get(server->slot->requests), 512 + 1);
+	ck_assert_int_gt(recv(other, buf, sizeof(buf), 0), 0);
+	ck_assert_int_eq(c->state, CONNECTION_WRITE);
+	settle(greedy);
+	ck_assert_uint_eq(count("HTTP/1.1 200 OK"), 600);
+	ck_assert_int_eq(c->state, CONNECTION_IDLE);
+	ck_assert_ptr_null(c->input);
+	close(greedy);
+	close(other);
+}
+END_TEST
+
+/* The turn of others comes within what is a body, and after one that closes. */
+START_TEST(test_many_requests_of_all_kinds)
+{
+	static const char post[] =
+		"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nGET / HTT";
+	static char requests[64 << 10];
+	size_t len = 0;
+	int fd = client_new();
+
+	for (unsigned i = 0; i < 511; i++)
+		len += (size_t)(stpcpy(requests + len, "GET / HTTP/1.1\r\nHost:a\r\n\r\n") -
+			(requests + len));
+	for (unsigned i = 0; i < 20; i++)
+		len += (size_t)(stpcpy(requests + len, post) - (requests + len));
+	len += (size_t)(stpcpy(requests + len, "GET / HTTP/1.0\r\n\r\n" GET1) - (requests + len));
+	client_send(fd, requests, len);
+	settle(fd);
+	ck_assert_uint_eq(count("HTTP/1.1 200 OK"), 512);
+	ck_assert_uint_eq(count("HTTP/1.1 405"), 20);
+	ck_assert(reply_eof);
+	close(fd);
+}
+END_TEST
+
+/* No deadlines, no connection. */
+START_TEST(test_accept_without_timer)
+{
+	int fds[2], timer = server->timer_fd;
+	char c;
+
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), 0);
+	server->timer_fd = -1;
+	ck_assert_int_eq(http_server_accept(server, router, fds[0]), -EBADF);
+	server->timer_fd = timer;
+	ck_assert_uint_eq(http_server_connections(server), 0);
+	ck_assert_int_eq(recv(fds[1], &c, 1, 0), 0);
+	close(fds[1]);
+	turn();
+	ask(GET1);
+	ck_assert_int_eq(reply_status(), 200);
 }
 END_TEST
 
@@ -582,6 +716,11 @@ static void add(TCase *tc)
 	tcase_add_test(tc, test_lingers);
 	tcase_add_test(tc, test_big_body);
 	tcase_add_test(tc, test_back_pressure);
+	tcase_add_test(tc, test_waiting_input_is_not_copied);
+	tcase_add_loop_test(tc, test_waiting_input_times_out, 0, 2);
+	tcase_add_test(tc, test_many_requests_take_turns);
+	tcase_add_test(tc, test_many_requests_of_all_kinds);
+	tcase_add_test(tc, test_accept_without_timer);
 	tcase_add_test(tc, test_gone_while_writing);
 	tcase_add_test(tc, test_write_times_out);
 	tcase_add_test(tc, test_header_times_out);

@@ -65,6 +65,8 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 static void teardown(void)
 {
 	file_cache_clear(&cache);
+	ck_assert_uint_eq(file_cache_n_fds(), 0);
+	file_cache_set_budget(FILE_BUDGET);
 	mime_unref();
 	nftw(folder, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
@@ -264,6 +266,176 @@ START_TEST(test_descriptors_run_out)
 }
 END_TEST
 
+/* Writes n files that are kept open, named f0 and so on. */
+static void write_big_files(int n)
+{
+	static char data[FILE_CONTENT_MAX + 1];
+	char name[32];
+
+	for (int i = 0; i < n; i++) {
+		snprintf(name, sizeof(name), "f%d", i);
+		write_file(name, data, sizeof(data));
+	}
+}
+
+static struct file_entry *get_nth(struct file_cache *c, int i)
+{
+	struct file_entry *e;
+	char name[32];
+
+	snprintf(name, sizeof(name), "f%d", i);
+	ck_assert_int_eq(file_cache_get(c, name, strlen(name), now, &e), 0);
+	return e;
+}
+
+static bool has_nth(struct file_cache *c, int i)
+{
+	struct file_entry *e;
+	char name[32];
+
+	snprintf(name, sizeof(name), "f%d", i);
+	HASH_FIND(hh, c->entries, name, strlen(name), e);
+	return e != NULL;
+}
+
+/* One budget for all folders: who was used longest ago goes, wherever it is from. */
+START_TEST(test_budget_is_shared)
+{
+	struct file_entry *held;
+	struct file_cache other;
+
+	ck_assert_int_eq(file_cache_init(&other, folder), 0);
+	file_cache_set_budget(8);
+	write_big_files(10);
+	held = file_entry_ref(get_nth(&cache, 0));
+	for (int i = 1; i < 10; i++)
+		get_nth(&cache, i);
+	ck_assert_uint_eq(file_cache_n_fds(), 8);
+	ck_assert(has_nth(&cache, 0)); /* in use */
+	ck_assert(!has_nth(&cache, 1) && !has_nth(&cache, 2) && has_nth(&cache, 3));
+	file_entry_unref(held);
+	for (int i = 0; i < 7; i++)
+		get_nth(&other, i);
+	ck_assert_uint_eq(file_cache_n_fds(), 8);
+	ck_assert_uint_eq(cache.n_entries, 1);
+	ck_assert(has_nth(&cache, 0)); /* the one used last */
+	file_cache_set_budget(3);
+	ck_assert_uint_eq(cache.n_entries, 0);
+	ck_assert_uint_eq(other.n_entries, 3);
+	file_cache_clear(&other);
+}
+END_TEST
+
+/* What is in use may exceed the budget, and what is small has none. */
+START_TEST(test_budget_and_use)
+{
+	struct file_entry *held[4], *e;
+
+	file_cache_set_budget((unsigned)_i);
+	write_big_files(4);
+	write_file("small", "x", 1);
+	ck_assert_int_eq(get("small", &e), 0);
+	for (int i = 0; i < 4; i++)
+		held[i] = file_entry_ref(get_nth(&cache, i));
+	ck_assert_uint_eq(file_cache_n_fds(), 4);
+	ck_assert(!file_cache_release_some());
+	for (int i = 0; i < 4; i++)
+		file_entry_unref(held[i]);
+	ck_assert_uint_eq(file_cache_n_fds(), (unsigned)_i);
+	ck_assert_uint_eq(cache.n_entries, 1 + (unsigned)_i);
+}
+END_TEST
+
+START_TEST(test_release_some)
+{
+	write_big_files(5);
+	for (int i = 0; i < 5; i++)
+		get_nth(&cache, i);
+	ck_assert(file_cache_release_some());
+	ck_assert_uint_eq(file_cache_n_fds(), 2);
+	ck_assert(!has_nth(&cache, 2) && has_nth(&cache, 3) && has_nth(&cache, 4));
+	ck_assert(file_cache_release_some());
+	ck_assert(file_cache_release_some());
+	ck_assert_uint_eq(file_cache_n_fds(), 0);
+	ck_assert(!file_cache_release_some());
+}
+END_TEST
+
+/* Not asked for in a minute: gone, with the space of a file that was deleted. */
+START_TEST(test_idle_is_let_go)
+{
+	struct file_entry *held, *e;
+	struct file_cache other;
+
+	ck_assert_int_eq(file_cache_init(&other, folder), 0);
+	write_big_files(3);
+	write_file("small", "x", 1);
+	ck_assert_int_eq(get("small", &e), 0);
+	get_nth(&cache, 0);
+	held = file_entry_ref(get_nth(&cache, 1));
+	get_nth(&other, 0);
+	now += FILE_IDLE_MS - 1;
+	get_nth(&cache, 2);
+	ck_assert_uint_eq(cache.n_entries, 4);
+	now += FILE_CHECK_MS;
+	get_nth(&cache, 2);
+	ck_assert_uint_eq(cache.n_entries, 1);
+	ck_assert_uint_eq(other.n_entries, 0);
+	ck_assert_uint_eq(file_cache_n_fds(), 1);
+	ck_assert_int_ge(fcntl(held->fd, F_GETFD), 0);
+	file_entry_unref(held);
+	ck_assert_uint_eq(file_cache_n_fds(), 1);
+	now += FILE_IDLE_MS;
+	file_cache_sweep(now);
+	ck_assert_uint_eq(file_cache_n_fds(), 0);
+	file_cache_clear(&other);
+}
+END_TEST
+
+/* When descriptors run out, those of other folders are given up, too. */
+START_TEST(test_descriptors_of_others)
+{
+	struct rlimit old, few;
+	struct file_cache other;
+	unsigned n;
+
+	ck_assert_int_eq(file_cache_init(&other, folder), 0);
+	write_big_files(40);
+	getrlimit(RLIMIT_NOFILE, &old);
+	few = old;
+	few.rlim_cur = (rlim_t)other.root + 20;
+	setrlimit(RLIMIT_NOFILE, &few);
+	for (int i = 0; i < 40; i++)
+		get_nth(&other, i);
+	n = other.n_entries;
+	get_nth(&cache, 0);
+	setrlimit(RLIMIT_NOFILE, &old);
+	ck_assert_uint_eq(other.n_entries, n - 1);
+	file_cache_clear(&other);
+}
+END_TEST
+
+/* A file from the future was modified when we looked at it. */
+START_TEST(test_modified_in_the_future)
+{
+	time_t future = time(NULL) + 1000;
+	struct file_entry *e, *again;
+
+	write_file("a", "x", 1);
+	make_old("a", future);
+	ck_assert_int_eq(get("a", &e), 0);
+	ck_assert_int_eq(e->modified.tv_sec, future);
+	ck_assert_int_le(e->last_modified, time(NULL));
+	e->fresh = false;
+	e->last_modified = 0;
+	now += FILE_CHECK_MS;
+	ck_assert_int_eq(get("a", &again), 0);
+	ck_assert_ptr_eq(e, again);
+	ck_assert_int_ge(e->last_modified, future - 1000);
+	ck_assert_int_le(e->last_modified, time(NULL));
+}
+END_TEST
+
 /* Sent `n` times. What lay there for long is what can be hot. */
 static void send_often(struct file_entry *e, unsigned n)
 {
@@ -450,6 +622,12 @@ static int run(void)
 	tcase_add_test(t, test_bounded);
 	tcase_add_test(t, test_content_is_bounded);
 	tcase_add_test(t, test_descriptors_run_out);
+	tcase_add_test(t, test_budget_is_shared);
+	tcase_add_loop_test(t, test_budget_and_use, 0, 3);
+	tcase_add_test(t, test_release_some);
+	tcase_add_test(t, test_idle_is_let_go);
+	tcase_add_test(t, test_descriptors_of_others);
+	tcase_add_test(t, test_modified_in_the_future);
 	tcase_add_test(t, test_becomes_hot);
 	tcase_add_test(t, test_hot_one_changes);
 	tcase_add_test(t, test_not_hot_when_in_doubt);

@@ -2,7 +2,9 @@
 #include <ftw.h>
 #include <netinet/in.h>
 #include <signal.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 
 #include "http_harness.h"
@@ -20,6 +22,8 @@ static char path_buf[256];
 static struct tine_files *files;
 static char big[BIG];
 static time_t ahead_s;
+static bool swallowing; /* sockets take every file at once */
+static size_t swallowed;
 
 /* In place of libc's: what files are compared with. Runs ahead as a test likes. */
 time_t time(time_t *ret)
@@ -31,6 +35,16 @@ time_t time(time_t *ret)
 	if (ret)
 		*ret = now.tv_sec;
 	return now.tv_sec;
+}
+
+/* In place of libc's, too: a socket that is never full. */
+ssize_t sendfile(int out, int in, off_t *off, size_t len)
+{
+	if (!swallowing)
+		return syscall(SYS_sendfile, out, in, off, len);
+	*off += (off_t)len;
+	swallowed += len;
+	return (ssize_t)len;
 }
 
 static const char *in_folder(const char *name)
@@ -61,6 +75,8 @@ static void setup(void)
 {
 	harness_start();
 	ahead_s = 0;
+	swallowing = false;
+	swallowed = 0;
 	strcpy(folder, "/tmp/tined-test-XXXXXX");
 	ck_assert_ptr_nonnull(mkdtemp(folder));
 	mkdir(in_folder("sub"), 0755);
@@ -187,6 +203,88 @@ START_TEST(test_conditional)
 	ck_assert_int_eq(reply_status(), 200);
 	get("/index.html", "If-Match: \"x\"\r\n");
 	ck_assert_int_eq(reply_status(), 412);
+}
+END_TEST
+
+START_TEST(test_modified_in_the_future)
+{
+	struct timespec times[2] = {{.tv_sec = time(NULL) + 5000}, {.tv_sec = time(NULL) + 5000}};
+	char date[64], fields[256];
+	time_t t;
+
+	utimensat(AT_FDCWD, in_folder("index.html"), times, 0);
+	get("/index.html", "");
+	field("Last-Modified", date, sizeof(date));
+	ck_assert_int_eq(http_date_parse((struct tine_text){date, strlen(date)}, &t), 0);
+	ck_assert_int_le(t, time(NULL));
+	ck_assert_int_ge(t, time(NULL) - 10);
+	snprintf(fields, sizeof(fields), "If-Modified-Since: %s\r\n", date);
+	get("/index.html", fields);
+	ck_assert_int_eq(reply_status(), 304);
+}
+END_TEST
+
+#define MEDIUM 1900000u
+
+/* However fast one client takes large files, others are answered between them. */
+START_TEST(test_many_files_take_turns)
+{
+	static const char request[] = "GET /medium HTTP/1.1\r\nHost:a\r\n\r\n";
+	static char requests[600 * (sizeof(request) - 1) + 1];
+	int greedy, other;
+	char buf[512];
+
+	write_file("medium", big, MEDIUM);
+	for (unsigned i = 0; i < 600; i++)
+		memcpy(requests + i * (sizeof(request) - 1), request, sizeof(request));
+	swallowing = true;
+	greedy = client_new();
+	other = client_new();
+	client_send(greedy, requests, sizeof(requests) - 1);
+	client_send(other, "GET / HTTP/1.1\r\nHost: a\r\n\r\n", 27);
+	event_base_loop(base, EVLOOP_ONCE); /* one turn, where turn() goes on until all wait */
+	ck_assert_uint_le(swallowed, 2 * MEDIUM);
+	ck_assert_int_gt(recv(other, buf, sizeof(buf), 0), 0);
+	settle(greedy);
+	ck_assert_uint_eq(count("HTTP/1.1 200 OK"), 600);
+	ck_assert_uint_eq(swallowed, (size_t)600 * MEDIUM);
+	ck_assert_int_eq(LIST_NEXT(LIST_FIRST(&server->open), link)->state, CONNECTION_IDLE);
+	close(greedy);
+	close(other);
+}
+END_TEST
+
+/* Lets the server's own timer run once, after a client has come and gone. */
+static void wait_for_tick(void)
+{
+	get("/index.html", "");
+	turn();
+	ck_assert_uint_eq(http_server_connections(server), 0);
+	ck_assert_uint_eq(server->timer_ms, WHEEL_TICK_MS);
+	usleep(2 * WHEEL_TICK_MS * 1000);
+	turn();
+}
+
+/* Files kept open are let go of when nobody comes any more; then nothing wakes the process. */
+START_TEST(test_timer_lets_go_of_files)
+{
+	uint64_t at = now_coarse_ms();
+	struct file_cache cache;
+	struct file_entry *e;
+
+	wait_for_tick();
+	ck_assert_uint_eq(server->timer_ms, 0);
+	ck_assert_int_eq(file_cache_init(&cache, folder), 0);
+	ck_assert_int_eq(file_cache_get(&cache, "big", 3, at, &e), 0);
+	wait_for_tick();
+	ck_assert_uint_eq(file_cache_n_fds(), 1);
+	ck_assert_uint_gt(server->timer_ms, WHEEL_TICK_MS);
+	e->checked_ms = at - FILE_IDLE_MS;
+	file_cache_sweep(at - FILE_IDLE_MS); /* as if the last look were long ago */
+	wait_for_tick();
+	ck_assert_uint_eq(file_cache_n_fds(), 0);
+	ck_assert_uint_eq(server->timer_ms, 0);
+	file_cache_clear(&cache);
 }
 END_TEST
 
@@ -550,6 +648,9 @@ static int run(void)
 	tcase_add_loop_test(t, test_answers, 0, sizeof(answers) / sizeof(answers[0]));
 	tcase_add_test(t, test_location_is_safe);
 	tcase_add_test(t, test_conditional);
+	tcase_add_test(t, test_modified_in_the_future);
+	tcase_add_test(t, test_many_files_take_turns);
+	tcase_add_test(t, test_timer_lets_go_of_files);
 	tcase_add_test(t, test_head);
 	tcase_add_test(t, test_big_pipelined);
 	tcase_add_test(t, test_truncated_while_sent);
