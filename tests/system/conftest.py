@@ -61,20 +61,30 @@ def start(tined):
 
 
 @pytest.fixture(scope="session")
-def module():
-    """The module of these tests, compiled: handlers that crash, hang, or answer late or not at all."""
+def build_module():
+    """Compiles a module: build_module(SOURCE FILE, OPTION OF cc...) gives the shared object."""
     compiler = shutil.which("cc")
     if not compiler:
         pytest.skip("no C compiler here")
     with tempfile.TemporaryDirectory(prefix="tined-module-") as path:
         os.chmod(path, 0o755)
-        out = pathlib.Path(path, "module.so")
-        subprocess.run(
-            [compiler, "-std=gnu17", "-O1", "-Wall", "-Werror", "-fPIC", "-shared", f"-I{harness.REPOSITORY}/include",
-             "-o", out, HERE / "module.c"],
-            check=True, timeout=harness.DEADLINE,
-        )
-        yield out
+
+        def build(source, *options):
+            out = pathlib.Path(path, f"module{len(os.listdir(path))}.so")
+            subprocess.run(
+                [compiler, "-std=gnu17", "-O1", "-Wall", "-Werror", "-fPIC", "-shared",
+                 f"-I{harness.REPOSITORY}/include", *options, "-o", out, source],
+                check=True, timeout=harness.DEADLINE,
+            )
+            return out
+
+        yield build
+
+
+@pytest.fixture(scope="session")
+def module(build_module):
+    """The module of these tests: handlers that crash, hang, or answer late or not at all."""
+    return build_module(HERE / "module.c")
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from harness import HELLO, NOBODY, Client, as_nobody, wait_until
+from harness import HELLO, NOBODY, REPOSITORY, Client, as_nobody, wait_until
 
 def refuses(t, *words):
     """It fails to start; one error line has all the words, and no other line is an error."""
@@ -132,6 +132,23 @@ def test_option_of_a_module_without_options(tined):
 def test_module_that_refuses(tined, module, where):
     t = tined({"module:m": {"path": module, "mount": "/m", "fail": where}})
     refuses(t, "told to fail in " + ("configure" if where == "configure" else "worker_start"), "module:m", t.path)
+
+
+@pytest.mark.parametrize("abi, size", [("TINE_ABI + 1", "sizeof(struct tine_module)"), ("TINE_ABI", "8"), ("0", "0")])
+def test_module_of_another_abi(tined, build_module, folder, abi, size):
+    source = folder / "old.c"
+    source.write_text(f"#include <tine/module.h>\nTINE_MODULE = {{.abi = {abi}, .size = {size}, .name = \"old\"}};\n")
+    t = tined({"module:old": {"path": build_module(source), "mount": "/old"}})
+    refuses(t, f"{t.path}:", "module:old.path: was built for another tined and must be built again: ABI ")
+
+
+def test_the_module_of_the_readme(start, build_module, folder):
+    """The first thing a newcomer copies."""
+    text = (REPOSITORY / "README.md").read_text()
+    source = folder / "hello.c"
+    source.write_text(text.split("```c\n")[1].split("```")[0])
+    t = start({"module:hello": {"path": build_module(source)}})
+    t.hello()
 
 
 def test_module_on_a_tcp_listener(tined):
