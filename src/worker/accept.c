@@ -112,11 +112,13 @@ static unsigned survey(const struct acceptor *a, uint64_t *ret_sum)
 	return n;
 }
 
-static bool holds_more_than_its_share(const struct acceptor *a)
+/* ret_n_workers: how many there are to share with, ourselves included. */
+static bool holds_more_than_its_share(const struct acceptor *a, unsigned *ret_n_workers)
 {
 	uint64_t sum;
 	unsigned n = survey(a, &sum);
 
+	*ret_n_workers = n;
 	return n > 1 && sb_get(a->o.slot->connections) * (uint64_t)n > sum;
 }
 
@@ -194,16 +196,15 @@ static void on_acceptable(evutil_socket_t fd, short what, void *arg)
 {
 	struct source *s = arg;
 	struct acceptor *a = s->acceptor;
-	unsigned left = 1; /* one for each wake-up while others are ready to take the next */
-	uint64_t sum;
+	unsigned n_workers = 1, left;
 
-	if (s->shared && holds_more_than_its_share(a)) {
+	if (s->shared && holds_more_than_its_share(a, &n_workers)) {
 		step_back(a);
 		return;
 	}
-	if (!s->shared || survey(a, &sum) == 1)
-		left = ALONE_BURST;
-	while (left-- > 0 && may_listen(a) && accept_one(s))
+	/* One for each wake-up while others are ready to take the next. */
+	for (left = n_workers > 1 ? 1 : ALONE_BURST; left > 0 && may_listen(a) && accept_one(s);
+		left--)
 		;
 }
 
@@ -223,12 +224,13 @@ static void on_look_again(evutil_socket_t fd, short what, void *arg)
 	struct acceptor *a = arg;
 	uint64_t began_us = a->stepped_back_us, expirations;
 	bool over, taken = false;
+	unsigned n_workers;
 	struct source *s;
 
 	if (read(fd, &expirations, sizeof(expirations)) < 0 || began_us == 0)
 		return;
 	over = now_us() >= began_us + HEAD_START_US;
-	if (!over && holds_more_than_its_share(a)) {
+	if (!over && holds_more_than_its_share(a, &n_workers)) {
 		set_timer(a, LOOK_AGAIN_US);
 		return;
 	}
