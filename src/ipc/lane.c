@@ -427,12 +427,6 @@ int lane_send_fd(struct lane *l, enum msg_type type, const void *payload, size_t
 	return 0;
 }
 
-/* True when nothing waits to be written. */
-bool lane_idle(const struct lane *l)
-{
-	return out_empty(l);
-}
-
 /* False once the peer has closed it or was found to break the rules. */
 bool lane_is_open(const struct lane *l)
 {

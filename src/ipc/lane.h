@@ -41,5 +41,4 @@ int lane_send(struct lane *l, enum msg_type type, uint64_t id, const void *paylo
 int lane_send_fd(struct lane *l, enum msg_type type, const void *payload, size_t len, int fd);
 void lane_flush(struct lane *l);
 void lane_read_rest(struct lane *l);
-bool lane_idle(const struct lane *l);
 bool lane_is_open(const struct lane *l);

@@ -48,7 +48,7 @@ void supervisor_kill(struct proc *pr, int sig, const char *why)
 }
 
 /* Lets a child finish what it has; it is not replaced. */
-void supervisor_drain(struct proc *pr, const char *why)
+static void drain(struct proc *pr, const char *why)
 {
 	struct msg_drain m = {.timeout_us = pr->gen->config->workers.drain_timeout_us};
 	/* One that starts has nothing to finish, and may hang. If it was ready after all, on_ready() gives it time. */
@@ -86,7 +86,7 @@ void supervisor_retire(struct proc *pr, const char *why)
 	if (pr->state == PROC_BACKOFF || pr->state == PROC_FAILED)
 		vacate(pr, why);
 	else
-		supervisor_drain(pr, why);
+		drain(pr, why);
 }
 
 /* --- filling a slot again --- */

@@ -7,7 +7,6 @@ struct primary;
 struct proc;
 
 void supervisor_start(struct proc *pr, const char *why);
-void supervisor_drain(struct proc *pr, const char *why);
 void supervisor_kill(struct proc *pr, int sig, const char *why);
 void supervisor_retire(struct proc *pr, const char *why);
 void supervisor_heartbeat(struct primary *p);

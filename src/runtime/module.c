@@ -90,44 +90,38 @@ static int check_abi(const struct config *c, const struct conf_module *conf,
 
 /* --- options --- */
 
+static int parse_on_off(const char *text, uint64_t *ret)
+{
+	bool on = false;
+	int r = parse_bool(text, &on);
+
+	*ret = on;
+	return r;
+}
+
+static const struct {
+	const char *form;                              /* for messages */
+	int (*parse)(const char *text, uint64_t *ret); /* NULL: stays text */
+} option_types[] = {
+	[TINE_OPTION_STRING] = {"text", NULL},
+	[TINE_OPTION_PATH] = {"a path", NULL},
+	[TINE_OPTION_BOOL] = {"on or off", parse_on_off},
+	[TINE_OPTION_INT] = {"a whole number", parse_u64},
+	[TINE_OPTION_SIZE] = {"a size such as 512, 64K or 1M", parse_size},
+	[TINE_OPTION_DURATION] = {"a duration such as 250ms, 10s or 5m", parse_duration},
+};
+
+#define N_OPTION_TYPES (sizeof(option_types) / sizeof(*option_types))
+
 static int parse_number(enum tine_option_type type, const char *text, int64_t *ret)
 {
 	uint64_t u = 0;
-	bool b = false;
-	int r;
+	int r = option_types[type].parse(text, &u);
 
-	switch (type) {
-	case TINE_OPTION_BOOL:
-		r = parse_bool(text, &b);
-		u = b;
-		break;
-	case TINE_OPTION_SIZE:
-		r = parse_size(text, &u);
-		break;
-	case TINE_OPTION_DURATION:
-		r = parse_duration(text, &u);
-		break;
-	case TINE_OPTION_INT:
-	default:
-		r = parse_u64(text, &u);
-		break;
-	}
 	if (r == 0 && u > INT64_MAX)
 		r = -ERANGE;
 	*ret = (int64_t)u;
 	return r;
-}
-
-static const char *form_of(enum tine_option_type type)
-{
-	static const char *const forms[] = {
-		[TINE_OPTION_BOOL] = "on or off",
-		[TINE_OPTION_INT] = "a whole number",
-		[TINE_OPTION_SIZE] = "a size such as 512, 64K or 1M",
-		[TINE_OPTION_DURATION] = "a duration such as 250ms, 10s or 5m",
-	};
-
-	return forms[type];
 }
 
 static bool in_range(const struct tine_option *o, int64_t n)
@@ -172,12 +166,17 @@ static int set_value(const struct config *c, const struct conf_module *conf,
 			: o->def ? o->def
 				 : "",
 		.line = pair ? pair->line : 0};
+	if ((unsigned)o->type >= N_OPTION_TYPES)
+		return complain(c, conf, v->line, o->name, error,
+			"is of a type this version does not know; the module must be built for it",
+			"");
 	if (o->type == TINE_OPTION_PATH)
 		return set_path(c, v);
 	if (o->type == TINE_OPTION_STRING || !*v->text)
 		return 0;
 	if (parse_number(o->type, v->text, &v->number) < 0) {
-		snprintf(right, sizeof(right), "%s, not \"%.64s\"", form_of(o->type), v->text);
+		snprintf(right, sizeof(right), "%s, not \"%.64s\"", option_types[o->type].form,
+			v->text);
 		return complain(c, conf, v->line, o->name, error, "must be ", right);
 	}
 	if (!in_range(o, v->number)) {

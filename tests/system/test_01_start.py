@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from harness import DEADLINE, HELLO, TINED, Client, refuses, wait_until
+from harness import DEADLINE, HELLO, REPOSITORY, TINED, Client, refuses, tool, wait_until
 
 
 def run(*arguments, **options):
@@ -18,6 +18,18 @@ def test_version():
     done = run("--version")
     assert (done.returncode, done.stderr) == (0, "")
     assert re.fullmatch(r"tined \d+\.\d+\.\d+\n", done.stdout)
+
+
+def test_exports_the_public_functions_and_nothing_else():
+    """Modules link against the running binary: all of <tine/...> must be there, and nothing they could come to rely on."""
+    nm = tool("nm") or pytest.skip("no nm here")
+    table = subprocess.run([nm, "-D", "--defined-only", TINED], capture_output=True, text=True, check=True).stdout
+    names = {line.split()[-1] for line in table.splitlines()}
+    exported = {n for n in names if "@" not in n and not n.startswith("_") and n not in ("data_start", "edata", "end")}
+    headers = "".join(path.read_text() for path in (REPOSITORY / "include/tine").glob("*.h"))
+    promised = set(re.findall(r"TINE_EXPORT[^;#]*?\b(tine_[a-z_]+)\(", headers))
+    assert len(promised) > 15
+    assert exported == promised
 
 
 @pytest.mark.parametrize("option", ["--help", "-h"])

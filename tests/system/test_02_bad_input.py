@@ -142,6 +142,17 @@ def test_module_of_another_abi(tined, build_module, folder, abi, size):
     refuses(t, f"{t.path}:", "module:old.path: was built for another tined and must be built again: ABI ")
 
 
+def test_module_with_an_option_of_an_unknown_type(tined, build_module, folder):
+    source = folder / "odd.c"
+    source.write_text(
+        "#include <tine/module.h>\n"
+        'static const struct tine_option rows[] = {{.name = "odd", .type = (enum tine_option_type)99, .def = "1"}, {0}};\n'
+        'TINE_MODULE = {.abi = TINE_ABI, .size = sizeof(struct tine_module), .name = "odd", .options = rows};\n'
+    )
+    t = tined({"module:odd": {"path": build_module(source), "mount": "/odd"}})
+    refuses(t, f"{t.path}:", "module:odd.odd: is of a type this version does not know")
+
+
 def test_the_module_of_the_readme(start, build_module, folder):
     """The first thing a newcomer copies."""
     text = (REPOSITORY / "README.md").read_text()

@@ -164,7 +164,6 @@ START_TEST(test_a_peer_that_does_not_read_fills_only_the_bound)
 		turn();
 	} while (r == 0 && sent < 1000000);
 	ck_assert_int_eq(r, LANE_E_FULL);
-	ck_assert(!lane_idle(lane));
 	for (unsigned i = 0; i < sent; i++) { /* all that was accepted arrives, in order */
 		struct frame f;
 
@@ -173,8 +172,7 @@ START_TEST(test_a_peer_that_does_not_read_fills_only_the_bound)
 		ck_assert_uint_eq(f.type, MSG_PING);
 		ck_assert_uint_eq(f.id, i);
 	}
-	turn();
-	ck_assert(lane_idle(lane));
+	ck_assert_int_eq(lane_send(lane, MSG_PING, 0, NULL, 0), 0); /* there is room again */
 	tear_down();
 }
 END_TEST
