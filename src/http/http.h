@@ -68,6 +68,7 @@ struct tine_request {
 	struct http_connection *connection;
 	const struct http_route *route;
 	struct http_head head;
+	struct http_field fields[HTTP_FIELDS_MAX];
 	struct tine_text path; /* normalised */
 	bool answered;
 	bool keep_alive; /* the connection stays open after this answer */

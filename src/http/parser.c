@@ -7,11 +7,12 @@
  * to it that this stays rare.
  *
  * Stricter than RFC 9112 allows it to be: bare LF and bare CR, obs-fold, repeated Content-Length
- * (even if equal), CL with TE, control bytes. Laxer in one point: a target may hold [ ] \ ^ ` { |
- * }, which browsers send.
+ * (even if equal), CL with TE, any Transfer-Encoding but one plain `chunked`, escapes in a host,
+ * control bytes. Laxer in one point: a target may hold [ ] \ ^ ` { | }, which browsers send.
  */
 #include "http/parser.h"
 
+#include <arpa/inet.h>
 #include <string.h>
 #include <strings.h>
 #ifdef __SSE2__
@@ -20,7 +21,7 @@
 
 #define TOKEN  1 /* tchar */
 #define TARGET 2 /* may stand in a request target */
-#define HOST   4 /* may stand in a registered name: unreserved, sub-delims, '%' */
+#define HOST   4 /* may stand in a registered name: unreserved, sub-delims */
 #define VALUE  8 /* may stand in a field value */
 #define ALL    (TOKEN | TARGET | HOST | VALUE)
 
@@ -30,7 +31,9 @@ static const uint8_t classes[256] = {
 	['!'] = ALL,
 	['"'] = VALUE,
 	['#'] = TOKEN | VALUE,
-	['$' ... '\''] = ALL,
+	['$'] = ALL,
+	['%'] = TOKEN | TARGET | VALUE,
+	['&' ... '\''] = ALL,
 	['(' ... ')'] = TARGET | HOST | VALUE,
 	['*' ... '+'] = ALL,
 	[','] = TARGET | HOST | VALUE,
@@ -55,6 +58,9 @@ static const uint8_t classes[256] = {
 	['~'] = ALL,
 	[0x80 ... 0xff] = VALUE,
 };
+
+/* The path of an absolute-form target without one: the only text of a head outside its bytes. */
+static const char root[] = "/";
 
 /* What is being read: at `end` the bytes run out, and `starved` says what that means. */
 struct cursor {
@@ -184,21 +190,42 @@ static bool port_is_valid(const char *p, const char *end)
 	return port <= 65535;
 }
 
-/* uri-host [":" port]. What is in brackets is only checked for its characters. */
+/* "[" IPv6 address "]" [":" port] */
+static bool host_is_valid_ipv6(struct tine_text host)
+{
+	const char *end = memchr(host.data, ']', host.len);
+	char address[INET6_ADDRSTRLEN];
+	struct in6_addr ignored;
+	size_t n = end ? (size_t)(end - host.data) - 1 : 0;
+
+	if (n == 0 || n >= sizeof(address))
+		return false;
+	memcpy(address, host.data + 1, n);
+	address[n] = '\0';
+	return !memchr(address, '\0', n) && inet_pton(AF_INET6, address, &ignored) == 1 &&
+		port_is_valid(end + 1, host.data + host.len);
+}
+
+/* uri-host [":" port], or nothing at all. */
 static bool host_is_valid(struct tine_text host)
 {
-	const char *p = host.data, *end = host.data + host.len;
+	const char *end = host.data + host.len, *p;
 
-	if (p < end && *p == '[') {
-		p = memchr(p, ']', host.len);
-		if (!p || p - host.data < 3)
-			return false;
-		for (const char *q = host.data + 1; q < p; q++)
-			if (!is(*q, HOST) && *q != ':')
-				return false;
-		return port_is_valid(p + 1, end);
-	}
-	return port_is_valid(scan(p, end, HOST), end);
+	if (host.len == 0)
+		return true;
+	if (host.data[0] == '[')
+		return host_is_valid_ipv6(host);
+	p = scan(host.data, end, HOST);
+	return p > host.data && port_is_valid(p, end);
+}
+
+/* uri-host ":" port, nothing of it empty: the target of CONNECT. */
+static bool authority_is_valid(struct tine_text target)
+{
+	const char last = target.data[target.len - 1];
+
+	return host_is_valid(target) && memchr(target.data, ':', target.len) && last >= '0' &&
+		last <= '9';
 }
 
 static enum http_method parse_method(struct tine_text t)
@@ -242,7 +269,7 @@ static int parse_absolute(struct http_head *h, struct tine_text target)
 		return 400;
 	split_query(h, text(p, end));
 	if (h->path.len == 0)
-		h->path = (struct tine_text){"/", 1};
+		h->path = (struct tine_text){root, 1};
 	return 0;
 }
 
@@ -256,7 +283,7 @@ static int parse_target(struct http_head *h, struct tine_text target)
 	if (h->method == METHOD_CONNECT) {
 		h->path = h->query = none;
 		h->host = target;
-		return host_is_valid(target) && memchr(target.data, ':', target.len) ? 0 : 400;
+		return authority_is_valid(target) ? 0 : 400;
 	}
 	if (target.data[0] == '/') {
 		split_query(h, target);
@@ -291,7 +318,7 @@ static int parse_version(struct cursor *c, struct http_head *h)
 	}
 	if (version[5] != '1' || version[7] > '1')
 		return 505;
-	h->minor = (unsigned)(version[7] - '0');
+	h->minor = (uint8_t)(version[7] - '0');
 	return 0;
 }
 
@@ -340,6 +367,15 @@ static int parse_length(struct http_head *h, struct tine_text value)
 	return 0;
 }
 
+/* One field, one coding, of HTTP/1.1: nothing another recipient could read differently. */
+static int parse_coding(struct http_head *h, struct tine_text value)
+{
+	if (h->chunked || h->minor == 0 || !TEXT_IS(value, "chunked"))
+		return 400;
+	h->chunked = true;
+	return 0;
+}
+
 static int parse_host(struct http_head *h, struct tine_text value)
 {
 	if (h->has_host || !host_is_valid(value))
@@ -359,6 +395,8 @@ static void parse_connection(struct http_head *h, struct tine_text value)
 			h->close = true;
 		else if (TEXT_IS(token, "keep-alive"))
 			h->keep_alive = true;
+		else if (TEXT_IS(token, "upgrade"))
+			h->upgrade = true;
 	}
 }
 
@@ -383,16 +421,14 @@ static int note_field(struct http_head *h, const struct http_field *f)
 	case 14:
 		return TEXT_IS(f->name, "content-length") ? parse_length(h, f->value) : 0;
 	case 17:
-		if (TEXT_IS(f->name, "transfer-encoding"))
-			h->has_coding = true;
-		return 0;
+		return TEXT_IS(f->name, "transfer-encoding") ? parse_coding(h, f->value) : 0;
 	default:
 		return 0;
 	}
 }
 
 /* name ":" OWS value OWS CRLF */
-static int parse_field(struct cursor *c, struct http_field *f)
+static inline int parse_field(struct cursor *c, struct http_field *f)
 {
 	const char *start = c->p, *last;
 
@@ -435,32 +471,39 @@ static int parse_empty_line(struct cursor *c)
 
 static int parse_fields(struct cursor *c, struct http_head *h)
 {
-	int r;
+	struct http_field *f = h->fields, *const end = f + HTTP_FIELDS_MAX;
+	int r = 0;
 
-	for (;;) {
+	while (r == 0) {
 		if (c->p == c->end)
 			return c->starved;
-		if (*c->p == '\r')
+		if (*c->p == '\r') {
+			h->n_fields = (uint16_t)(f - h->fields);
 			return parse_empty_line(c);
-		if (h->n_fields == HTTP_FIELDS_MAX)
+		}
+		if (f == end)
 			return 431;
-		r = parse_field(c, &h->fields[h->n_fields]);
+		r = parse_field(c, f);
 		if (r == 0)
-			r = note_field(h, &h->fields[h->n_fields++]);
-		if (r != 0)
-			return r;
+			r = note_field(h, f++);
 	}
+	return r;
 }
+
+/* Methods whose meaning is in the body: HTTP/1.0 has no other way to say that there is none. */
+#define WITH_BODY (METHOD_POST | METHOD_PUT | METHOD_PATCH)
 
 /* What only the whole head can tell. */
 static int check_head(const struct http_head *h)
 {
 	if (h->minor > 0 && !h->has_host)
 		return 400;
-	if (h->has_coding && (h->has_length || h->minor == 0))
+	if (h->chunked && h->has_length)
 		return 400;
-	if (h->has_coding || h->method == METHOD_UNKNOWN)
+	if (h->method == METHOD_UNKNOWN)
 		return 501;
+	if (h->minor == 0 && !h->has_length && (h->method & WITH_BODY))
+		return 411;
 	return 0;
 }
 
@@ -474,14 +517,15 @@ static void cursor_limit(struct cursor *c, const char *data, size_t len, size_t 
  * Parses the head at the start of data; one empty line before it is passed over (RFC 9112 section
  * 2.2). Returns 0 when it is complete, PARSER_MORE, or the status to refuse the request with (400
  * to 505); *ret then holds what was understood before: method METHOD_UNKNOWN when not even that.
+ * The fields are written to `fields`; *ret points there and into data.
  */
-int http_parse_head(
-	const char *data, size_t len, const struct http_limits *limits, struct http_head *ret)
+int http_parse_head(const char *data, size_t len, const struct http_limits *limits,
+	struct http_field fields[HTTP_FIELDS_MAX], struct http_head *ret)
 {
 	struct cursor c = {.p = data};
 	int r = 0;
 
-	memset(ret, 0, offsetof(struct http_head, fields));
+	*ret = (struct http_head){.fields = fields};
 	cursor_limit(&c, data, len, limits->max_line, 414);
 	if (c.p < c.end && *c.p == '\r')
 		r = parse_empty_line(&c);
@@ -495,6 +539,48 @@ int http_parse_head(
 		return r;
 	ret->size = (size_t)(c.p - data);
 	return check_head(ret);
+}
+
+/*
+ * Parses the one field line at the start of data, as those of a head. Returns 0 and how many bytes
+ * it took, PARSER_MORE, 400, or 431 when it does not end within max bytes.
+ */
+int http_parse_field(
+	const char *data, size_t len, size_t max, struct http_field *ret, size_t *ret_used)
+{
+	struct cursor c = {.p = data};
+	int r;
+
+	cursor_limit(&c, data, len, max, 431);
+	r = parse_field(&c, ret);
+	*ret_used = r == 0 ? (size_t)(c.p - data) : 0;
+	return r;
+}
+
+static void rebase(struct tine_text *t, const char *from, const char *to)
+{
+	if (t->data && t->data != root)
+		t->data = to + (t->data - from);
+}
+
+/*
+ * Makes a parsed head refer to a copy of its bytes: `from` is the data it was parsed from, `to` has
+ * the first h->size bytes of it. The fields are copied to `fields`, room for h->n_fields of them,
+ * and may be there already.
+ */
+void http_head_move(
+	struct http_head *h, const char *from, const char *to, struct http_field *fields)
+{
+	struct tine_text *const texts[] = {&h->line, &h->path, &h->query, &h->host};
+
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+		rebase(texts[i], from, to);
+	for (unsigned i = 0; i < h->n_fields; i++) {
+		fields[i] = h->fields[i];
+		rebase(&fields[i].name, from, to);
+		rebase(&fields[i].value, from, to);
+	}
+	h->fields = fields;
 }
 
 /* The value of the first field of that name (any case); data is NULL when there is none. */

@@ -38,24 +38,30 @@ struct http_field {
 	struct tine_text name, value;
 };
 
+/* Small: what it points to is elsewhere. http_head_move() takes it along when that moves. */
 struct http_head {
-	size_t size; /* bytes of the head, up to and with its empty line */
-	enum http_method method;
-	unsigned minor;         /* HTTP/1.minor: 0 or 1 */
+	size_t size;            /* bytes of the head, up to and with its empty line */
 	struct tine_text line;  /* request line without CRLF */
 	struct tine_text path;  /* as sent: begins with '/', or is "*", or empty (CONNECT) */
 	struct tine_text query; /* as sent, without '?'; data is NULL when there was no '?' */
 	struct tine_text host;  /* of an absolute-form target, else of the field Host */
 	uint64_t content_length;
-	bool has_length, has_coding, has_host;
-	bool close, keep_alive;      /* tokens of Connection */
-	bool expect, expect_unknown; /* Expect: 100-continue; anything else */
-	unsigned n_fields;
-	struct http_field fields[HTTP_FIELDS_MAX];
+	struct http_field *fields; /* the caller's */
+	uint16_t n_fields;
+	uint16_t method; /* enum http_method */
+	uint8_t minor;   /* HTTP/1.minor: 0 or 1 */
+	bool has_length, has_host;
+	bool chunked;                    /* Transfer-Encoding: chunked; never with has_length */
+	bool close, keep_alive, upgrade; /* tokens of Connection */
+	bool expect, expect_unknown;     /* Expect: 100-continue; anything else */
 };
 
-int http_parse_head(
-	const char *data, size_t len, const struct http_limits *limits, struct http_head *ret);
+int http_parse_head(const char *data, size_t len, const struct http_limits *limits,
+	struct http_field fields[HTTP_FIELDS_MAX], struct http_head *ret);
+int http_parse_field(
+	const char *data, size_t len, size_t max, struct http_field *ret, size_t *ret_used);
+void http_head_move(
+	struct http_head *h, const char *from, const char *to, struct http_field *fields);
 struct tine_text http_head_field(const struct http_head *h, const char *name, size_t len);
 
 bool http_is_token(const char *s, size_t len);

@@ -150,12 +150,14 @@ int request_serve(struct http_connection *c, const char *data, size_t len, size_
 {
 	struct http_server *s = c->server;
 	struct tine_request *rq = &s->request;
-	int r = http_parse_head(data, len, &s->limits, &rq->head);
+	int r = http_parse_head(data, len, &s->limits, rq->fields, &rq->head);
 
 	if (r == PARSER_MORE)
 		return r;
 	request_begin(c);
 	s->n_requests++;
+	if (r == 0 && rq->head.chunked)
+		r = 501;
 	if (r == 0 && rq->head.content_length > s->max_body)
 		r = 413;
 	if (r == 0) {

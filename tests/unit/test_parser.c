@@ -10,6 +10,7 @@
 #include "run.h"
 
 static const struct http_limits limits = {.max_line = CASE_MAX_LINE, .max_head = CASE_MAX_HEAD};
+static struct http_field fields[HTTP_FIELDS_MAX];
 static struct http_head head;
 
 /* Parses a copy that ends exactly where the data ends, so that a sanitizer sees any step beyond. */
@@ -20,7 +21,7 @@ static int parse(const char *data, size_t len)
 	free(copy);
 	copy = malloc(len ? len : 1);
 	memcpy(copy, data, len);
-	return http_parse_head(copy, len, &limits, &head);
+	return http_parse_head(copy, len, &limits, fields, &head);
 }
 
 START_TEST(test_case)
@@ -122,7 +123,9 @@ START_TEST(test_connection_tokens)
 	accept_head("GET / HTTP/1.0\r\nConnection: keep-alive\r\nConnection: close\r\n\r\n");
 	ck_assert(head.close && head.keep_alive);
 	accept_head("GET / HTTP/1.1\r\nHost: a\r\nConnection: closed, keep-aliv\r\n\r\n");
-	ck_assert(!head.close && !head.keep_alive);
+	ck_assert(!head.close && !head.keep_alive && !head.upgrade);
+	accept_head("GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\n\r\n");
+	ck_assert(!head.close && head.keep_alive && head.upgrade);
 }
 END_TEST
 
@@ -133,10 +136,59 @@ START_TEST(test_framing)
 	ck_assert_uint_eq(head.content_length, INT64_MAX);
 	accept_head("PUT / HTTP/1.1\r\nHost: a\r\ncontent-lengths: x\r\n\r\n");
 	ck_assert(!head.has_length);
+	accept_head("PUT / HTTP/1.1\r\nHost: a\r\ntransfer-encoding: \t Chunked \t\r\n\r\n");
+	ck_assert(head.chunked && !head.has_length);
 	accept_head("PUT / HTTP/1.1\r\nHost: a\r\nExpect: 100-Continue\r\n\r\n");
 	ck_assert(head.expect && !head.expect_unknown);
 	accept_head("PUT / HTTP/1.1\r\nHost: a\r\nExpect: tea\r\n\r\n");
 	ck_assert(!head.expect && head.expect_unknown);
+}
+END_TEST
+
+/* What a moved head says must not depend on the bytes it was parsed from. */
+START_TEST(test_move)
+{
+	static const char data[] =
+		"\r\nGET /a?b HTTP/1.1\r\nHost: h\r\nX-Y: v\r\nEmpty:\r\n\r\nmore";
+	struct http_field *kept;
+	char *from = strdup(data), *to;
+
+	ck_assert_int_eq(http_parse_head(from, strlen(from), &limits, fields, &head), 0);
+	to = malloc(head.size);
+	memcpy(to, from, head.size);
+	kept = malloc(head.n_fields * sizeof(*kept));
+	http_head_move(&head, from, to, kept);
+	memset(from, '#', strlen(from));
+	memset(fields, 0, sizeof(fields));
+	free(from);
+
+	ck_text(head.line, "GET /a?b HTTP/1.1");
+	ck_text(head.path, "/a");
+	ck_text(head.query, "b");
+	ck_text(head.host, "h");
+	ck_assert_ptr_eq(head.fields, kept);
+	ck_assert_uint_eq(head.n_fields, 3);
+	ck_text(kept[1].name, "X-Y");
+	ck_text(http_head_field(&head, "x-y", 3), "v");
+	ck_assert_ptr_nonnull(http_head_field(&head, "empty", 5).data);
+	free(to);
+	free(kept);
+}
+END_TEST
+
+/* What was not there, or stands for itself, is not moved; the fields may stay where they are. */
+START_TEST(test_move_in_place)
+{
+	static const char data[] = "GET http://b HTTP/1.1\r\nHost: a\r\n\r\n";
+	char to[sizeof(data)];
+
+	ck_assert_int_eq(http_parse_head(data, strlen(data), &limits, fields, &head), 0);
+	memcpy(to, data, sizeof(data));
+	http_head_move(&head, data, to, fields);
+	ck_text(head.path, "/");
+	ck_assert_ptr_null(head.query.data);
+	ck_assert_ptr_eq(head.host.data, to + strlen("GET http://"));
+	ck_assert_ptr_eq(fields[0].value.data, to + strlen("GET http://b HTTP/1.1\r\nHost: "));
 }
 END_TEST
 
@@ -177,6 +229,8 @@ static void add(TCase *tc)
 	tcase_add_test(tc, test_absolute);
 	tcase_add_test(tc, test_connection_tokens);
 	tcase_add_test(tc, test_framing);
+	tcase_add_test(tc, test_move);
+	tcase_add_test(tc, test_move_in_place);
 	tcase_add_test(tc, test_list);
 	tcase_add_test(tc, test_what_may_be_written);
 }
