@@ -2,9 +2,9 @@
  * Decoder of chunked request bodies. Worker and admin; pure functions.
  *
  * Each error is decided at a fixed byte, whatever the pieces the body comes in. Stricter than RFC
- * 9112 allows it to be: lines end in CRLF alone, white space stands only in front of an extension's
- * semicolon and within extensions, sizes have 16 digits at most, and fields that a recipient might
- * merge into the head to mean something there are refused.
+ * 9112 allows it to be: sizes have 16 digits at most, and fields that a recipient might merge into
+ * the head to mean something there are refused. Extensions mean nothing here, but are read by their
+ * grammar, so that nobody can find another end of their line than we do.
  */
 #include "http/chunked.h"
 
@@ -13,15 +13,51 @@
 #define TOO_MUCH 400 /* extensions or trailer beyond their limit: nobody sends that in good faith */
 
 enum chunked_state {
-	STATE_SIZE,      /* in the hexadecimal digits */
-	STATE_SPACE,     /* in white space behind them: an extension must follow */
-	STATE_EXTENSION, /* from its semicolon on */
+	STATE_SIZE, /* in the hexadecimal digits */
+	/* *( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] ) */
+	STATE_SPACE,     /* white space in front of a semicolon */
+	STATE_SEMICOLON, /* behind one */
+	STATE_NAME,
+	STATE_NAME_SPACE, /* white space behind a name */
+	STATE_EQUALS,
+	STATE_VALUE,
+	STATE_QUOTED,
+	STATE_ESCAPE, /* behind a backslash */
+	STATE_CLOSED, /* behind the closing quote */
 	STATE_SIZE_LF,
 	STATE_DATA,
 	STATE_DATA_CR,
 	STATE_DATA_LF,
 	STATE_TRAILER, /* at the beginning of a line */
 	STATE_END,
+};
+
+/* What a byte can be in an extension. */
+enum byte_class { BAD, OTHER, TCHAR, BLANK, SEMICOLON, EQUALS, QUOTE, BACKSLASH, CR, N_CLASSES };
+
+/* From state to state by the class of a byte; STATE_SIZE (0) is none: refused. */
+static const uint8_t next_state[][N_CLASSES] = {
+	[STATE_SPACE] = {[BLANK] = STATE_SPACE, [SEMICOLON] = STATE_SEMICOLON},
+	[STATE_SEMICOLON] = {[BLANK] = STATE_SEMICOLON, [TCHAR] = STATE_NAME},
+	[STATE_NAME] = {[TCHAR] = STATE_NAME,
+		[BLANK] = STATE_NAME_SPACE,
+		[SEMICOLON] = STATE_SEMICOLON,
+		[EQUALS] = STATE_EQUALS,
+		[CR] = STATE_SIZE_LF},
+	[STATE_NAME_SPACE] = {[BLANK] = STATE_NAME_SPACE,
+		[SEMICOLON] = STATE_SEMICOLON,
+		[EQUALS] = STATE_EQUALS},
+	[STATE_EQUALS] = {[BLANK] = STATE_EQUALS, [TCHAR] = STATE_VALUE, [QUOTE] = STATE_QUOTED},
+	[STATE_VALUE] = {[TCHAR] = STATE_VALUE,
+		[BLANK] = STATE_SPACE,
+		[SEMICOLON] = STATE_SEMICOLON,
+		[CR] = STATE_SIZE_LF},
+	[STATE_QUOTED] = {[OTHER... EQUALS] = STATE_QUOTED,
+		[QUOTE] = STATE_CLOSED,
+		[BACKSLASH] = STATE_ESCAPE},
+	[STATE_ESCAPE] = {[OTHER... BACKSLASH] = STATE_QUOTED},
+	[STATE_CLOSED] =
+		{[BLANK] = STATE_SPACE, [SEMICOLON] = STATE_SEMICOLON, [CR] = STATE_SIZE_LF},
 };
 
 /* RFC 9110 section 6.5.1: framing, routing, request modifiers, authentication, content format. */
@@ -70,18 +106,28 @@ static int hex(unsigned char c)
 	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* What may stand behind the digits of a size. Returns 0 or 400, as the functions for states do. */
-static int after_digits(struct chunked *d, unsigned char c)
+static enum byte_class class_of(unsigned char c)
 {
-	if (d->n_digits == 0)
-		return 400;
-	if (c == '\r')
-		d->state = STATE_SIZE_LF;
-	else if (c == ';')
-		d->state = STATE_EXTENSION;
-	else if (c == ' ' || c == '\t')
-		d->state = STATE_SPACE;
-	else
+	static const enum byte_class special[] = {['\t'] = BLANK,
+		['\r'] = CR,
+		[' '] = BLANK,
+		['"'] = QUOTE,
+		[';'] = SEMICOLON,
+		['='] = EQUALS,
+		['\\'] = BACKSLASH};
+
+	if (c < sizeof(special) / sizeof(special[0]) && special[c] != BAD)
+		return special[c];
+	if (http_is_token((const char *)&c, 1))
+		return TCHAR;
+	return c < ' ' || c == 0x7f ? BAD : OTHER;
+}
+
+/* The functions for states return 0 or the status to refuse with. */
+static int on_extension(struct chunked *d, unsigned char c)
+{
+	d->state = next_state[d->state][class_of(c)];
+	if (d->state == STATE_SIZE)
 		return 400;
 	return c != '\r' && ++d->extensions > CHUNKED_EXTENSIONS_MAX ? TOO_MUCH : 0;
 }
@@ -90,29 +136,17 @@ static int on_size(struct chunked *d, unsigned char c)
 {
 	int digit = hex(c);
 
-	if (digit < 0)
-		return after_digits(d, c);
+	if (digit < 0) {
+		if (d->n_digits == 0)
+			return 400;
+		d->state = STATE_CLOSED; /* what may follow is the same */
+		return on_extension(d, c);
+	}
 	if (d->n_digits == 16 || d->left > (uint64_t)INT64_MAX >> 4)
 		return 400;
 	d->n_digits++;
 	d->left = d->left << 4 | (unsigned)digit;
 	return 0;
-}
-
-static int on_space(struct chunked *d, unsigned char c)
-{
-	return c == '\r' ? 400 : after_digits(d, c);
-}
-
-static int on_extension(struct chunked *d, unsigned char c)
-{
-	if (c == '\r') {
-		d->state = STATE_SIZE_LF;
-		return 0;
-	}
-	if ((c < ' ' && c != '\t') || c == 0x7f)
-		return 400;
-	return ++d->extensions > CHUNKED_EXTENSIONS_MAX ? TOO_MUCH : 0;
 }
 
 static int on_size_lf(struct chunked *d, unsigned char c)
@@ -137,8 +171,7 @@ static int on_data_lf(struct chunked *d, unsigned char c)
 /* States that take one byte after the other; the others have NULL. */
 static int (*const on_byte[])(struct chunked *d, unsigned char c) = {
 	[STATE_SIZE] = on_size,
-	[STATE_SPACE] = on_space,
-	[STATE_EXTENSION] = on_extension,
+	[STATE_SPACE... STATE_CLOSED] = on_extension,
 	[STATE_SIZE_LF] = on_size_lf,
 	[STATE_DATA_CR] = on_data_cr,
 	[STATE_DATA_LF] = on_data_lf,

@@ -14,7 +14,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static const struct http_limits limits = {.max_line = 512, .max_head = 1024};
+static const struct http_limits limits = {.max_line = 128, .max_head = 256};
 
 static void require(bool holds)
 {
@@ -27,21 +27,54 @@ static bool within(struct tine_text t, const char *data, size_t size)
 	return t.len == 0 || (t.data >= data && t.data + t.len <= data + size);
 }
 
-/* "more" until it is known, and then the same for ever. */
+/*
+ * "More" until it is known, and then the same for ever: a few prefixes, chosen by the input, and the
+ * two that decide.
+ */
 static void check_prefixes(const char *data, size_t size, int outcome, size_t head_size)
 {
 	static struct http_field fields[HTTP_FIELDS_MAX];
 	static struct http_head head;
-	bool known = false;
+	size_t last_more = 0, first_known = SIZE_MAX;
+	uint32_t seed = (uint32_t)size;
 
-	for (size_t n = 0; n <= size; n += n < 2048 ? 1 : 97) {
+	for (size_t i = 0; i < size; i++)
+		seed = seed * 31 + (uint8_t)data[i];
+	for (unsigned i = 0; i < 6; i++) {
+		size_t n = i > 1        ? (seed = seed * 1664525 + 1013904223) % (size + 1)
+			: head_size > 0 ? head_size - i
+					: size - i;
 		int r = http_parse_head(data, n, &limits, fields, &head);
 
 		require(r == PARSER_MORE || r == outcome);
-		require(!known || r == outcome);
 		require(r != 0 || (head.size == head_size && n >= head_size));
-		known = known || r != PARSER_MORE;
+		if (r == PARSER_MORE && n > last_more)
+			last_more = n;
+		else if (r != PARSER_MORE && n < first_known)
+			first_known = n;
 	}
+	require(last_more < first_known);
+}
+
+/* A moved head says the same, of the copy. */
+static void check_move(const struct http_head *h, const char *data)
+{
+	struct http_field *fields = malloc((h->n_fields + 1u) * sizeof(*fields));
+	char *copy = malloc(h->size);
+	struct http_head moved = *h;
+
+	memcpy(copy, data, h->size);
+	http_head_move(&moved, data, copy, fields);
+	require(within(moved.line, copy, h->size) && within(moved.query, copy, h->size));
+	require(within(moved.host, copy, h->size));
+	require(moved.path.len == h->path.len);
+	require(memcmp(moved.path.data, h->path.data, h->path.len) == 0 || h->path.len == 0);
+	for (unsigned i = 0; i < h->n_fields; i++) {
+		require(within(fields[i].name, copy, h->size));
+		require(within(fields[i].value, copy, h->size));
+	}
+	free(copy);
+	free(fields);
 }
 
 static void check_path(struct tine_text raw)
@@ -86,6 +119,7 @@ static void check_head(const struct http_head *h, const char *data, size_t size)
 		require(http_is_token(h->fields[i].name.data, h->fields[i].name.len));
 		require(http_is_value(h->fields[i].value.data, h->fields[i].value.len));
 	}
+	check_move(h, data);
 	if (h->path.len > 0 && h->path.data[0] == '/')
 		check_path(h->path);
 	else
@@ -104,7 +138,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 	for (int i = 0; i < 8 && size > 0; i++) {
 		r = http_parse_head(data, size, &limits, fields, &head);
 		require(r == 0 || r == PARSER_MORE || (r >= 400 && r <= 505));
-		check_prefixes(data, size < 2048 ? size : 2048, r, head.size);
+		check_prefixes(data, size, r, r == 0 ? head.size : 0);
 		if (r != 0)
 			break;
 		check_head(&head, data, size);
