@@ -1,0 +1,398 @@
+/*
+ * A thread pool: work that may block, away from the loop. Any process that runs modules.
+ *
+ * Jobs wait in one queue under a mutex that is held for a few instructions at a time. What comes back
+ * to the loop, finished jobs and posts alike, is pushed onto a list without a lock, and the loop takes
+ * all of it in one go. The head of that list also says whether the loop has to be woken:
+ *
+ *   NULL       nothing is there and the loop is not looking: the next one to push writes the eventfd
+ *   &looking   nothing is there, but the loop is going to look again before it sleeps
+ *   other      something is there, and the loop knows
+ *
+ * so that a burst costs one wake-up. The eventfd is watched for edges and never read.
+ *
+ * Sleeping threads are woken in a chain: at most one is on its way to the queue at any time, and it wakes
+ * the next one if it leaves jobs behind. Short jobs then do not wake threads that would find nothing.
+ *
+ * Always: a job is in exactly one place: with its owner, in the queue, on a thread, or on the list to the
+ * loop; done() is called once for each that was accepted.
+ */
+#include "runtime/pool.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <event2/event.h>
+#include <event2/event_struct.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#define POOL_STACK  (256u << 10) /* of a thread */
+#define POOL_ROUNDS 4            /* of looking before others in the loop get their turn */
+
+TAILQ_HEAD(pool_queue, pool_job);
+
+/* Used by the loop's thread and by the pool's: who may touch what is said group by group. */
+struct pool {
+	/* the loop's alone */
+	struct event wake;
+	int wake_fd; /* written by all */
+	unsigned n_threads, n_threads_max, queue_max;
+	pthread_t *threads;
+
+	/* the way back to the loop */
+	_Atomic(struct pool_post *) posts; /* the newest in front */
+
+	/* under the lock */
+	pthread_mutex_t lock;
+	pthread_cond_t work; /* there are jobs, or it is time to stop */
+	struct pool_queue queue;
+	unsigned n_queued;
+	unsigned n_idle; /* threads that sleep, the one on its way included */
+	bool waking;     /* one is on its way */
+	bool stopping;
+};
+
+static struct pool_post looking; /* its address alone means something */
+
+static void pool_wake(struct pool *p)
+{
+	uint64_t one = 1;
+	ssize_t n;
+
+	do {
+		n = write(p->wake_fd, &one, sizeof(one));
+	} while (n < 0 && errno == EINTR);
+}
+
+/* Brings a message to the loop. */
+static void posts_push(struct pool *p, struct pool_post *post)
+{
+	struct pool_post *head = atomic_load_explicit(&p->posts, memory_order_relaxed);
+
+	do {
+		post->next = head;
+	} while (!atomic_compare_exchange_weak_explicit(
+		&p->posts, &head, post, memory_order_acq_rel, memory_order_relaxed));
+	if (!head)
+		pool_wake(p);
+}
+
+static bool is_post(const struct pool_post *post)
+{
+	return post && post != &looking;
+}
+
+/* Takes all messages, the oldest in front, and promises to look again. */
+static struct pool_post *posts_take(struct pool *p)
+{
+	struct pool_post *post, *next, *first = NULL;
+
+	post = atomic_exchange_explicit(&p->posts, &looking, memory_order_acq_rel);
+	for (; is_post(post); post = next) {
+		next = post->next;
+		post->next = first;
+		first = post;
+	}
+	return first;
+}
+
+/* Returns whether there was a message. */
+static bool posts_run(struct pool *p)
+{
+	struct pool_post *post = posts_take(p), *next;
+	bool any = post;
+
+	for (; post; post = next) {
+		next = post->next;
+		atomic_store_explicit(&post->on_its_way, false, memory_order_release);
+		post->fn(post);
+	}
+	return any;
+}
+
+/* Whether there is nothing more, so that the next message wakes the loop. */
+static bool posts_rest(struct pool *p)
+{
+	struct pool_post *expected = &looking;
+
+	return atomic_compare_exchange_strong_explicit(
+		&p->posts, &expected, NULL, memory_order_acq_rel, memory_order_relaxed);
+}
+
+static void on_wake(evutil_socket_t fd, short what, void *arg)
+{
+	struct pool *p = arg;
+
+	for (int i = 0; i < POOL_ROUNDS; i++) {
+		posts_run(p);
+		if (posts_rest(p))
+			return;
+	}
+	pool_wake(p); /* go on in the next turn; nobody else will wake us */
+}
+
+static void on_job_done(struct pool_post *post)
+{
+	struct pool_job *job = (struct pool_job *)((char *)post - offsetof(struct pool_job, post));
+
+	job->done(job, job->status);
+}
+
+static void job_finish(struct pool *p, struct pool_job *job, int status)
+{
+	job->status = status;
+	posts_push(p, &job->post);
+}
+
+/* The lock is held, and there is a job. */
+static struct pool_job *queue_take(struct pool *p, struct pool_job *job)
+{
+	TAILQ_REMOVE(&p->queue, job, link);
+	p->n_queued--;
+	job->queued = false;
+	return job;
+}
+
+/* The lock is held. Returns whether a thread is to be woken once it is not. */
+static bool queue_calls(struct pool *p)
+{
+	if (p->n_queued == 0 || p->n_idle == 0 || p->waking)
+		return false;
+	p->waking = true;
+	return true;
+}
+
+/* Waits for a job and takes it. The lock is held. Returns NULL when it is time to stop. */
+static struct pool_job *thread_next(struct pool *p)
+{
+	while (p->n_queued == 0 && !p->stopping) {
+		p->n_idle++;
+		pthread_cond_wait(&p->work, &p->lock);
+		p->n_idle--;
+		p->waking = false;
+	}
+	return p->stopping ? NULL : queue_take(p, TAILQ_FIRST(&p->queue));
+}
+
+static void *thread_main(void *arg)
+{
+	struct pool *p = arg;
+	struct pool_job *job;
+	bool call;
+
+	pthread_mutex_lock(&p->lock);
+	while ((job = thread_next(p))) {
+		call = queue_calls(p);
+		pthread_mutex_unlock(&p->lock);
+		if (call)
+			pthread_cond_signal(&p->work);
+		job->work(job);
+		job_finish(p, job, 0);
+		pthread_mutex_lock(&p->lock);
+	}
+	pthread_mutex_unlock(&p->lock);
+	return NULL;
+}
+
+/* Signals are the loop's business, but for those that say that this very thread went wrong. */
+static void block_signals(sigset_t *ret_old)
+{
+	static const int own[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS};
+	sigset_t set;
+
+	sigfillset(&set);
+	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
+		sigdelset(&set, own[i]);
+	pthread_sigmask(SIG_SETMASK, &set, ret_old);
+}
+
+/* Returns 0 or a negative errno. */
+static int thread_start(struct pool *p)
+{
+	pthread_t *thread = &p->threads[p->n_threads];
+	pthread_attr_t attr;
+	sigset_t old;
+	char name[16];
+	int r = pthread_attr_init(&attr);
+
+	if (r != 0)
+		return -r;
+	pthread_attr_setstacksize(&attr, POOL_STACK);
+	block_signals(&old);
+	r = pthread_create(thread, &attr, thread_main, p);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	pthread_attr_destroy(&attr);
+	if (r != 0)
+		return -r;
+	snprintf(name, sizeof(name), "tined-pool-%u", p->n_threads % 1000);
+	pthread_setname_np(*thread, name);
+	p->n_threads++;
+	return 0;
+}
+
+static int pool_init(struct pool *p, const struct pool_options *o)
+{
+	p->threads = calloc(o->n_threads, sizeof(*p->threads));
+	if (!p->threads)
+		return -ENOMEM;
+	p->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (p->wake_fd < 0)
+		return -errno;
+	if (event_assign(&p->wake, o->base, p->wake_fd, EV_READ | EV_PERSIST | EV_ET, on_wake, p) <
+			0 ||
+		event_add(&p->wake, NULL) < 0)
+		return -ENOMEM;
+	p->n_threads_max = o->n_threads;
+	p->queue_max = o->queue_max;
+	TAILQ_INIT(&p->queue);
+	pthread_mutex_init(&p->lock, NULL);
+	pthread_cond_init(&p->work, NULL);
+	return 0;
+}
+
+/*
+ * Makes a pool for the loop o->base; its threads are started when they are first needed. Returns 0 or
+ * a negative errno: -EINVAL without threads or room in the queue, -ENOTSUP when the loop's method knows
+ * no edges.
+ */
+int pool_new(const struct pool_options *o, struct pool **ret)
+{
+	struct pool *p;
+	int r;
+
+	if (o->n_threads == 0 || o->queue_max == 0)
+		return -EINVAL;
+	if (!(event_base_get_features(o->base) & EV_FEATURE_ET))
+		return -ENOTSUP;
+	p = calloc(1, sizeof(*p));
+	if (!p)
+		return -ENOMEM;
+	p->wake_fd = -1;
+	r = pool_init(p, o);
+	if (r < 0) {
+		if (p->wake_fd >= 0)
+			close(p->wake_fd);
+		free(p->threads);
+		free(p);
+		return r;
+	}
+	*ret = p;
+	return 0;
+}
+
+/* All threads have ended. What these callbacks post or cancel still arrives, nothing they submit is taken. */
+static void pool_settle(struct pool *p)
+{
+	struct pool_job *job;
+
+	do {
+		while ((job = TAILQ_FIRST(&p->queue)))
+			job_finish(p, queue_take(p, job), -ECANCELED);
+	} while (posts_run(p));
+}
+
+/*
+ * Ends a pool, from the loop's thread and not from within work, done or a post: waits for the jobs that are
+ * running, then calls what is left to be called: done() of all jobs, with -ECANCELED of those that had not
+ * begun, and the posts. Threads that are not the pool's must have stopped posting. NULL is fine. Returns NULL.
+ */
+struct pool *pool_free(struct pool *p)
+{
+	if (!p)
+		return NULL;
+	pthread_mutex_lock(&p->lock);
+	p->stopping = true;
+	pthread_cond_broadcast(&p->work);
+	pthread_mutex_unlock(&p->lock);
+	for (unsigned i = 0; i < p->n_threads; i++)
+		pthread_join(p->threads[i], NULL);
+	pool_settle(p);
+	event_del(&p->wake);
+	close(p->wake_fd);
+	pthread_cond_destroy(&p->work);
+	pthread_mutex_destroy(&p->lock);
+	free(p->threads);
+	free(p);
+	return NULL;
+}
+
+/* Returns 0, -ESHUTDOWN or -ENOBUFS, and whether a thread is to be woken or another one started. */
+static int queue_insert(struct pool *p, struct pool_job *job, bool *ret_call, bool *ret_more)
+{
+	int r = 0;
+
+	pthread_mutex_lock(&p->lock);
+	if (p->stopping) {
+		r = -ESHUTDOWN;
+	} else if (p->n_queued >= p->queue_max) {
+		r = -ENOBUFS;
+	} else {
+		TAILQ_INSERT_TAIL(&p->queue, job, link);
+		p->n_queued++;
+		job->queued = true;
+		*ret_call = queue_calls(p);
+		*ret_more = p->n_queued > p->n_idle;
+	}
+	pthread_mutex_unlock(&p->lock);
+	return r;
+}
+
+/*
+ * Hands over a job with its work and done set, from the loop's thread. Returns 0; -ENOBUFS when queue_max jobs wait
+ * already; -EAGAIN when not one thread could be started; -ESHUTDOWN when the pool is ending. After an error
+ * the job is still the caller's and nothing of it is called.
+ */
+int pool_submit(struct pool *p, struct pool_job *job)
+{
+	bool call = false, more = false;
+	int r;
+
+	if (p->n_threads == 0 && thread_start(p) < 0)
+		return -EAGAIN;
+	job->post.fn = on_job_done;
+	r = queue_insert(p, job, &call, &more);
+	if (r < 0)
+		return r;
+	if (call)
+		pthread_cond_signal(&p->work);
+	if (more && p->n_threads < p->n_threads_max)
+		thread_start(p); /* if it fails, those that there are will do it */
+	return 0;
+}
+
+/*
+ * Takes a job back, from the loop's thread. Returns true when no thread had begun with it: done() is then called with
+ * -ECANCELED, never from within this call. Otherwise it is running or finished, and done() is called as usual.
+ */
+bool pool_cancel(struct pool *p, struct pool_job *job)
+{
+	bool queued;
+
+	pthread_mutex_lock(&p->lock);
+	queued = job->queued;
+	if (queued)
+		queue_take(p, job);
+	pthread_mutex_unlock(&p->lock);
+	if (queued)
+		job_finish(p, job, -ECANCELED);
+	return queued;
+}
+
+/*
+ * Has post->fn called on the loop's thread, from any thread; in the order of posting as far as one thread is
+ * concerned. Returns 0, or -EALREADY when it is on its way already and will be called once.
+ */
+int pool_post(struct pool *p, struct pool_post *post)
+{
+	if (atomic_exchange_explicit(&post->on_its_way, true, memory_order_acq_rel))
+		return -EALREADY;
+	posts_push(p, post);
+	return 0;
+}

@@ -1,0 +1,42 @@
+/* A thread pool for what would block the loop, and the way back from any thread to the loop. */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <sys/queue.h>
+
+struct event_base;
+struct pool;
+
+/* A message to the loop. Lies in a structure of the caller's, zeroed before its first use. */
+struct pool_post {
+	void (*fn)(struct pool_post *post); /* on the loop's thread; may free it or post it again */
+
+	/* of the pool */
+	struct pool_post *next;
+	atomic_bool on_its_way;
+};
+
+/* A job. Lies in a structure of the caller's, which lives on until done() is called. */
+struct pool_job {
+	void (*work)(struct pool_job *job); /* on a thread; what it uses nobody else may touch */
+	void (*done)(struct pool_job *job, int status); /* on the loop's thread; may free the job */
+
+	/* of the pool */
+	TAILQ_ENTRY(pool_job) link; /* while queued */
+	bool queued;                /* these two under the lock of the queue */
+	int status;
+	struct pool_post post;
+};
+
+struct pool_options {
+	struct event_base *base;
+	unsigned n_threads; /* at most */
+	unsigned queue_max; /* jobs that wait for a thread */
+};
+
+int pool_new(const struct pool_options *o, struct pool **ret);
+struct pool *pool_free(struct pool *p);
+int pool_submit(struct pool *p, struct pool_job *job);
+bool pool_cancel(struct pool *p, struct pool_job *job);
+int pool_post(struct pool *p, struct pool_post *post);

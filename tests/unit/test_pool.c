@@ -1,0 +1,475 @@
+/* runtime/pool.c: threads, the queue's bound, cancelling, and the way back to the loop. */
+#include <errno.h>
+#include <event2/event.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/loop.h"
+#include "run.h"
+#include "runtime/pool.h"
+
+#define N_THREADS 3
+#define QUEUE_MAX 8
+
+static struct event_base *base;
+static struct pool *pool;
+static unsigned n_done, n_canceled;
+static pthread_t loop_thread;
+
+struct task {
+	struct pool_job job; /* first */
+	unsigned n_left;     /* times to submit it again */
+	unsigned n_runs;
+	int status;
+	sem_t *started, *go; /* it says that it runs, and waits until it may end */
+	pthread_t thread;
+};
+
+static void on_work(struct pool_job *job)
+{
+	struct task *t = (struct task *)job;
+
+	t->thread = pthread_self();
+	t->n_runs++;
+	if (t->started)
+		sem_post(t->started);
+	if (t->go)
+		sem_wait(t->go);
+}
+
+static void on_done(struct pool_job *job, int status)
+{
+	struct task *t = (struct task *)job;
+
+	ck_assert(pthread_equal(pthread_self(), loop_thread));
+	t->status = status;
+	n_done++;
+	n_canceled += status == -ECANCELED;
+	if (t->n_left > 0 && status == 0) {
+		t->n_left--;
+		ck_assert_int_eq(pool_submit(pool, job), 0);
+	}
+}
+
+static struct task task_init(sem_t *started, sem_t *go)
+{
+	return (struct task){
+		.job = {.work = on_work, .done = on_done},
+		.status = 1,
+		.started = started,
+		.go = go,
+	};
+}
+
+static void new_pool(unsigned n_threads, unsigned queue_max)
+{
+	struct pool_options o = {base, n_threads, queue_max};
+
+	ck_assert_int_eq(pool_new(&o, &pool), 0);
+}
+
+static void setup(void)
+{
+	loop_thread = pthread_self();
+	n_done = n_canceled = 0;
+	ck_assert_int_eq(loop_new(&base), 0);
+	new_pool(N_THREADS, QUEUE_MAX);
+}
+
+static void teardown(void)
+{
+	pool = pool_free(pool);
+	ck_assert_ptr_null(pool);
+	event_base_free(base);
+}
+
+static void run_until_done(unsigned n)
+{
+	while (n_done < n)
+		ck_assert_int_eq(event_base_loop(base, EVLOOP_ONCE), 0);
+	ck_assert_uint_eq(n_done, n);
+}
+
+/* One turn of the loop that waits for nothing. */
+static void run_a_turn(void)
+{
+	event_base_loop(base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+}
+
+START_TEST(test_bad_options)
+{
+	struct pool_options none = {base, 0, 1}, no_room = {base, 1, 0};
+	struct pool *p = NULL;
+
+	ck_assert_int_eq(pool_new(&none, &p), -EINVAL);
+	ck_assert_int_eq(pool_new(&no_room, &p), -EINVAL);
+	ck_assert_ptr_null(p);
+	ck_assert_ptr_null(pool_free(NULL));
+}
+END_TEST
+
+START_TEST(test_one_job)
+{
+	struct task t = task_init(NULL, NULL);
+
+	ck_assert_int_eq(pool_submit(pool, &t.job), 0);
+	run_until_done(1);
+	ck_assert_int_eq(t.status, 0);
+	ck_assert_uint_eq(t.n_runs, 1);
+	ck_assert(!pthread_equal(t.thread, loop_thread));
+}
+END_TEST
+
+/* Jobs that submit themselves again from their own done(). */
+START_TEST(test_many_jobs)
+{
+	struct task t[QUEUE_MAX];
+
+	for (int i = 0; i < QUEUE_MAX; i++) {
+		t[i] = task_init(NULL, NULL);
+		t[i].n_left = 2000;
+		ck_assert_int_eq(pool_submit(pool, &t[i].job), 0);
+	}
+	run_until_done(QUEUE_MAX * 2001);
+	for (int i = 0; i < QUEUE_MAX; i++)
+		ck_assert_uint_eq(t[i].n_runs, 2001);
+}
+END_TEST
+
+/* As many at once as there are threads, and as many more as the queue holds. */
+START_TEST(test_bounds)
+{
+	struct task t[N_THREADS + QUEUE_MAX + 1];
+	sem_t started, go;
+
+	sem_init(&started, 0, 0);
+	sem_init(&go, 0, 0);
+	for (int i = 0; i < N_THREADS + QUEUE_MAX + 1; i++)
+		t[i] = task_init(&started, &go);
+	for (int i = 0; i < N_THREADS; i++) {
+		ck_assert_int_eq(pool_submit(pool, &t[i].job), 0);
+		sem_wait(&started);
+	}
+	for (int i = 0; i < QUEUE_MAX; i++)
+		ck_assert_int_eq(pool_submit(pool, &t[N_THREADS + i].job), 0);
+	ck_assert_int_eq(pool_submit(pool, &t[N_THREADS + QUEUE_MAX].job), -ENOBUFS);
+	run_a_turn();
+	ck_assert_uint_eq(n_done, 0);
+	for (int i = 0; i < N_THREADS + QUEUE_MAX; i++)
+		sem_post(&go);
+	run_until_done(N_THREADS + QUEUE_MAX);
+	ck_assert_uint_eq(t[N_THREADS + QUEUE_MAX].n_runs, 0);
+	ck_assert_int_eq(pool_submit(pool, &t[0].job), 0);
+	sem_post(&go);
+	run_until_done(N_THREADS + QUEUE_MAX + 1);
+}
+END_TEST
+
+/* A thread that sleeps is not enough for several jobs that wait for each other. */
+START_TEST(test_more_threads_when_needed)
+{
+	struct task first = task_init(NULL, NULL), t[N_THREADS];
+	sem_t started, go;
+
+	sem_init(&started, 0, 0);
+	sem_init(&go, 0, 0);
+	ck_assert_int_eq(pool_submit(pool, &first.job), 0);
+	run_until_done(1);
+	for (int i = 0; i < N_THREADS; i++) {
+		t[i] = task_init(&started, &go);
+		ck_assert_int_eq(pool_submit(pool, &t[i].job), 0);
+	}
+	for (int i = 0; i < N_THREADS; i++)
+		sem_wait(&started); /* all of them run at the same time */
+	for (int i = 0; i < N_THREADS; i++)
+		sem_post(&go);
+	run_until_done(1 + N_THREADS);
+}
+END_TEST
+
+START_TEST(test_cancel)
+{
+	struct task t[N_THREADS], queued = task_init(NULL, NULL);
+	sem_t started, go;
+
+	sem_init(&started, 0, 0);
+	sem_init(&go, 0, 0);
+	for (int i = 0; i < N_THREADS; i++) {
+		t[i] = task_init(&started, &go);
+		ck_assert_int_eq(pool_submit(pool, &t[i].job), 0);
+		sem_wait(&started);
+	}
+	ck_assert_int_eq(pool_submit(pool, &queued.job), 0);
+	ck_assert(pool_cancel(pool, &queued.job));
+	ck_assert_uint_eq(n_done, 0); /* never from within pool_cancel() */
+	ck_assert(!pool_cancel(pool, &queued.job));
+	ck_assert(!pool_cancel(pool, &t[0].job));
+	run_until_done(1);
+	ck_assert_int_eq(queued.status, -ECANCELED);
+	for (int i = 0; i < N_THREADS; i++)
+		sem_post(&go);
+	run_until_done(1 + N_THREADS);
+	ck_assert_uint_eq(queued.n_runs, 0);
+	ck_assert_int_eq(t[0].status, 0);
+	ck_assert_uint_eq(n_canceled, 1);
+}
+END_TEST
+
+static void *let_go_soon(void *sem)
+{
+	usleep(20000);
+	sem_post(sem);
+	return NULL;
+}
+
+static int late_result;
+
+static void on_done_submit(struct pool_job *job, int status)
+{
+	on_done(job, status);
+	late_result = pool_submit(pool, job);
+}
+
+/* Freed while a job runs and others wait. */
+START_TEST(test_free)
+{
+	struct task running, queued[3];
+	sem_t started, go;
+	pthread_t helper;
+
+	pool_free(pool);
+	new_pool(1, QUEUE_MAX);
+	sem_init(&started, 0, 0);
+	sem_init(&go, 0, 0);
+	running = task_init(&started, &go);
+	ck_assert_int_eq(pool_submit(pool, &running.job), 0);
+	sem_wait(&started);
+	for (int i = 0; i < 3; i++) {
+		queued[i] = task_init(NULL, NULL);
+		queued[i].job.done = on_done_submit;
+		ck_assert_int_eq(pool_submit(pool, &queued[i].job), 0);
+	}
+	late_result = 0;
+	pthread_create(&helper, NULL, let_go_soon, &go);
+	pool = pool_free(pool);
+	pthread_join(helper, NULL);
+	ck_assert_uint_eq(n_done, 4);
+	ck_assert_uint_eq(n_canceled, 3);
+	ck_assert_int_eq(running.status, 0);
+	ck_assert_int_eq(late_result, -ESHUTDOWN);
+	for (int i = 0; i < 3; i++)
+		ck_assert_uint_eq(queued[i].n_runs, 0);
+}
+END_TEST
+
+struct message {
+	struct pool_post post; /* first */
+	unsigned from, number;
+};
+
+#define N_FROM    4
+#define N_MESSAGE 20000
+
+static struct message messages[N_FROM][N_MESSAGE];
+static unsigned next_number[N_FROM], n_wrong;
+
+static void on_message(struct pool_post *post)
+{
+	struct message *m = (struct message *)post;
+
+	n_wrong += m->number != next_number[m->from] || !pthread_equal(pthread_self(), loop_thread);
+	next_number[m->from]++;
+	n_done++;
+}
+
+static void *post_all(void *arg)
+{
+	struct message *m = arg;
+
+	for (unsigned i = 0; i < N_MESSAGE; i++)
+		if (pool_post(pool, &m[i].post) < 0)
+			abort();
+	return NULL;
+}
+
+static void init_messages(void)
+{
+	memset(messages, 0, sizeof(messages));
+	memset(next_number, 0, sizeof(next_number));
+	n_wrong = 0;
+	for (unsigned k = 0; k < N_FROM; k++)
+		for (unsigned i = 0; i < N_MESSAGE; i++)
+			messages[k][i] =
+				(struct message){.post.fn = on_message, .from = k, .number = i};
+}
+
+START_TEST(test_posts)
+{
+	pthread_t threads[N_FROM];
+
+	init_messages();
+	for (unsigned k = 0; k < N_FROM; k++)
+		pthread_create(&threads[k], NULL, post_all, messages[k]);
+	run_until_done(N_FROM * N_MESSAGE);
+	for (unsigned k = 0; k < N_FROM; k++)
+		pthread_join(threads[k], NULL);
+	ck_assert_uint_eq(n_wrong, 0);
+}
+END_TEST
+
+/* Its value is how often it was written, for it is never read. */
+static unsigned long eventfd_count(void)
+{
+	char path[64], line[128];
+	unsigned long count = 0;
+
+	for (int fd = 3; fd < 256; fd++) {
+		FILE *f;
+
+		snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+		f = fopen(path, "re");
+		while (f && fgets(line, sizeof(line), f))
+			if (sscanf(line, "eventfd-count: %lx", &count) == 1)
+				break;
+		if (f)
+			fclose(f);
+		if (count > 0)
+			break;
+	}
+	return count;
+}
+
+START_TEST(test_a_burst_is_one_wake_up)
+{
+	pthread_t thread;
+
+	init_messages();
+	pthread_create(&thread, NULL, post_all, messages[0]);
+	pthread_join(thread, NULL);
+	ck_assert_uint_eq(eventfd_count(), 1);
+	run_until_done(N_MESSAGE);
+	pthread_create(&thread, NULL, post_all, messages[1]);
+	pthread_join(thread, NULL);
+	ck_assert_uint_eq(eventfd_count(), 2);
+	run_until_done(2 * N_MESSAGE);
+	ck_assert_uint_eq(n_wrong, 0);
+}
+END_TEST
+
+static void on_message_again(struct pool_post *post)
+{
+	if (++n_done < 100)
+		ck_assert_int_eq(pool_post(pool, post), 0);
+}
+
+/* Who posts from within a post goes on in turns of its own: a timer is not starved. */
+START_TEST(test_post_again)
+{
+	struct pool_post post = {.fn = on_message_again};
+
+	ck_assert_int_eq(pool_post(pool, &post), 0);
+	ck_assert_int_eq(pool_post(pool, &post), -EALREADY);
+	run_a_turn();
+	ck_assert_uint_ge(n_done, 1);
+	ck_assert_uint_lt(n_done, 100);
+	run_until_done(100);
+	run_a_turn();
+	ck_assert_uint_eq(n_done, 100);
+}
+END_TEST
+
+START_TEST(test_posts_arrive_when_freed)
+{
+	struct pool_post post = {.fn = on_message_again};
+
+	n_done = 99;
+	ck_assert_int_eq(pool_post(pool, &post), 0);
+	pool = pool_free(pool);
+	ck_assert_uint_eq(n_done, 100);
+}
+END_TEST
+
+static void look_at_thread(struct pool_job *job)
+{
+	char name[16] = "";
+	sigset_t set;
+
+	pthread_getname_np(pthread_self(), name, sizeof(name));
+	pthread_sigmask(SIG_SETMASK, NULL, &set);
+	n_wrong = strncmp(name, "tined-pool-", 11) != 0;
+	for (int sig = 1; sig < SIGSYS; sig++)
+		if (sig == SIGTERM || sig == SIGINT || sig == SIGHUP || sig == SIGUSR1 ||
+			sig == SIGCHLD || sig == SIGALRM || sig == SIGPIPE)
+			n_wrong += !sigismember(&set, sig);
+	n_wrong += sigismember(&set, SIGSEGV);
+}
+
+START_TEST(test_threads_are_quiet)
+{
+	struct task t = task_init(NULL, NULL);
+	sigset_t before, after;
+
+	n_wrong = 99;
+	t.job.work = look_at_thread;
+	pthread_sigmask(SIG_SETMASK, NULL, &before);
+	/* the name is given after the thread is made: the second job is sure to see it */
+	for (unsigned i = 1; i <= 2; i++) {
+		ck_assert_int_eq(pool_submit(pool, &t.job), 0);
+		run_until_done(i);
+	}
+	pthread_sigmask(SIG_SETMASK, NULL, &after);
+	ck_assert_uint_eq(n_wrong, 0);
+	for (int sig = 1; sig < SIGSYS; sig++)
+		ck_assert_int_eq(sigismember(&before, sig), sigismember(&after, sig));
+}
+END_TEST
+
+/* The first test: the C library keeps stacks. The sanitizers do not live through a limit of memory. */
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+START_TEST(test_no_thread)
+{
+	struct task t = task_init(NULL, NULL);
+	struct rlimit old, none;
+
+	ck_assert_int_eq(getrlimit(RLIMIT_AS, &old), 0);
+	none = (struct rlimit){0, old.rlim_max};
+	ck_assert_int_eq(setrlimit(RLIMIT_AS, &none), 0);
+	t.status = pool_submit(pool, &t.job);
+	ck_assert_int_eq(setrlimit(RLIMIT_AS, &old), 0);
+	ck_assert_int_eq(t.status, -EAGAIN);
+	ck_assert_int_eq(pool_submit(pool, &t.job), 0);
+	run_until_done(1);
+}
+END_TEST
+#endif
+
+static void add(TCase *tc)
+{
+	tcase_add_checked_fixture(tc, setup, teardown);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+	tcase_add_test(tc, test_no_thread);
+#endif
+	tcase_add_test(tc, test_bad_options);
+	tcase_add_test(tc, test_one_job);
+	tcase_add_test(tc, test_many_jobs);
+	tcase_add_test(tc, test_bounds);
+	tcase_add_test(tc, test_more_threads_when_needed);
+	tcase_add_test(tc, test_cancel);
+	tcase_add_test(tc, test_free);
+	tcase_add_test(tc, test_posts);
+	tcase_add_test(tc, test_a_burst_is_one_wake_up);
+	tcase_add_test(tc, test_post_again);
+	tcase_add_test(tc, test_posts_arrive_when_freed);
+	tcase_add_test(tc, test_threads_are_quiet);
+}
+
+int main(void)
+{
+	return run_tests("pool", add);
+}
