@@ -42,6 +42,20 @@ typedef void (*tine_http_fn)(struct tine_request *request, void *arg);
 TINE_EXPORT int tine_http_route(
 	struct tine_worker *worker, unsigned methods, const char *path, tine_http_fn fn, void *arg);
 
+/* What a middleware says. */
+enum tine_verdict {
+	TINE_NEXT = 0,  /* go on: the next one, or the handler of the route */
+	TINE_TAKEN = 1, /* it has answered; or deferred it, and will answer or call tine_next() */
+};
+
+/*
+ * Sees requests before their handlers do: every request whose path is the one it was registered for or below it
+ * (on segment boundaries: "/a" covers "/a" and "/a/b", not "/ab"), also when no route fits, so that it can guard
+ * everything. Called in order of registration, modules in the order of the configuration file.
+ * Returns enum tine_verdict.
+ */
+typedef int (*tine_middleware_fn)(struct tine_request *request, void *arg);
+
 TINE_EXPORT enum tine_method tine_request_method(const struct tine_request *request);
 
 /*

@@ -24,7 +24,12 @@ int tine_http_route(
 		return -EINVAL;
 	if (methods == 0 || (methods & ~(unsigned)(TINE_GET | TINE_HEAD)))
 		return -EINVAL;
-	return http_router_add(worker->router, worker->config.conf->mount, methods, path, fn, arg);
+	return http_router_add(worker->router,
+		&(struct http_route_spec){.mount = worker->config.conf->mount,
+			.path = path,
+			.methods = methods,
+			.fn = fn,
+			.arg = arg});
 }
 
 enum tine_method tine_request_method(const struct tine_request *request)

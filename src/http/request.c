@@ -84,7 +84,8 @@ static int answer_405(struct tine_request *rq, unsigned methods)
 		n = (size_t)(stpcpy(value + n, names[i].name) - value);
 	}
 	response_add_header(rq, (struct tine_text){"Allow", 5}, (struct tine_text){value, n});
-	return response_text(rq, rq->head.method == METHOD_OPTIONS && !rq->route ? 200 : 405);
+	return response_text(
+		rq, rq->head.path.len == 1 && rq->head.path.data[0] == '*' ? 200 : 405);
 }
 
 static void call_handler(struct tine_request *rq)
@@ -104,6 +105,7 @@ static void call_handler(struct tine_request *rq)
 static int request_route(struct tine_request *rq)
 {
 	struct http_connection *c = rq->connection;
+	struct http_match match;
 	int r;
 
 	if (path_is_plain(rq->head.path)) {
@@ -113,13 +115,14 @@ static int request_route(struct tine_request *rq)
 		if (r != 0)
 			return r;
 	}
-	r = http_router_find(c->router, rq->path, &rq->route);
+	r = http_router_find(c->router, rq->path, rq->head.method, &match);
 	if (r == -ENOENT)
 		return 404;
-	if (!(rq->route->methods & rq->head.method)) {
-		answer_405(rq, rq->route->methods);
+	if (r == ROUTER_OTHER_METHOD) {
+		answer_405(rq, match.methods);
 		return 0;
 	}
+	rq->route = match.route;
 	call_handler(rq);
 	return 0;
 }

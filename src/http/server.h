@@ -56,9 +56,20 @@ bool http_files_release_some(void);
 struct http_router *http_router_new(void);
 struct http_router *http_router_free(struct http_router *r);
 
-/*
- * mount: as in conf_module ("/" or "/x/y"); path: begins with '/', as in tine_http_route().
- * Returns 0, -EINVAL, -EEXIST, -ENOMEM.
- */
-int http_router_add(struct http_router *r, const char *mount, unsigned methods, const char *path,
-	tine_http_fn fn, void *arg);
+enum http_route_flags {
+	HTTP_ROUTE_STREAM_BODY = 1,     /* the handler is called before the body has come */
+	HTTP_ROUTE_LENGTH_REQUIRED = 2, /* a body without Content-Length: 411 */
+	HTTP_ROUTE_FLAGS = 3,           /* all of them */
+};
+
+struct http_route_spec {
+	const char *mount; /* as in conf_module: "/" or "/x/y" */
+	const char *path;  /* as in tine_http_route() */
+	unsigned methods;  /* enum http_method or-ed; GET brings HEAD when no other route has it */
+	tine_http_fn fn;
+	void *arg;
+	unsigned flags;    /* enum http_route_flags */
+	uint64_t max_body; /* bytes; 0: as [http] max_body says */
+};
+
+int http_router_add(struct http_router *r, const struct http_route_spec *spec);

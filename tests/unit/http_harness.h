@@ -64,6 +64,13 @@ static void harness_stop(void)
 	libevent_global_shutdown();
 }
 
+static inline void add_route(const char *mount, const char *path, tine_http_fn fn)
+{
+	struct http_route_spec spec = {.mount = mount, .path = path, .methods = TINE_GET, .fn = fn};
+
+	ck_assert_int_eq(http_router_add(router, &spec), 0);
+}
+
 /* A connected client; its descriptor does not block. */
 static int client_new(void)
 {

@@ -81,13 +81,13 @@ static void reset_content(struct tine_request *rq, void *arg)
 static void setup(void)
 {
 	harness_start();
-	http_router_add(router, "/", TINE_GET, "/", echo, NULL);
-	http_router_add(router, "/", TINE_GET, "/big", big, NULL);
-	http_router_add(router, "/", TINE_GET, "/silent", silent, NULL);
-	http_router_add(router, "/", TINE_GET, "/twice", twice, NULL);
-	http_router_add(router, "/", TINE_GET, "/headers", headers, NULL);
-	http_router_add(router, "/", TINE_GET, "/204", no_content, NULL);
-	http_router_add(router, "/", TINE_GET, "/205", reset_content, NULL);
+	add_route("/", "/", echo);
+	add_route("/", "/big", big);
+	add_route("/", "/silent", silent);
+	add_route("/", "/twice", twice);
+	add_route("/", "/headers", headers);
+	add_route("/", "/204", no_content);
+	add_route("/", "/205", reset_content);
 	for (size_t i = 0; i < BIG && big_body[BIG - 1] == '\0'; i++)
 		big_body[i] = (char)('a' + i % 26);
 }

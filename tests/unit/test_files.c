@@ -91,8 +91,8 @@ static void setup(void)
 	symlink("/etc/passwd", in_folder("out"));
 	mkfifo(in_folder("fifo"), 0644);
 	ck_assert_int_eq(files_new(folder, "index.html", &files), 0);
-	http_router_add(router, "/", TINE_GET, "/", serve, NULL);
-	http_router_add(router, "/m", TINE_GET, "/", serve, NULL);
+	add_route("/", "/", serve);
+	add_route("/m", "/", serve);
 }
 
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
