@@ -95,7 +95,7 @@ static int pattern_check(const char *path)
 			return -EINVAL;
 		if (strcspn(p, "{}") >= len)
 			continue;
-		if (n == HTTP_PARAMS_MAX || *p != '{' || len < 3 || p[len - 1] != '}')
+		if (n == HTTP_PARAMS_MAX || *p != '{' || p[len - 1] != '}')
 			return -EINVAL;
 		names[n] = (struct tine_text){p + 1, len - 2};
 		if (!name_is_valid(names[n]))

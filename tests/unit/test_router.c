@@ -167,9 +167,9 @@ START_TEST(test_mount_with_braces)
 END_TEST
 
 static const char *const malformed[] = {"a", "", "{a}", "/{", "/}", "/{}", "/a{b}", "/{b}a",
-	"/{a}{b}", "/{a", "/a}", "/{a-b}", "/{a b}", "/{{a}}", "/{\xc3\xa9}", "/{a}/{a}",
-	"/{a}/b/{a}/", "/{a}/{}", "/{1}/{2}/{3}/{4}/{5}/{6}/{7}/{8}/{9}", "//", "/a//b", "/a//",
-	"//a", "/.", "/..", "/a/../b", "/a/./", "/{a}//"};
+	"/{a}{b}", "/{a", "/{abc", "/{abc}}", "/a}", "/{a-b}", "/{a b}", "/{{a}}", "/{\xc3\xa9}",
+	"/{a}/{a}", "/{a}/b/{a}/", "/{a}/{}", "/{1}/{2}/{3}/{4}/{5}/{6}/{7}/{8}/{9}", "//", "/a//b",
+	"/a//", "//a", "/.", "/..", "/a/../b", "/a/./", "/{a}//"};
 
 START_TEST(test_malformed)
 {
@@ -250,6 +250,7 @@ static const struct {
 	{"/users/{id}/posts", "/users/7/posts", "id=7"},
 	{"/users/{id}/posts", "/users/7/posts/", NULL},
 	{"/users/{id}/posts", "/users/7/post", NULL},
+	{"/users/{id}/posts", "/users/7", NULL},
 	{"/users/{id}/", "/users/7", "id=7"},
 	{"/users/{id}/", "/users/7/", "id=7"},
 	{"/users/{id}/", "/users/7/a/b", "id=7"},
@@ -434,8 +435,13 @@ START_TEST(test_methods)
 	ck_assert_int_eq(
 		http_router_find(router, text(method_cases[_i].path), method_cases[_i].method, &m),
 		method_cases[_i].expected);
-	if (method_cases[_i].expected == 0)
+	if (method_cases[_i].expected == 0) {
+		ck_assert_uint_eq(m.route->methods & TINE_HEAD,
+			m.route->arg == &args[0]
+				? TINE_HEAD
+				: routes[method_cases[_i].route].methods & TINE_HEAD);
 		ck_assert_ptr_eq(m.route->arg, &args[method_cases[_i].route]);
+	}
 	if (method_cases[_i].expected == ROUTER_OTHER_METHOD)
 		ck_assert_uint_eq(m.methods, method_cases[_i].methods);
 }
