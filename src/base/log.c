@@ -67,6 +67,35 @@ static int open_journal(void)
 	return fd < 0 ? -errno : fd;
 }
 
+/*
+ * The descriptor of a sink, close-on-exec; that of stderr is STDERR_FILENO itself. path: for LOG_SINK_FILE.
+ * Returns it or -errno.
+ */
+int log_open_sink(enum log_sink sink, const char *path)
+{
+	if (sink == LOG_SINK_STDERR)
+		return STDERR_FILENO;
+	return sink == LOG_SINK_FILE ? open_file(path) : open_journal();
+}
+
+/*
+ * Sends one line, without its newline, to the journal; fd: from log_open_sink(). Never waits. Returns 0 or -errno:
+ * the line is lost.
+ */
+int log_send_journal(int fd, enum log_level level, const char *text, size_t len)
+{
+	char head[80];
+	struct iovec parts[] = {{head, 0}, {(void *)text, len}, {"\n", 1}};
+	struct msghdr m = {.msg_name = (void *)&journal,
+		.msg_namelen = sizeof(journal),
+		.msg_iov = parts,
+		.msg_iovlen = 3};
+
+	parts[0].iov_len = (size_t)snprintf(head, sizeof(head),
+		"PRIORITY=%d\nSYSLOG_IDENTIFIER=tined\nMESSAGE=", levels[level].priority);
+	return sendmsg(fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
+}
+
 /* Whether stderr is read by journald: sd-daemon(3), $JOURNAL_STREAM. */
 static bool stderr_is_journal(void)
 {
@@ -82,12 +111,11 @@ static bool stderr_is_journal(void)
 int log_open(enum log_sink sink, const char *path)
 {
 	CLEANUP(freep) char *copy = path ? strdup(path) : NULL;
-	int fd = STDERR_FILENO;
+	int fd;
 
 	if (path && !copy)
 		return -ENOMEM;
-	if (sink != LOG_SINK_STDERR)
-		fd = sink == LOG_SINK_FILE ? open_file(path) : open_journal();
+	fd = log_open_sink(sink, path);
 	if (fd < 0)
 		return fd;
 	if (log_state.fd != STDERR_FILENO)
@@ -222,13 +250,9 @@ void log_vline(enum log_level level, const char *fmt, va_list ap)
 
 	vsnprintf(text, sizeof(text), fmt, ap);
 	if (log_state.sink == LOG_SINK_JOURNAL) {
-		n = (size_t)snprintf(line, sizeof(line),
-			"PRIORITY=%d\nSYSLOG_IDENTIFIER=tined\nMESSAGE=%s: ",
-			levels[level].priority, log_state.name);
-		n += escape(line + n, sizeof(line) - n - 1, text);
-		line[n++] = '\n';
-		if (sendto(log_state.fd, line, n, MSG_NOSIGNAL, (const struct sockaddr *)&journal,
-			    sizeof(journal)) < 0)
+		n = (size_t)snprintf(line, sizeof(line), "%s: ", log_state.name);
+		n += escape(line + n, sizeof(line) - n, text);
+		if (log_send_journal(log_state.fd, level, line, n) < 0)
 			log_state.n_lost++;
 	} else {
 		n = prefix(line, sizeof(line), level);

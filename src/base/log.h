@@ -7,6 +7,7 @@
 
 #include <stdarg.h>
 #include <stdbool.h>
+#include <stddef.h>
 
 enum log_level { LOG_LVL_ERROR, LOG_LVL_WARNING, LOG_LVL_INFO, LOG_LVL_DEBUG };
 enum log_sink { LOG_SINK_STDERR, LOG_SINK_JOURNAL, LOG_SINK_FILE };
@@ -14,6 +15,8 @@ enum log_sink { LOG_SINK_STDERR, LOG_SINK_JOURNAL, LOG_SINK_FILE };
 extern enum log_level log_max_level; /* read by the macros only */
 
 int log_open(enum log_sink sink, const char *path);
+int log_open_sink(enum log_sink sink, const char *path);
+int log_send_journal(int fd, enum log_level level, const char *text, size_t len);
 void log_set_fd(int fd);
 int log_fd(void);
 int log_keep_fd(void);

@@ -178,7 +178,8 @@ static int (*const on_byte[])(struct chunked *d, unsigned char c) = {
 	[STATE_END] = NULL,
 };
 
-static bool is_forbidden(struct tine_text name)
+/* Whether a field may not stand in a trailer, of a request or of an answer. */
+bool chunked_is_forbidden(struct tine_text name)
 {
 	for (size_t i = 0; i < sizeof(forbidden) / sizeof(forbidden[0]); i++)
 		if (http_text_is(name, forbidden[i].data, forbidden[i].len))
@@ -211,7 +212,7 @@ static int decode_trailer(
 		return r == 431 ? TOO_MUCH : r;
 	d->trailer += (uint16_t)*ret_used;
 	d->n_fields++;
-	return is_forbidden(ret->name) ? 400 : CHUNKED_TRAILER;
+	return chunked_is_forbidden(ret->name) ? 400 : CHUNKED_TRAILER;
 }
 
 /*

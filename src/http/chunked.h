@@ -1,6 +1,7 @@
 /* The chunked transfer coding of a request's body (RFC 9112 section 7.1), strictly. Pure. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -30,3 +31,4 @@ struct chunked {
 
 int chunked_decode(
 	struct chunked *d, const char *data, size_t len, struct http_field *ret, size_t *ret_used);
+bool chunked_is_forbidden(struct tine_text name);

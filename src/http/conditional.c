@@ -101,3 +101,40 @@ int conditional_check(const struct http_head *h, struct tine_text etag, time_t m
 		return CONDITIONAL_UNCHANGED;
 	return 0;
 }
+
+/* If-Range: a strong tag, or the very date we told. */
+static bool is_same(struct tine_text value, struct tine_text etag, time_t modified)
+{
+	time_t date;
+
+	if (value.len > 0 && value.data[0] == '"')
+		return value.len == etag.len && memcmp(value.data, etag.data, etag.len) == 0;
+	return http_date_parse(value, &date) == 0 && date == modified;
+}
+
+/*
+ * Which ranges are asked for: the value of the field Range, whose data is NULL when the whole is to be sent:
+ * there is none, or more than one, the method is not GET, or If-Range says that the client has part of
+ * something else (RFC 9110 section 13.1.5).
+ */
+struct tine_text conditional_range(
+	const struct http_head *h, struct tine_text etag, time_t modified)
+{
+	struct tine_text range = {NULL, 0};
+
+	if (h->method != METHOD_GET)
+		return range;
+	for (unsigned i = 0; i < h->n_fields; i++) {
+		const struct http_field *f = &h->fields[i];
+
+		if (http_text_is(f->name, "range", 5)) {
+			if (range.data)
+				return (struct tine_text){NULL, 0};
+			range = f->value;
+		} else if (http_text_is(f->name, "if-range", 8) &&
+			!is_same(f->value, etag, modified)) {
+			return (struct tine_text){NULL, 0};
+		}
+	}
+	return range;
+}

@@ -13,4 +13,6 @@ struct http_head;
 #define CONDITIONAL_FAILED    412
 
 int conditional_check(const struct http_head *h, struct tine_text etag, time_t modified);
+struct tine_text conditional_range(
+	const struct http_head *h, struct tine_text etag, time_t modified);
 bool conditional_etag_in(struct tine_text list, struct tine_text etag, bool weak);

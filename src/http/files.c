@@ -13,8 +13,9 @@
 #include "http/conditional.h"
 #include "http/file_cache.h"
 #include "http/http.h"
-#include "http/output.h"
 #include "http/response.h"
+#include "net/connection.h"
+#include "net/output.h"
 
 #define MIME_TABLE "/etc/mime.types"
 
@@ -98,7 +99,7 @@ static unsigned status_of(int error)
 }
 
 /* Whether it is to be sent from its snapshot, which may be taken just now. */
-static bool is_hot(struct tine_files *f, struct http_server *s, struct file_entry *e)
+static bool is_hot(struct tine_files *f, struct net_server *s, struct file_entry *e)
 {
 	if (file_entry_count(e) && splice_ready(&s->splice))
 		file_cache_heat(&f->cache, e, s->now_ms);
@@ -107,8 +108,8 @@ static bool is_hot(struct tine_files *f, struct http_server *s, struct file_entr
 
 static int send_entry(struct tine_files *f, struct tine_request *rq, struct file_entry *e)
 {
-	struct http_sending sending = {.left = e->size};
-
+	struct connection *c = rq->connection;
+	struct sending piece = {.left = e->size};
 	struct http_answer a = {.status = 200,
 		.type = e->type,
 		.fields = e->fields,
@@ -119,16 +120,18 @@ static int send_entry(struct tine_files *f, struct tine_request *rq, struct file
 	r = response_write(rq, &a);
 	if (r < 0 || e->content || rq->head.method == METHOD_HEAD || e->size == 0)
 		return r;
-	if (is_hot(f, rq->connection->server, e)) {
-		sending.data = e->hot.data;
-		sending.release = hot_chunk_unref;
-		sending.owner = hot_chunk_ref(e->hot.chunk);
+	if (is_hot(f, c->server, e)) {
+		piece.kind = SENDING_PAGES;
+		piece.data = e->hot.data;
+		piece.release = hot_chunk_unref;
+		piece.owner = hot_chunk_ref(e->hot.chunk);
 	} else {
-		sending.fd = e->fd;
-		sending.release = file_entry_unref;
-		sending.owner = file_entry_ref(e);
+		piece.kind = SENDING_FILE;
+		piece.fd = e->fd;
+		piece.release = file_entry_unref;
+		piece.owner = file_entry_ref(e);
 	}
-	output_file(rq->connection, &sending);
+	output_piece(c, &piece, false);
 	return 0;
 }
 
@@ -176,7 +179,7 @@ static int answer_index(struct tine_files *f, struct tine_request *rq, char *buf
 	if (len + n >= PATH_MAX)
 		return response_text(rq, 404);
 	memcpy(buf + len, f->index, n + 1);
-	r = file_cache_get(&f->cache, buf, len + n, rq->connection->server->now_ms, &e);
+	r = file_cache_get(&f->cache, buf, len + n, rq->server->net->now_ms, &e);
 	return r < 0 ? response_text(rq, status_of(r)) : answer_entry(f, rq, e);
 }
 
@@ -200,7 +203,7 @@ int files_answer(struct tine_files *f, struct tine_request *rq, struct tine_text
 	if (len == 0 || buf[len - 1] == '/')
 		return answer_index(f, rq, buf, len);
 
-	r = file_cache_get(&f->cache, buf, len, rq->connection->server->now_ms, &e);
+	r = file_cache_get(&f->cache, buf, len, rq->server->net->now_ms, &e);
 	if (r == -EISDIR) {
 		buf[len++] = '/';
 		return answer_index(f, rq, buf, len);

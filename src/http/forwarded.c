@@ -174,15 +174,15 @@ static void walk_forwarded(struct walk *w, struct tine_text list)
  * Replaces *client, who sent us the request, by the client he names if he is a trusted proxy; see
  * above. Without such a field, or when he is not trusted, it stays.
  */
-void forwarded_client(const struct http_head *h, enum forwarded_field field,
+void forwarded_client(const struct http_head *h, enum client_header field,
 	const struct netmask_list *trusted, struct peer *client)
 {
 	static const struct {
 		struct tine_text name;
 		void (*walk)(struct walk *w, struct tine_text list);
 	} fields[] = {
-		[FORWARDED_X_FORWARDED_FOR] = {{"x-forwarded-for", 15}, walk_x_forwarded_for},
-		[FORWARDED_FORWARDED] = {{"forwarded", 9}, walk_forwarded},
+		[CLIENT_HEADER_X_FORWARDED_FOR] = {{"x-forwarded-for", 15}, walk_x_forwarded_for},
+		[CLIENT_HEADER_FORWARDED] = {{"forwarded", 9}, walk_forwarded},
 	};
 	const struct tine_text *name = &fields[field].name;
 	struct walk w = {.trusted = trusted};
@@ -194,4 +194,42 @@ void forwarded_client(const struct http_head *h, enum forwarded_field field,
 			fields[field].walk(&w, h->fields[i].value);
 	if (w.client.family != AF_UNSPEC)
 		*client = w.client;
+}
+
+/* The last element of the last field line of that name: the one that the proxy next to us wrote. */
+static struct tine_text last_element(const struct http_head *h, const char *name, size_t len)
+{
+	struct tine_text value = {NULL, 0}, item;
+
+	for (unsigned i = 0; i < h->n_fields; i++)
+		if (http_text_is(h->fields[i].name, name, len))
+			value = h->fields[i].value;
+	while (http_list_next(&value, &item))
+		if (value.len == 0)
+			return item;
+	return (struct tine_text){NULL, 0};
+}
+
+/* Whether the proxy next to us says that it got the request over TLS. */
+bool forwarded_is_https(const struct http_head *h, enum client_header field)
+{
+	static const char wanted[] = "proto=https";
+	struct tine_text t;
+	const char *end;
+
+	if (field == CLIENT_HEADER_X_FORWARDED_FOR)
+		return TEXT_IS(last_element(h, "x-forwarded-proto", 17), "https");
+	t = last_element(h, "forwarded", 9);
+	for (; t.len >= sizeof(wanted) - 1; t.len -= (size_t)(end - t.data), t.data = end) {
+		while (t.len > 0 && (*t.data == ';' || *t.data == ' ')) {
+			t.data++;
+			t.len--;
+		}
+		end = memchr(t.data, ';', t.len);
+		if (!end)
+			end = t.data + t.len;
+		if (TEXT_IS(((struct tine_text){t.data, (size_t)(end - t.data)}), "proto=https"))
+			return true;
+	}
+	return false;
 }

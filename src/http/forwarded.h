@@ -4,9 +4,8 @@
 #include "base/netmask.h"
 #include "base/peer.h"
 #include "http/parser.h"
+#include "shared/config.h"
 
-/* The one field that is believed. Never both: a proxy that writes one passes the client's other one on. */
-enum forwarded_field { FORWARDED_X_FORWARDED_FOR, FORWARDED_FORWARDED };
-
-void forwarded_client(const struct http_head *h, enum forwarded_field field,
+void forwarded_client(const struct http_head *h, enum client_header field,
 	const struct netmask_list *trusted, struct peer *client);
+bool forwarded_is_https(const struct http_head *h, enum client_header field);

@@ -1,117 +1,123 @@
 /*
- * What the files of this folder share: the structures of the server, its connections and the
- * request being served. Everything outside goes through server.h.
+ * What the files of this folder share: the structures of the server and of the request being
+ * served. Everything outside goes through server.h.
  */
 #pragma once
 
-#include <event2/event.h>
-#include <event2/event_struct.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/queue.h>
 
-#include "base/wheel.h"
+#include <tine/http.h>
+
+#include "http/chunked.h"
 #include "http/date.h"
 #include "http/parser.h"
+#include "http/router.h"
 #include "http/server.h"
-#include "http/splice.h"
-#include "shared/scoreboard.h"
+#include "net/net.h"
 
 #define HTTP_EXTRA_MAX 8192 /* bytes of header fields a handler may add to one answer */
 
-struct http_route;
-struct http_sending;
-
-/* Bytes that must outlive a burst. */
-struct http_stash {
-	size_t off, len, cap; /* data[off] to data[len - 1] */
-	char data[];
+/* What becomes of a request's body. */
+enum body_mode {
+	BODY_WAIT,    /* it is not decided: none of it is read */
+	BODY_COLLECT, /* the handler gets all of it at once */
+	BODY_STREAM,  /* a function of the module's gets it as it comes */
+	BODY_DISCARD, /* it is read and dropped */
 };
 
-enum connection_state {
-	CONNECTION_IDLE,   /* nothing of a request has come */
-	CONNECTION_HEAD,   /* part of a head has */
-	CONNECTION_BODY,   /* a body is being discarded */
-	CONNECTION_WRITE,  /* waiting for the socket to take more of an answer; nothing is read */
-	CONNECTION_LINGER, /* all is answered: reading on until the peer closes */
-	CONNECTION_CLOSED, /* on the list of what end_turn frees */
+struct http_body {
+	uint64_t left;  /* bytes to come, when the length is known */
+	uint64_t taken; /* bytes that have come */
+	uint64_t max;
+	struct chunked chunked;
+	uint8_t mode; /* enum body_mode */
+	bool is_chunked;
+	bool complete;
+	bool paused;           /* by the module */
+	bool asked;            /* the client waits for leave (Expect: 100-continue) */
+	struct stash *data;    /* BODY_COLLECT */
+	struct stash *trailer; /* lines, each with its CRLF */
+	tine_body_fn fn;       /* BODY_STREAM */
+	void *arg;
 };
 
-/* Whether the kernel spreads what is sent over time. */
-enum connection_pacing { PACING_UNKNOWN, PACING_ON, PACING_OFF };
+enum answer_state { ANSWER_NONE, ANSWER_STARTED, ANSWER_DONE };
+
+/* How the end of a streamed answer is known. */
+enum answer_framing { FRAMING_LENGTH, FRAMING_CHUNKED, FRAMING_CLOSE };
 
 /*
- * There may be ten thousand of these, most of them idle: every byte counts, and an idle one holds
- * nothing else.
+ * The request being served: the server's own while all happens within a burst, so that nothing is
+ * allocated; else one of its connection's (c->state), with a copy of all it needs.
  */
-struct http_connection {
-	struct event event; /* the only one: EV_READ, or EV_WRITE while in CONNECTION_WRITE */
-	struct wheel_entry timer;
-	LIST_ENTRY(http_connection) link;
-	struct http_server *server;
-	const struct http_router *router;
-	struct http_stash
-		*input; /* requests that are not complete, or wait for the output to drain */
-	struct http_stash *output; /* answers the socket did not take yet */
-	struct http_sending *file; /* a file to be sent after `output` */
-	uint64_t body_left;        /* bytes of a request's body to be discarded */
-	uint8_t state;             /* enum connection_state */
-	uint8_t pacing;            /* enum connection_pacing */
-	bool closing;              /* the last answer has been made: no further request is served */
-	bool broken;               /* nothing can be sent any more */
-	bool yielded;              /* requests wait in `input` for no more than their turn */
-};
-
-/* The request being served. There is one at a time, in the server. */
 struct tine_request {
-	struct http_connection *connection;
-	const struct http_route *route;
+	LIST_ENTRY(tine_request) link; /* in the server's list of those that are kept */
+	struct http_server *server;
+	struct connection *connection; /* NULL: the client is gone */
+	const char *base;              /* where its head begins */
 	struct http_head head;
 	struct http_field fields[HTTP_FIELDS_MAX];
 	struct tine_text path; /* normalised */
-	bool answered;
+	struct http_match match;
+	const struct http_middleware *middleware; /* the one that was called last */
+	struct tine_text ahead; /* what had come behind the head, while it is the server's */
+	size_t ahead_used;
+
+	struct http_body body;
+	struct tine_text whole; /* the body, when all is there */
+
+	uint8_t answer;  /* enum answer_state */
+	uint8_t framing; /* enum answer_framing */
+	bool kept;       /* it is its connection's, or its module's */
+	bool deferred;   /* the module has promised an answer */
 	bool keep_alive; /* the connection stays open after this answer */
-	size_t extra_len;
-	char extra[HTTP_EXTRA_MAX]; /* header fields added by the handler, each with its CRLF */
+	bool bodyless;   /* nothing but the head of the answer is sent */
+	bool wants_room; /* on_room is to be called */
+	bool is_sse;
+	uint16_t status;
+	uint64_t left; /* bytes still to be written; FRAMING_LENGTH */
+	uint64_t sent; /* bytes of the answer's body */
+	tine_http_fn on_room, on_gone;
+	void *room_arg, *gone_arg;
+
+	uint8_t client_len; /* of `client`, once it is known */
+	char client[PEER_TEXT_MAX];
+	struct peer peer; /* the client behind trusted proxies */
+
+	size_t extra_len, extra_cap;
+	char *extra; /* header fields added by the handler, then trailer fields, each with its CRLF */
+	char *own;   /* memory of the head, once it is kept */
 };
 
-/* Answers of the burst being served, for one send. */
-struct http_out {
-	char *data;
-	size_t len, cap;
-};
-
-LIST_HEAD(connection_list, http_connection);
+LIST_HEAD(request_list, tine_request);
 
 struct http_server {
-	struct event_base *base;
-	struct sb_slot *slot;
-	struct sb_slot *own_slot; /* when the options gave none */
-	void (*on_closed)(void *arg);
-	void *arg;
+	struct protocol protocol; /* http_server_of() relies on it */
+	struct net_server *net;
+	struct net_ticker ticker;
+	const struct conf_http *conf;
 
 	struct http_limits limits;
-	uint64_t max_body;
-	uint64_t header_ms, body_ms, idle_ms, grace_ms;
-	bool draining;
-
-	struct connection_list open, closed;
-	uint32_t n_open;
-
-	struct wheel wheel;
-	struct event timer; /* of timer_fd, which drives the wheel */
-	int timer_fd;
-	unsigned timer_ms; /* its interval; 0: not armed */
-	uint64_t now_ms;   /* coarse; set at each callback */
+	uint64_t header_ms, idle_ms, answer_ms, ping_ms;
 	struct http_date date;
 
-	/* shared by all connections, used by one burst at a time */
-	char *in;
-	size_t in_size;
-	struct http_out out;
-	struct http_splice splice;
-	uint64_t n_requests; /* of this burst, not yet on the scoreboard */
-	char *path;          /* room for a normalised path */
-	struct tine_request request;
+	struct request_list kept; /* of connections, and those whose client is gone */
+	struct request_list dead; /* freed at the end of the turn */
+
+	/* room for the request of a burst */
+	struct tine_request *request;
+	struct http_field *fields;
+	char *extra;
+	char *path;
+	unsigned n_requests; /* of this burst, not yet on the scoreboard */
 };
+
+/* The server of a connection that speaks HTTP. */
+static inline struct http_server *http_server_of(const struct connection *c)
+{
+	return (struct http_server *)((char *)(uintptr_t)c->protocol -
+		offsetof(struct http_server, protocol));
+}

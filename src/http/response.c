@@ -10,12 +10,17 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
+#include "base/clock.h"
+#include "base/fd.h"
 #include "http/http.h"
-#include "http/output.h"
 #include "http/path.h"
+#include "http/request.h"
+#include "net/connection.h"
+#include "net/output.h"
 
 #define HEAD_MAX 256 /* of all fixed pieces of a head together */
 
@@ -47,22 +52,22 @@ struct tine_text response_reason(unsigned status)
 	static const struct {
 		unsigned status;
 		const char *text;
-	} reasons[] = {{200, "OK"}, {201, "Created"}, {202, "Accepted"}, {204, "No Content"},
-		{205, "Reset Content"}, {206, "Partial Content"}, {301, "Moved Permanently"},
-		{302, "Found"}, {303, "See Other"}, {304, "Not Modified"},
-		{307, "Temporary Redirect"}, {308, "Permanent Redirect"}, {400, "Bad Request"},
-		{401, "Unauthorized"}, {403, "Forbidden"}, {404, "Not Found"},
-		{405, "Method Not Allowed"}, {406, "Not Acceptable"}, {408, "Request Timeout"},
-		{409, "Conflict"}, {410, "Gone"}, {411, "Length Required"},
-		{412, "Precondition Failed"}, {413, "Content Too Large"}, {414, "URI Too Long"},
-		{415, "Unsupported Media Type"}, {416, "Range Not Satisfiable"},
-		{417, "Expectation Failed"}, {421, "Misdirected Request"},
-		{422, "Unprocessable Content"}, {426, "Upgrade Required"},
-		{428, "Precondition Required"}, {429, "Too Many Requests"},
-		{431, "Request Header Fields Too Large"}, {451, "Unavailable For Legal Reasons"},
-		{500, "Internal Server Error"}, {501, "Not Implemented"}, {502, "Bad Gateway"},
-		{503, "Service Unavailable"}, {504, "Gateway Timeout"},
-		{505, "HTTP Version Not Supported"}};
+	} reasons[] = {{101, "Switching Protocols"}, {200, "OK"}, {201, "Created"},
+		{202, "Accepted"}, {204, "No Content"}, {205, "Reset Content"},
+		{206, "Partial Content"}, {301, "Moved Permanently"}, {302, "Found"},
+		{303, "See Other"}, {304, "Not Modified"}, {307, "Temporary Redirect"},
+		{308, "Permanent Redirect"}, {400, "Bad Request"}, {401, "Unauthorized"},
+		{403, "Forbidden"}, {404, "Not Found"}, {405, "Method Not Allowed"},
+		{406, "Not Acceptable"}, {408, "Request Timeout"}, {409, "Conflict"}, {410, "Gone"},
+		{411, "Length Required"}, {412, "Precondition Failed"}, {413, "Content Too Large"},
+		{414, "URI Too Long"}, {415, "Unsupported Media Type"},
+		{416, "Range Not Satisfiable"}, {417, "Expectation Failed"},
+		{421, "Misdirected Request"}, {422, "Unprocessable Content"},
+		{426, "Upgrade Required"}, {428, "Precondition Required"},
+		{429, "Too Many Requests"}, {431, "Request Header Fields Too Large"},
+		{451, "Unavailable For Legal Reasons"}, {500, "Internal Server Error"},
+		{501, "Not Implemented"}, {502, "Bad Gateway"}, {503, "Service Unavailable"},
+		{504, "Gateway Timeout"}, {505, "HTTP Version Not Supported"}};
 	static const struct tine_text classes[] = {
 		TEXT("Success"), TEXT("Redirection"), TEXT("Client Error"), TEXT("Server Error")};
 
@@ -87,8 +92,10 @@ static char *put_status(char *p, unsigned status)
 	return PUT(p, "\r\n");
 }
 
-static char *put_connection(char *p, const struct tine_request *rq)
+static char *put_connection(char *p, const struct tine_request *rq, unsigned status)
 {
+	if (status == 101)
+		return PUT(p, "Connection: Upgrade\r\n");
 	if (!rq->keep_alive)
 		return PUT(p, "Connection: close\r\n");
 	if (rq->head.minor == 0)
@@ -96,9 +103,20 @@ static char *put_connection(char *p, const struct tine_request *rq)
 	return p;
 }
 
+static char *put_framing(char *p, const struct tine_request *rq, const struct http_answer *a)
+{
+	if (a->status == 101 || a->status == 204 || a->status == 304 || a->framing == FRAMING_CLOSE)
+		return p;
+	if (a->framing == FRAMING_CHUNKED)
+		return PUT(p, "Transfer-Encoding: chunked\r\n");
+	p = PUT(p, "Content-Length: ");
+	p = put_u64(p, a->status == 205 ? 0 : a->length);
+	return PUT(p, "\r\n");
+}
+
 static char *put_head(char *p, const struct tine_request *rq, const struct http_answer *a)
 {
-	const struct http_date *date = &rq->connection->server->date;
+	const struct http_date *date = &rq->server->date;
 
 	p = put_status(p, a->status);
 	p = put(p, date->line, date->len);
@@ -107,15 +125,12 @@ static char *put_head(char *p, const struct tine_request *rq, const struct http_
 		p = put(p, a->type.data, a->type.len);
 		p = PUT(p, "\r\n");
 	}
-	if (a->status != 204 && a->status != 304) {
-		p = PUT(p, "Content-Length: ");
-		p = put_u64(p, a->status == 205 ? 0 : a->length);
-		p = PUT(p, "\r\n");
-	}
+	p = put_framing(p, rq, a);
 	if (a->fields.len > 0)
 		p = put(p, a->fields.data, a->fields.len);
-	p = put(p, rq->extra, rq->extra_len);
-	p = put_connection(p, rq);
+	if (rq->extra_len > 0)
+		p = put(p, rq->extra, rq->extra_len);
+	p = put_connection(p, rq, a->status);
 	return PUT(p, "\r\n");
 }
 
@@ -127,39 +142,90 @@ static void count_answer(struct sb_slot *slot, unsigned status)
 		sb_add(slot->client_errors, 1);
 }
 
-static bool has_body(const struct tine_request *rq, const struct http_answer *a)
+/* Whether an answer to this request with this status consists of its head alone (RFC 9112 section 6.3). */
+static bool is_bodyless(const struct tine_request *rq, unsigned status)
 {
-	return a->body && a->length > 0 && rq->head.method != METHOD_HEAD && a->status != 204 &&
-		a->status != 205 && a->status != 304;
+	return rq->head.method == METHOD_HEAD || status == 101 || status == 204 || status == 205 ||
+		status == 304;
+}
+
+/* Settles what becomes of the connection, and of the answer. Returns 0, -EALREADY or -ECANCELED. */
+static int response_begin(struct tine_request *rq, const struct http_answer *a)
+{
+	struct connection *c = rq->connection;
+
+	if (rq->answer != ANSWER_NONE)
+		return -EALREADY;
+	if (!c) {
+		request_finish(rq);
+		return -ECANCELED;
+	}
+	if (c->server->bursting != c)
+		http_date_update(&rq->server->date, now_coarse_ms());
+	rq->keep_alive = a->framing != FRAMING_CLOSE && request_keeps_alive(rq);
+	rq->bodyless = is_bodyless(rq, a->status);
+	rq->framing = a->framing;
+	rq->left = a->status == 205 ? 0 : a->length;
+	rq->status = (uint16_t)a->status;
+	count_answer(c->server->slot, a->status);
+	return 0;
 }
 
 /*
  * Answers the request. What a->body points to is copied or sent before this returns. Returns 0,
- * -EALREADY when it has been answered, -ENOMEM (the connection will be closed).
+ * -EALREADY when it has been answered, -ECANCELED when the client is gone, -ENOMEM (the connection will be closed).
  */
 int response_write(struct tine_request *rq, const struct http_answer *a)
 {
-	struct http_connection *c = rq->connection;
+	struct connection *c = rq->connection;
 	size_t need = HEAD_MAX + a->type.len + a->fields.len + rq->extra_len;
-	bool body = has_body(rq, a);
-	bool copy = body && a->length <= OUTPUT_INLINE_MAX;
+	int r = response_begin(rq, a);
+	bool body, copy;
 	char *start, *p;
 
-	if (rq->answered)
-		return -EALREADY;
-	rq->answered = true;
-	c->closing = !rq->keep_alive;
-	count_answer(c->server->slot, a->status);
-
+	if (r < 0)
+		return r;
+	body = a->body && a->length > 0 && !rq->bodyless;
+	copy = body && a->length <= OUTPUT_INLINE_MAX;
+	c->closing = !rq->keep_alive && a->status != 101;
 	start = output_reserve(c, need + (copy ? a->length : 0));
+	if (start) {
+		p = put_head(start, rq, a);
+		if (copy)
+			p = put(p, a->body, a->length);
+		output_commit(c, (size_t)(p - start));
+		if (body && !copy)
+			output_body(c, a->body, a->length);
+	}
+	rq->sent = rq->bodyless ? 0 : rq->left;
+	request_finish(rq);
+	return start ? 0 : -ENOMEM;
+}
+
+/*
+ * Begins an answer whose body is to follow; the request is its connection's from here on. Returns as
+ * response_write().
+ */
+int response_start(struct tine_request *rq, const struct http_answer *a)
+{
+	size_t need = HEAD_MAX + a->type.len + a->fields.len + rq->extra_len;
+	char *start;
+	int r;
+
+	if (rq->answer == ANSWER_NONE && rq->connection) {
+		r = request_defer(rq);
+		if (r < 0)
+			return r;
+	}
+	r = response_begin(rq, a);
+	if (r < 0)
+		return r;
+	rq->answer = ANSWER_STARTED;
+	start = output_reserve(rq->connection, need);
 	if (!start)
 		return -ENOMEM;
-	p = put_head(start, rq, a);
-	if (copy)
-		p = put(p, a->body, a->length);
-	output_commit(c, (size_t)(p - start));
-	if (body && !copy)
-		output_body(c, a->body, a->length);
+	output_commit(rq->connection, (size_t)(put_head(start, rq, a) - start));
+	rq->extra_len = 0; /* trailer fields may come */
 	return 0;
 }
 
@@ -181,29 +247,26 @@ int response_text(struct tine_request *rq, unsigned status)
 int response_redirect(struct tine_request *rq, struct tine_text path)
 {
 	struct tine_text query = rq->head.query;
-	char *p = rq->extra + rq->extra_len, *end = rq->extra + sizeof(rq->extra);
+	CLEANUP(freep) char *location = malloc(3 * path.len + query.len + 2);
 	size_t n;
+	int r;
 
-	if (end - p < 64)
-		return response_text(rq, 500);
-	p = PUT(p, "Location: ");
-	n = path_encode(path, p, (size_t)(end - p));
-	if (n == 0 || (size_t)(end - p) - n < query.len + 4)
-		return response_text(rq, 414);
-	p += n;
+	if (!location)
+		return response_text(rq, 503);
+	n = path_encode(path, location, 3 * path.len + 1);
 	if (query.data) {
-		*p++ = '?';
-		p = put(p, query.data, query.len);
+		location[n++] = '?';
+		n = (size_t)(put(location + n, query.data, query.len) - location);
 	}
-	p = PUT(p, "\r\n");
-	rq->extra_len = (size_t)(p - rq->extra);
-	return response_text(rq, 301);
+	r = response_add_header(rq, TEXT("Location"), (struct tine_text){location, n});
+	return response_text(rq, r < 0 ? 414 : 301);
 }
 
 static bool is_reserved(struct tine_text name)
 {
 	static const struct tine_text reserved[] = {TEXT("content-length"), TEXT("connection"),
-		TEXT("date"), TEXT("transfer-encoding")};
+		TEXT("date"), TEXT("transfer-encoding"), TEXT("trailer"), TEXT("upgrade"),
+		TEXT("keep-alive")};
 
 	for (size_t i = 0; i < sizeof(reserved) / sizeof(reserved[0]); i++)
 		if (http_text_is(name, reserved[i].data, reserved[i].len))
@@ -211,15 +274,34 @@ static bool is_reserved(struct tine_text name)
 	return false;
 }
 
+/* Makes room for n more bytes of header fields. Returns where they go, or NULL. */
+static char *extra_reserve(struct tine_request *rq, size_t n)
+{
+	size_t cap = rq->extra_len + n;
+	char *extra;
+
+	if (cap > HTTP_EXTRA_MAX)
+		return NULL;
+	if (cap > rq->extra_cap) { /* it is kept, with as much as it needed so far */
+		extra = realloc(rq->extra, cap);
+		if (!extra)
+			return NULL;
+		rq->extra = extra;
+		rq->extra_cap = cap;
+	}
+	return rq->extra + rq->extra_len;
+}
+
 /* See tine_respond_header(). */
 int response_add_header(struct tine_request *rq, struct tine_text name, struct tine_text value)
 {
-	char *p = rq->extra + rq->extra_len;
+	char *p;
 
 	if (!http_is_token(name.data, name.len) || !http_is_value(value.data, value.len) ||
 		is_reserved(name))
 		return -EINVAL;
-	if (name.len + value.len + 4 > sizeof(rq->extra) - rq->extra_len)
+	p = extra_reserve(rq, name.len + value.len + 4);
+	if (!p)
 		return -ENOSPC;
 	p = put(p, name.data, name.len);
 	p = PUT(p, ": ");

@@ -14,9 +14,12 @@ struct http_answer {
 	struct tine_text fields; /* more header lines, each with its CRLF */
 	uint64_t length;         /* Content-Length */
 	const void *body;        /* `length` bytes; NULL: they follow by other means */
+	unsigned
+		framing; /* enum answer_framing; all but FRAMING_LENGTH for response_start() only */
 };
 
 int response_write(struct tine_request *rq, const struct http_answer *a);
+int response_start(struct tine_request *rq, const struct http_answer *a);
 int response_text(struct tine_request *rq, unsigned status);
 int response_redirect(struct tine_request *rq, struct tine_text path);
 int response_add_header(struct tine_request *rq, struct tine_text name, struct tine_text value);

@@ -1,6 +1,5 @@
 /*
- * The HTTP server of one process: what the worker (and later the admin process) drives.
- * One per event_base; every call on the loop's thread.
+ * The HTTP server of one process: a protocol for the connections of src/net. Worker and admin.
  */
 #pragma once
 
@@ -10,38 +9,25 @@
 #include <tine/http.h>
 
 struct conf_http;
-struct event_base;
 struct http_router;
 struct http_server;
-struct sb_slot;
+struct net_server;
+struct protocol;
 
-struct http_server_options {
-	struct event_base *base;
-	const struct conf_http *conf;
-	struct sb_slot *slot;         /* counters; written with sb_add() */
-	void (*on_closed)(void *arg); /* a connection is gone: room for another, or drained */
-	void *arg;
-};
-
-int http_server_new(const struct http_server_options *o, struct http_server **ret);
+int http_server_new(struct net_server *net, const struct conf_http *conf, struct http_server **ret);
 struct http_server *http_server_free(struct http_server *s);
 
-/* Takes a connected, non-blocking socket; owns it in every case, also when it returns an error. */
-int http_server_accept(struct http_server *s, const struct http_router *router, int fd);
+/* What net_server_accept() is to be given, with a router as the service. */
+const struct protocol *http_server_protocol(const struct http_server *s);
 
-/*
- * From now on every answer that ends a burst says "Connection: close"; a connection that has been idle for
- * grace_ms since its last answer or since this call, whichever is later, is closed. Requests in flight are finished.
- */
-void http_server_drain(struct http_server *s, unsigned grace_ms);
-
-/* Closes everything that is still open, without more ado. */
-void http_server_abort(struct http_server *s);
-
-/* To be called after each turn of the loop: frees what was closed during it. */
+/* To be called after each turn of the loop: frees the requests that ended in it. */
 void http_server_end_turn(struct http_server *s);
 
-uint32_t http_server_connections(const struct http_server *s);
+/* Bytes of input a connection may have to keep. */
+size_t http_input_max(const struct conf_http *conf);
+
+struct http_router *http_router_new(void);
+struct http_router *http_router_free(struct http_router *r);
 
 /*
  * How many descriptors of files that were sent may be kept open for the next time, in all folders of this process
@@ -52,14 +38,10 @@ void http_files_set_budget(unsigned n_fds);
 /* Descriptors have run out: closes half of those that are kept without use. Returns false when there was none. */
 bool http_files_release_some(void);
 
-/* Routes of one listener. Filled before the first connection, then read-only. */
-struct http_router *http_router_new(void);
-struct http_router *http_router_free(struct http_router *r);
-
 enum http_route_flags {
-	HTTP_ROUTE_STREAM_BODY = 1,     /* the handler is called before the body has come */
-	HTTP_ROUTE_LENGTH_REQUIRED = 2, /* a body without Content-Length: 411 */
-	HTTP_ROUTE_FLAGS = 3,           /* all of them */
+	HTTP_ROUTE_STREAM_BODY = TINE_ROUTE_STREAM_BODY,
+	HTTP_ROUTE_LENGTH_REQUIRED = TINE_ROUTE_LENGTH_REQUIRED,
+	HTTP_ROUTE_FLAGS = 3, /* all of them */
 };
 
 struct http_route_spec {
@@ -73,3 +55,5 @@ struct http_route_spec {
 };
 
 int http_router_add(struct http_router *r, const struct http_route_spec *spec);
+int http_router_use(struct http_router *r, const char *mount, const char *path,
+	tine_middleware_fn fn, void *arg);

@@ -15,6 +15,7 @@ struct conf_module;
 struct event_base;
 struct http_router;
 struct http_server;
+struct pool;
 
 #define MODULE_ERROR_MAX 512
 
@@ -44,6 +45,7 @@ struct tine_worker {
 	struct event_base *base;
 	unsigned slot;
 	uint64_t generation;
+	struct pool *pool;
 	struct http_server *http;   /* NULL in a process that serves none */
 	struct http_router *router; /* of this module's listener */
 	struct tine_config config;

@@ -297,7 +297,7 @@ static void config_report_unknown_key(struct config_loader *l, const char *key, 
 {
 	const struct config_section *s = l->section;
 	const char *keys[OPTIONS_MAX], *nearest;
-	char known[512] = "";
+	char known[1024] = "";
 	size_t n = 0, used = 0;
 
 	for (size_t i = 0; i < n_option_rows; i++) {

@@ -11,12 +11,15 @@
 
 #include "base/address.h"
 #include "base/log.h"
+#include "base/netmask.h"
 #include "base/parse.h"
 
 #define CONFIG_NAME_MAX 63 /* bytes in the NAME of [listener:NAME] and the like: [A-Za-z0-9_.-] */
 
 enum listener_protocol { PROTOCOL_HTTP, PROTOCOL_TCP };
 enum listener_accept { ACCEPT_SHARED, ACCEPT_REUSEPORT };
+/* Which field is believed; never both: a proxy that writes one passes the client's other one on. */
+enum client_header { CLIENT_HEADER_X_FORWARDED_FOR, CLIENT_HEADER_FORWARDED };
 enum access_format { ACCESS_COMBINED, ACCESS_JSON };
 enum cpu_affinity { AFFINITY_OFF, AFFINITY_AUTO };
 
@@ -49,6 +52,14 @@ struct conf_workers {
 struct conf_http {
 	uint64_t header_timeout_us, body_timeout_us, idle_timeout_us;
 	uint64_t max_header, max_body; /* bytes */
+	uint64_t min_rate;             /* bytes per second; 0: none */
+	uint64_t answer_timeout_us;
+	uint64_t max_keepalive, max_per_client, max_total; /* 0: no limit */
+	struct netmask_list trusted_proxies;
+	unsigned client_header; /* enum client_header */
+	char *error_pages;      /* NULL: none */
+	uint64_t websocket_max_message;
+	uint64_t websocket_ping_us; /* 0: never */
 	struct conf_sink access_log;
 	unsigned access_format;
 };
@@ -69,6 +80,7 @@ struct conf_listener {
 	unsigned address_line; /* line of the address key; 0: the default */
 	unsigned protocol, accept;
 	uint64_t backlog;
+	unsigned proxy_protocol; /* 1: on */
 };
 
 /* One "key = value" of a module's own options; the module declares and checks them in a child. */

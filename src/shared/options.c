@@ -63,6 +63,7 @@ const struct option_section_info option_sections[N_SECTIONS] = {
 #define FIELD_SINK(key)        key
 #define FIELD_SINK_OR_OFF(key) key
 #define FIELD_ADDRESS(key)     key
+#define FIELD_NETWORKS(key)    key
 #define FIELD_TEXT(key)        key
 #define FIELD_PATH(key)        key
 #define FIELD_MODULE(key)      key
@@ -149,6 +150,9 @@ const struct option_row option_table[] = {
 		"One socket shared by all workers, or one socket for each of them.")
 	OPT(listener, backlog, UINT, "1", "65535", "1024", GENERATION,
 		"Connections that may wait in the kernel to be accepted.")
+	OPT_LIST(listener, proxy_protocol, "off|on", "off", GENERATION,
+		"Whether every connection begins with a PROXY protocol header (version 1 or 2) that "
+		"says who the client is; only proxies may be able to connect then.")
 
 	OPT(http, header_timeout, DURATION, "10ms", "1h", "10s", GENERATION,
 		"A request's head must be complete after this long.")
@@ -160,9 +164,35 @@ const struct option_row option_table[] = {
 		"Largest head of a request.")
 	OPT(http, max_body, SIZE, "0", "1024G", "1M", GENERATION,
 		"Largest body of a request.")
-	OPT_TEXT(http, access_log, SINK_OR_OFF, "off", NONE,
+	OPT(http, min_rate, SIZE, "0", "1G", "100", GENERATION,
+		"Bytes per second that a client must send of a body or take of an answer, measured "
+		"over body_timeout; 0: any pace will do.")
+	OPT(http, answer_timeout, DURATION, "10ms", "1d", "60s", GENERATION,
+		"A request whose answer a module puts off for longer than this gets a 503.")
+	OPT(http, max_keepalive, UINT, "0", "1000000000", "0", GENERATION,
+		"Requests on one connection before it is closed; 0: no limit.")
+	OPT(http, max_per_client, UINT, "0", "65535", "0", GENERATION,
+		"Connections that one client address (of IPv6: one /64 network) may hold over all "
+		"workers; more get a 503; 0: no limit.")
+	OPT(http, max_total, UINT, "0", "1000000000", "0", GENERATION,
+		"Connections over all workers beyond which new ones get a 503 instead of having to "
+		"wait; 0: no limit, they wait.")
+	OPT_TEXT(http, trusted_proxies, NETWORKS, "", GENERATION,
+		"Networks whose word on who the client is counts, such as 10.0.0.0/8, ::1, unix; "
+		"empty: nobody's.")
+	OPT_LIST(http, client_header, "x-forwarded-for|forwarded", "x-forwarded-for", GENERATION,
+		"The one header field in which trusted proxies name the client.")
+	OPT_TEXT(http, error_pages, PATH, "", GENERATION,
+		"Folder with pages such as 404.html that are sent in place of the short text of an "
+		"error; empty: none.")
+	OPT(http, websocket_max_message, SIZE, "1K", "1G", "1M", GENERATION,
+		"Largest message a WebSocket client may send.")
+	OPT(http, websocket_ping, DURATION, "0", "1h", "30s", GENERATION,
+		"A WebSocket client that has been silent for this long is asked whether it is still "
+		"there; 0: never.")
+	OPT_TEXT(http, access_log, SINK_OR_OFF, "off", GENERATION,
 		"Where a line for each request goes.")
-	OPT_LIST(http, access_format, "combined|json", "combined", NONE,
+	OPT_LIST(http, access_format, "combined|json", "combined", GENERATION,
 		"What such a line looks like.")
 
 	OPT_TEXT(module, path, MODULE, NULL, GENERATION,
@@ -247,6 +277,7 @@ const char *option_range(const struct option_row *o, char buf[OPTION_WHY_MAX])
 		[OPTION_SINK] = "stderr, journal or file:PATH",
 		[OPTION_SINK_OR_OFF] = "off, stderr, journal or file:PATH",
 		[OPTION_ADDRESS] = "host:port, [v6]:port, unix:/path or systemd:NAME",
+		[OPTION_NETWORKS] = "networks such as 10.0.0.0/8, 192.0.2.1, ::1, unix",
 		[OPTION_TEXT] = "text",
 		[OPTION_PATH] = "a path",
 		[OPTION_MODULE] = "builtin:NAME or the path of a shared object",
@@ -395,6 +426,19 @@ static int option_set_address(struct address *field, const char *value, char why
 	return r;
 }
 
+static int option_set_networks(
+	struct netmask_list *field, const char *value, char why[OPTION_WHY_MAX])
+{
+	struct netmask_list list;
+	int r = netmask_list_parse(value, &list, why);
+
+	if (r < 0)
+		return r;
+	netmask_list_clear(field);
+	*field = list;
+	return 0;
+}
+
 /* "/" or /a/b: what a request's path, decoded and without "." and "..", can begin with. */
 static int option_check_mount(const char *value, char why[OPTION_WHY_MAX])
 {
@@ -473,6 +517,8 @@ int option_set(const struct option_row *o, void *section, const char *folder, co
 		return option_set_sink(o, field, folder, value, why);
 	case OPTION_ADDRESS:
 		return option_set_address(field, value, why);
+	case OPTION_NETWORKS:
+		return option_set_networks(field, value, why);
 	case OPTION_TEXT:
 	case OPTION_PATH:
 	case OPTION_MODULE:
@@ -509,7 +555,9 @@ void option_clear_section(enum option_section section, void *p)
 
 		if (o->section != section)
 			continue;
-		if (o->type >= OPTION_TEXT)
+		if (o->type == OPTION_NETWORKS)
+			netmask_list_clear(option_field(o, p));
+		else if (o->type >= OPTION_TEXT)
 			text = option_field(o, p);
 		else if (o->type == OPTION_SINK || o->type == OPTION_SINK_OR_OFF)
 			text = &((struct conf_sink *)option_field(o, p))->path;
@@ -564,6 +612,16 @@ static void option_print_sink(const struct conf_sink *sink, FILE *out)
 		fputs(sink->sink == LOG_SINK_JOURNAL ? "journal" : "stderr", out);
 }
 
+static void option_print_networks(const struct netmask_list *l, FILE *out)
+{
+	char text[NETMASK_TEXT_MAX];
+
+	for (size_t i = 0; i < l->n; i++) {
+		netmask_text(&l->items[i], text);
+		fprintf(out, "%s%s", i ? ", " : "", text);
+	}
+}
+
 static void option_print_number(const struct option_row *o, uint64_t number, FILE *out)
 {
 	if (o->type == OPTION_DURATION)
@@ -579,7 +637,11 @@ static void option_print_number(const struct option_row *o, uint64_t number, FIL
 /* Whether there is nothing to print. */
 bool option_is_empty(const struct option_row *o, const void *section)
 {
-	return o->type >= OPTION_TEXT && !*(char *const *)option_field_const(o, section);
+	const void *field = option_field_const(o, section);
+
+	if (o->type == OPTION_NETWORKS)
+		return ((const struct netmask_list *)field)->n == 0;
+	return o->type >= OPTION_TEXT && !*(char *const *)field;
 }
 
 /* Writes the value in the form option_set() reads; nothing for an empty one. Returns 0 or -EIO. */
@@ -612,6 +674,9 @@ int option_print(const struct option_row *o, const void *section, FILE *out)
 		break;
 	case OPTION_ADDRESS:
 		fputs(((const struct address *)field)->text, out);
+		break;
+	case OPTION_NETWORKS:
+		option_print_networks(field, out);
 		break;
 	case OPTION_TEXT:
 	case OPTION_PATH:

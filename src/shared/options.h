@@ -19,6 +19,7 @@ enum option_type {
 	OPTION_SINK,        /* struct conf_sink: stderr, journal, file:PATH */
 	OPTION_SINK_OR_OFF, /* struct conf_sink: the same, or off */
 	OPTION_ADDRESS,     /* struct address */
+	OPTION_NETWORKS,    /* struct netmask_list; may be empty */
 	OPTION_TEXT,        /* char *: NULL when empty */
 	OPTION_PATH,   /* char *: NULL when empty; relative ones are taken from the file's folder */
 	OPTION_MODULE, /* char *: builtin:NAME, or as OPTION_PATH */
@@ -66,7 +67,7 @@ struct option_row {
 	const char *doc; /* one sentence */
 };
 
-#define OPTIONS_MAX    64 /* rows in the table, at most */
+#define OPTIONS_MAX    128 /* rows in the table, at most */
 #define OPTION_WHY_MAX 256
 
 extern const struct option_section_info option_sections[N_SECTIONS];

@@ -23,6 +23,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/peer.h"
 #include "shared/scoreboard.h"
 
 #define HEAD_START_US 1000
@@ -167,14 +168,27 @@ static void on_no_descriptor(struct source *s, int error)
 	event_add(&a->resume, &pause);
 }
 
+/* Returns a connected socket, or -1 and errno. */
+static int take_one(int listener, struct peer *ret_peer)
+{
+	struct sockaddr_storage from = {.ss_family = AF_UNSPEC};
+	socklen_t len = sizeof(from);
+	int fd = accept4(listener, (struct sockaddr *)&from, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+	if (fd >= 0)
+		peer_from_sockaddr((const struct sockaddr *)&from, ret_peer);
+	return fd;
+}
+
 /* Returns true when one was taken. */
 static bool accept_one(struct source *s)
 {
 	struct acceptor *a = s->acceptor;
-	int fd = accept4(s->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	struct peer peer;
+	int fd = take_one(s->fd, &peer);
 
 	if (fd < 0 && (errno == EMFILE || errno == ENFILE) && a->o.free_descriptors())
-		fd = accept4(s->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		fd = take_one(s->fd, &peer);
 	if (fd < 0) {
 		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
 			on_no_descriptor(s, errno);
@@ -184,7 +198,7 @@ static bool accept_one(struct source *s)
 	if (a->reserve_fd < 0) /* others were faster when it was given up */
 		a->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	sb_add(a->o.slot->accepted, 1);
-	a->o.on_connection(fd, s->listener, a->o.arg);
+	a->o.on_connection(fd, s->listener, &peer, a->o.arg);
 	if (sb_get(a->o.slot->connections) >= a->o.max_connections) {
 		a->full = true;
 		listen_on(a, false);

@@ -8,11 +8,12 @@
 
 struct acceptor;
 struct event_base;
+struct peer;
 struct sb_slot;
 struct scoreboard;
 
 /* Takes over a connected socket. */
-typedef void (*accept_fn)(int fd, unsigned listener, void *arg);
+typedef void (*accept_fn)(int fd, unsigned listener, const struct peer *peer, void *arg);
 
 struct acceptor_options {
 	struct event_base *base;

@@ -21,7 +21,9 @@
 #include "base/loop.h"
 #include "http/server.h"
 #include "ipc/lane.h"
+#include "net/server.h"
 #include "runtime/module.h"
+#include "runtime/pool.h"
 #include "shared/child.h"
 #include "shared/config.h"
 #include "shared/limits.h"
@@ -31,6 +33,7 @@
 
 #define LANE_QUEUE_MAX (64u << 10)
 #define GRACE_MAX_US   (5 * US_PER_S) /* for idle keep-alive connections while draining */
+#define POOL_QUEUE_MAX 4096
 
 struct worker {
 	const struct child *child;
@@ -38,6 +41,8 @@ struct worker {
 	struct sb_slot *slot;
 	struct event_base *base;
 	struct lane *control, *bus;
+	struct pool *pool;
+	struct net_server *net;
 	struct http_server *http;
 	struct http_router **routers; /* one for each listener */
 	struct tine_worker *modules;  /* one for each module */
@@ -70,13 +75,13 @@ static void on_term_signal(int sig)
 static void on_deadline(evutil_socket_t fd, short what, void *arg)
 {
 	struct worker *w = arg;
-	uint32_t left = http_server_connections(w->http);
+	uint32_t left = net_server_connections(w->net);
 
 	if (left > 0)
 		log_warning("drain: deadline; closing %" PRIu32
 			    " connections that are not finished",
 			left);
-	http_server_abort(w->http);
+	net_server_abort(w->net);
 	w->done = true;
 }
 
@@ -93,7 +98,7 @@ static void drain(struct worker *w, uint64_t timeout_us)
 		acceptor_stop(w->acceptor);
 	for (size_t i = 0; i < w->n_modules; i++)
 		module_drain(&w->modules[i]);
-	http_server_drain(w->http, (unsigned)(grace_us / US_PER_MS));
+	net_server_drain(w->net, (unsigned)(grace_us / US_PER_MS));
 	event_add(&w->ev_deadline, &tv);
 }
 
@@ -122,7 +127,7 @@ static void on_drain(struct worker *w, const struct frame *f, const void *payloa
 
 static void on_quit(struct worker *w, const struct frame *f, const void *payload, int fd)
 {
-	http_server_abort(w->http);
+	net_server_abort(w->net);
 	w->done = true;
 }
 
@@ -186,11 +191,12 @@ static void on_lane_closed(const char *why, void *arg)
 
 /* --- connections --- */
 
-static void on_connection(int fd, unsigned listener, void *arg)
+static void on_connection(int fd, unsigned listener, const struct peer *peer, void *arg)
 {
 	struct worker *w = arg;
 
-	if (http_server_accept(w->http, w->routers[listener], fd) < 0)
+	if (net_server_accept(
+		    w->net, http_server_protocol(w->http), w->routers[listener], fd, peer) < 0)
 		log_warning("out of memory; closing a connection");
 }
 
@@ -242,14 +248,28 @@ static int handle_signals(struct worker *w)
 	return sigaction(SIGTERM, &term, NULL) < 0 ? -errno : 0;
 }
 
-static int open_http(struct worker *w)
+static int open_net(struct worker *w)
 {
-	struct http_server_options o = {.base = w->base,
-		.conf = &w->child->config->http,
+	const struct config *config = w->child->config;
+	struct pool_options p = {.base = w->base,
+		.n_threads = (unsigned)config->workers.threads,
+		.queue_max = POOL_QUEUE_MAX};
+	int r = pool_new(&p, &w->pool);
+	struct net_options o = {.base = w->base,
+		.pool = w->pool,
 		.slot = w->slot,
+		.input_max = http_input_max(&config->http),
+		.window_us = config->http.body_timeout_us,
+		.min_rate = config->http.min_rate,
 		.on_closed = on_closed,
 		.arg = w};
-	int r = http_server_new(&o, &w->http);
+
+	return r < 0 ? r : net_server_new(&o, &w->net);
+}
+
+static int open_http(struct worker *w)
+{
+	int r = http_server_new(w->net, &w->child->config->http, &w->http);
 
 	if (r < 0)
 		return r;
@@ -330,6 +350,7 @@ static int start_modules(struct worker *w, char error[MODULE_ERROR_MAX])
 		m->base = w->base;
 		m->slot = w->child->slot;
 		m->generation = w->child->generation;
+		m->pool = w->pool;
 		m->http = w->http;
 		m->router = w->routers[listener_index(w, c->modules[i].listener)];
 		r = module_start(m, error);
@@ -344,6 +365,8 @@ static int set_up(struct worker *w, char error[MODULE_ERROR_MAX])
 	int r = handle_signals(w);
 
 	if (r == 0)
+		r = open_net(w);
+	if (r == 0)
 		r = open_http(w);
 	if (r == 0)
 		r = start_modules(w, error);
@@ -357,16 +380,19 @@ static int set_up(struct worker *w, char error[MODULE_ERROR_MAX])
 /* One turn after the other; what was closed in a turn is freed at its end. */
 static void run(struct worker *w)
 {
+	int flags = EVLOOP_ONCE;
+
 	while (!w->done) {
-		if (event_base_loop(w->base, EVLOOP_ONCE) < 0) {
+		if (event_base_loop(w->base, flags) < 0) {
 			log_error("event loop: %s; exiting", strerror(errno));
 			w->exit_status = EXIT_FAILURE;
 			return;
 		}
 		sb_set(w->slot->tick_us, now_us());
 		sb_add(w->slot->turns, 1);
+		flags = net_server_end_turn(w->net) ? EVLOOP_NONBLOCK : EVLOOP_ONCE;
 		http_server_end_turn(w->http);
-		if (w->draining && http_server_connections(w->http) == 0)
+		if (w->draining && net_server_connections(w->net) == 0)
 			w->done = true;
 	}
 }
@@ -401,6 +427,7 @@ int worker_main(const struct child *c, const struct module_builtin *builtins)
 	run(&w);
 	for (size_t i = 0; i < w.n_modules; i++)
 		module_stop(&w.modules[i]);
+	pool_free(w.pool);
 	say_goodbye(&w, MSG_DRAINED, NULL);
 	return w.exit_status;
 }

@@ -11,7 +11,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static struct http_head head;
+static struct http_field fields[HTTP_FIELDS_MAX];
+static struct http_head head = {.fields = fields};
 static struct netmask_list trusted;
 
 static void require(bool holds)
@@ -25,7 +26,7 @@ static void add_line(const char *name, const char *data, size_t len)
 	head.fields[head.n_fields++] = (struct http_field){{name, strlen(name)}, {data, len}};
 }
 
-static void check(enum forwarded_field field, const char *name, const char *appended,
+static void check(enum client_header field, const char *name, const char *appended,
 	const char *data, size_t size)
 {
 	struct peer proxy, stranger, client, expected;
@@ -60,9 +61,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 
 	if (trusted.n == 0)
 		require(netmask_list_parse("10.0.0.0/8, fd00::/8", &trusted, why) == 0);
-	check(FORWARDED_X_FORWARDED_FOR, "X-Forwarded-For", "203.0.113.9, 10.0.0.2",
+	check(CLIENT_HEADER_X_FORWARDED_FOR, "X-Forwarded-For", "203.0.113.9, 10.0.0.2",
 		(const char *)bytes, size);
-	check(FORWARDED_FORWARDED, "Forwarded", "for=203.0.113.9, for=10.0.0.2;proto=http",
+	check(CLIENT_HEADER_FORWARDED, "Forwarded", "for=203.0.113.9, for=10.0.0.2;proto=http",
 		(const char *)bytes, size);
 	return 0;
 }

@@ -68,7 +68,7 @@ static void check_move(const struct http_head *h, const char *data)
 	require(within(moved.line, copy, h->size) && within(moved.query, copy, h->size));
 	require(within(moved.host, copy, h->size));
 	require(moved.path.len == h->path.len);
-	require(memcmp(moved.path.data, h->path.data, h->path.len) == 0 || h->path.len == 0);
+	require(h->path.len == 0 || memcmp(moved.path.data, h->path.data, h->path.len) == 0);
 	for (unsigned i = 0; i < h->n_fields; i++) {
 		require(within(fields[i].name, copy, h->size));
 		require(within(fields[i].value, copy, h->size));

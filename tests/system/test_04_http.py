@@ -1,4 +1,5 @@
-"""HTTP/1.1 through the real socket. The parser's own cases are unit tests; these see to framing and closing."""
+"""Connections over the real socket: answers, keep-alive, pipelining, time-outs. What becomes of a request is
+test_11_requests.py."""
 
 import email.utils
 import re
@@ -15,138 +16,7 @@ def web(start):
     return start({"workers": {"count": 1}})
 
 
-def ask(t, raw):
-    with t.connect() as c:
-        c.send(raw)
-        return c.response()
-
-
-def refused(t, raw, status):
-    """The answer has the status, says that it closes, and does; nothing after it is answered."""
-    with t.connect() as c:
-        c.send(raw)
-        response = c.response()
-        assert response.status == status, response
-        assert response.closes, response
-        assert response.header("Date") and response.header("Content-Length")
-        assert c.closed()
-    return response
-
-
 H = b"Host: a\r\n"
-REFUSED = [
-    # request line
-    (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),  # TLS
-    (b"GET / HTTP/1.1\nHost: a\n\n", 400),
-    (b"GET  / HTTP/1.1\r\n" + H + b"\r\n", 400),
-    (b"GET /  HTTP/1.1\r\n" + H + b"\r\n", 400),
-    (b" GET / HTTP/1.1\r\n" + H + b"\r\n", 400),
-    (b"GET /\r\n\r\n", 400),  # HTTP/0.9
-    (b"GET / HTTP/1.1 \r\n" + H + b"\r\n", 400),
-    (b"GET / http/1.1\r\n" + H + b"\r\n", 400),
-    (b"GET / HTTP/11\r\n" + H + b"\r\n", 400),
-    (b"GET nowhere HTTP/1.1\r\n" + H + b"\r\n", 400),
-    (b"GET /a b HTTP/1.1\r\n" + H + b"\r\n", 400),
-    (b"GET /\x00 HTTP/1.1\r\n" + H + b"\r\n", 400),
-    (b"GET /\x80 HTTP/1.1\r\n" + H + b"\r\n", 400),
-    (b"GET /#fragment HTTP/1.1\r\n" + H + b"\r\n", 400),
-    (b"G(T / HTTP/1.1\r\n" + H + b"\r\n", 400),
-    (b"GET /%zz HTTP/1.1\r\n" + H + b"\r\n", 400),
-    (b"GET /%00 HTTP/1.1\r\n" + H + b"\r\n", 400),
-    (b"GET /a%2Fb HTTP/1.1\r\n" + H + b"\r\n", 400),
-    (b"GET / HTTP/2.0\r\n" + H + b"\r\n", 505),
-    (b"GET / HTTP/1.2\r\n" + H + b"\r\n", 505),
-    (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
-    (b"GET * HTTP/1.1\r\n" + H + b"\r\n", 400),
-    # fields
-    (b"GET / HTTP/1.1\r\n\r\n", 400),  # no Host
-    (b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400),
-    (b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", 400),
-    (b"GET / HTTP/1.1\r\nHost: a:99999\r\n\r\n", 400),
-    (b"GET / HTTP/1.1\r\nHost : a\r\n\r\n", 400),
-    (b"GET / HTTP/1.1\r\n" + H + b"X: a\r\n folded\r\n\r\n", 400),
-    (b"GET / HTTP/1.1\r\n" + H + b"X: a\nY: b\r\n\r\n", 400),
-    (b"GET / HTTP/1.1\r\n" + H + b"X: a\rb\r\n\r\n", 400),
-    (b"GET / HTTP/1.1\r\n" + H + b"X: \x00\r\n\r\n", 400),
-    (b"GET / HTTP/1.1\r\n" + H + b": nameless\r\n\r\n", 400),
-    (b"GET / HTTP/1.1\r\n" + H + b"no colon\r\n\r\n", 400),
-    # framing
-    (b"GET / HTTP/1.1\r\n" + H + b"Content-Length: 1\r\nContent-Length: 1\r\n\r\nx", 400),
-    (b"GET / HTTP/1.1\r\n" + H + b"Content-Length: 1, 1\r\n\r\nx", 400),
-    (b"GET / HTTP/1.1\r\n" + H + b"Content-Length: +1\r\n\r\nx", 400),
-    (b"GET / HTTP/1.1\r\n" + H + b"Content-Length: -1\r\n\r\n", 400),
-    (b"GET / HTTP/1.1\r\n" + H + b"Content-Length: 0x1\r\n\r\nx", 400),
-    (b"GET / HTTP/1.1\r\n" + H + b"Content-Length: \r\n\r\n", 400),
-    (b"GET / HTTP/1.1\r\n" + H + b"Content-Length: 99999999999999999999\r\n\r\n", 400),
-    (b"POST / HTTP/1.1\r\n" + H + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
-    (b"POST / HTTP/1.0\r\n" + H + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
-    (b"POST / HTTP/1.1\r\n" + H + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 501),
-    (b"GET / HTTP/1.1\r\n" + H + b"Expect: miracles\r\n\r\n", 417),
-    # limits
-    (b"GET / HTTP/1.1\r\n" + H + b"Content-Length: 1048577\r\n\r\n", 413),
-    (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n" + H + b"\r\n", 414),
-    (b"GET /" + b"a" * 9000, 414),
-    (b"GET / HTTP/1.1\r\n" + H + b"X: " + b"a" * 17000 + b"\r\n\r\n", 431),
-    (b"GET / HTTP/1.1\r\n" + H + b"X: a\r\n" * 200 + b"\r\n", 431),
-    # methods
-    (b"BREW /pot HTTP/1.1\r\n" + H + b"\r\n", 501),
-    (b"get / HTTP/1.1\r\n" + H + b"\r\n", 501),
-]
-
-
-@pytest.mark.parametrize("raw, status", REFUSED, ids=lambda v: v[:44] if isinstance(v, bytes) else str(v))
-def test_refuses(web, raw, status):
-    refused(web, raw, status)
-    web.hello()  # others are not affected
-
-
-ANSWERED = [
-    (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", 200),
-    (b"GET / HTTP/1.1\r\nHost:\r\n\r\n", 200),
-    (b"GET / HTTP/1.1\r\nhOsT:    a\t \r\n\r\n", 200),
-    (b"GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n", 200),
-    (b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", 200),
-    (b"GET http://a/ HTTP/1.1\r\nHost: b\r\n\r\n", 200),
-    (b"GET http://a HTTP/1.1\r\nHost: b\r\n\r\n", 200),
-    (b"GET /?q=1&r=/../ HTTP/1.1\r\nHost: a\r\n\r\n", 200),
-    (b"GET /a/b/../../..//x HTTP/1.1\r\nHost: a\r\n\r\n", 200),
-    (b"GET /%41%20 HTTP/1.1\r\nHost: a\r\n\r\n", 200),
-    (b"GET / HTTP/1.1\r\nHost: a\r\nX: caf\xc3\xa9\r\n\r\n", 200),
-    (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello", 200),
-    (b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", 200),
-    (b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", 200),
-]
-
-
-@pytest.mark.parametrize("raw, status", ANSWERED, ids=lambda v: v[:44] if isinstance(v, bytes) else str(v))
-def test_answers_and_stays_open(web, raw, status):
-    with web.connect() as c:
-        c.send(raw)
-        response = c.response(method="HEAD" if raw.startswith(b"HEAD") else "GET")
-        assert response.status == status and not response.closes
-        assert c.request().body == HELLO
-
-
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
-def test_method_not_allowed(web, method):
-    with web.connect() as c:
-        response = c.request("/", method)
-        assert response.status == 405
-        assert response.header("Allow") == "GET, HEAD"
-        assert c.request().status == 200
-
-
-def test_connect_is_not_allowed(web):
-    response = ask(web, b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org:443\r\n\r\n")
-    assert response.status == 405
-
-
-def test_body_of_a_refused_method_is_no_request(web):
-    body = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
-    with web.connect() as c:
-        c.send(b"POST / HTTP/1.1\r\n" + H + b"Content-Length: %d\r\n\r\n" % len(body) + body)
-        assert c.response().status == 405
-        assert c.request("/whoami").json()["generation"] == 1
 
 
 def test_not_found(start):
@@ -179,29 +49,6 @@ def test_head_has_the_fields_of_get_and_no_body(web):
 
 
 # --- keep-alive ---
-
-
-@pytest.mark.parametrize(
-    "raw, connection",
-    [
-        (b"GET / HTTP/1.0\r\n\r\n", "close"),
-        (b"GET / HTTP/1.0\r\nConnection: close\r\n\r\n", "close"),
-        (b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", "close"),
-        (b"GET / HTTP/1.1\r\nHost: a\r\nConnection: x, CLOSE\r\n\r\n", "close"),
-        (b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", "keep-alive"),
-        (b"GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\n\r\n", None),
-    ],
-)
-def test_connection_field(web, raw, connection):
-    with web.connect() as c:
-        c.send(raw)
-        response = c.response()
-        assert (response.status, response.body) == (200, HELLO)
-        assert response.header("Connection") == connection
-        if connection == "close":
-            assert c.closed()
-        else:
-            assert c.request().body == HELLO
 
 
 def test_many_requests_on_one_connection(web):
@@ -345,7 +192,7 @@ def test_slow_body_is_cut_off(start):
     t = start({"http": {"body_timeout": "200ms"}})
     with t.connect() as c:
         c.send(b"GET / HTTP/1.1\r\n" + H + b"Content-Length: 10\r\n\r\nabc")
-        assert c.response().body == HELLO
+        assert c.response().status == 408
         assert c.closed()
 
 
@@ -355,7 +202,7 @@ def test_client_that_never_reads_is_cut_off(start, module):
     with t.connect(receive_buffer=4096) as c:
         c.send(b"GET /m/big?8000000 HTTP/1.1\r\n" + H + b"\r\n")
         c.sock.recv(1)
-        time.sleep(1)  # what it does not read is the case itself
+        time.sleep(3)  # what it does not read is the case itself
         with pytest.raises((ConnectionResetError, BrokenPipeError, AssertionError)):
             assert len(c.rest()) >= 8000000
     t.hello()
@@ -386,13 +233,6 @@ def test_curl_reuses_its_connection(web):
     url = web.url()
     out = curl("-w", "%{num_connects} ", url, url, url).decode()
     assert out.replace(HELLO.decode(), "").split() == ["1", "0", "0"]
-
-
-@needs_curl
-def test_curl_with_a_body(web):
-    status = ["-o", "/dev/null", "-w", "%{http_code}", "-d", "a=b", web.url()]
-    assert curl(*status) == b"405"
-    assert curl("-H", "Transfer-Encoding: chunked", *status) == b"501"
 
 
 @pytest.mark.skipif(not tool("wrk"), reason="wrk is not installed")

@@ -171,7 +171,7 @@ def test_head(site):
 
 def test_methods(site):
     response = site.get("/plain.txt", method="POST")
-    assert (response.status, response.header("Allow")) == (405, "GET, HEAD")
+    assert (response.status, response.header("Allow")) == (405, "GET, HEAD, OPTIONS")
 
 
 # --- conditions ---

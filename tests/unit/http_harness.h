@@ -15,15 +15,17 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "http/connection.h"
 #include "http/http.h"
 #include "http/response.h"
 #include "http/server.h"
+#include "net/connection.h"
+#include "net/server.h"
 #include "shared/config.h"
 
 #define REPLY_MAX (8u << 20)
 
 static struct event_base *base;
+static struct net_server *net;
 static struct http_server *server;
 static struct http_router *router;
 static unsigned n_closed;
@@ -45,19 +47,25 @@ static void harness_start(void)
 		.idle_timeout_us = 60 * 1000000,
 		.max_header = 4096,
 		.max_body = 100000,
+		.answer_timeout_us = 60 * 1000000,
+		.websocket_ping_us = 30 * 1000000,
 	};
-	struct http_server_options o = {.conf = &conf, .on_closed = harness_closed};
+	struct net_options o = {.input_max = http_input_max(&conf),
+		.window_us = conf.body_timeout_us,
+		.on_closed = harness_closed};
 
 	base = event_base_new();
 	o.base = base;
 	n_closed = 0;
 	skew_ms = 0;
-	ck_assert_int_eq(http_server_new(&o, &server), 0);
+	ck_assert_int_eq(net_server_new(&o, &net), 0);
+	ck_assert_int_eq(http_server_new(net, &conf, &server), 0);
 	router = http_router_new();
 }
 
 static void harness_stop(void)
 {
+	net = net_server_free(net);
 	server = http_server_free(server);
 	router = http_router_free(router);
 	event_base_free(base);
@@ -78,7 +86,8 @@ static int client_new(void)
 
 	ck_assert_int_eq(
 		socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds), 0);
-	ck_assert_int_eq(http_server_accept(server, router, fds[0]), 0);
+	ck_assert_int_eq(
+		net_server_accept(net, http_server_protocol(server), router, fds[0], NULL), 0);
 	reply_len = 0;
 	reply_eof = false;
 	return fds[1];
@@ -87,6 +96,7 @@ static int client_new(void)
 static void turn(void)
 {
 	event_base_loop(base, EVLOOP_NONBLOCK);
+	net_server_end_turn(net);
 	http_server_end_turn(server);
 }
 
@@ -153,7 +163,7 @@ static inline unsigned count(const char *what)
 static inline void pass_time(unsigned ms)
 {
 	skew_ms += ms;
-	server->now_ms = now_coarse_ms() + skew_ms;
-	wheel_advance(&server->wheel, server->now_ms, connection_expired, server);
+	net->now_ms = now_coarse_ms() + skew_ms;
+	wheel_advance(&net->wheel, net->now_ms, connection_expired, net);
 	turn();
 }

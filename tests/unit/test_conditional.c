@@ -76,6 +76,51 @@ START_TEST(test_conditions)
 }
 END_TEST
 
+static const struct {
+	const char *request; /* first line and fields */
+	const char *want;    /* the ranges asked for; NULL: the whole */
+} range_cases[] = {
+	{"GET", NULL},
+	{"GET Range: bytes=0-1\r\n", "bytes=0-1"},
+	{"GET range: x\r\n", "x"},
+	{"GET Range: bytes=0-1\r\nRange: bytes=0-1\r\n", NULL},
+	{"HEAD Range: bytes=0-1\r\n", NULL},
+	{"GET Range: bytes=0-1\r\nIf-Range: " ETAG "\r\n", "bytes=0-1"},
+	{"GET If-Range: " ETAG "\r\nRange: bytes=0-1\r\n", "bytes=0-1"},
+	{"GET Range: bytes=0-1\r\nIf-Range: W/" ETAG "\r\n", NULL},
+	{"GET Range: bytes=0-1\r\nIf-Range: \"x\"\r\n", NULL},
+	{"GET Range: bytes=0-1\r\nIf-Range: \"abc\r\n", NULL},
+	{"GET Range: bytes=0-1\r\nIf-Range: *\r\n", NULL},
+	{"GET Range: bytes=0-1\r\nIf-Range:\r\n", NULL},
+	{"GET Range: bytes=0-1\r\nIf-Range: " DATE "\r\n", "bytes=0-1"},
+	{"GET Range: bytes=0-1\r\nIf-Range: " BEFORE "\r\n", NULL},
+	{"GET Range: bytes=0-1\r\nIf-Range: " AFTER "\r\n", NULL},
+	{"GET Range: bytes=0-1\r\nIf-Range: yesterday\r\n", NULL},
+	{"GET Range: bytes=0-1\r\nIf-Range: " ETAG "\r\nIf-Range: \"x\"\r\n", NULL},
+	{"GET If-Range: " ETAG "\r\n", NULL},
+};
+
+START_TEST(test_ranges)
+{
+	static const struct http_limits limits = {1024, 4096};
+	struct tine_text etag = {ETAG, sizeof(ETAG) - 1}, got;
+	const char *request = range_cases[_i].request, *want = range_cases[_i].want;
+	int method = (int)strcspn(request, " ");
+	struct http_field fields[HTTP_FIELDS_MAX];
+	struct http_head head;
+	char data[1024];
+	int n = snprintf(data, sizeof(data), "%.*s / HTTP/1.1\r\nHost: a\r\n%s\r\n", method,
+		request, request[method] ? request + method + 1 : "");
+
+	ck_assert_int_eq(http_parse_head(data, (size_t)n, &limits, fields, &head), 0);
+	got = conditional_range(&head, etag, MODIFIED);
+	ck_assert_msg(!got.data == !want, "%s", request);
+	if (want)
+		ck_assert_msg(got.len == strlen(want) && memcmp(got.data, want, got.len) == 0, "%s",
+			request);
+}
+END_TEST
+
 static const char *good_dates[] = {
 	"Sun, 06 Nov 1994 08:49:37 GMT",
 	"Sunday, 06-Nov-94 08:49:37 GMT",
@@ -152,6 +197,7 @@ END_TEST
 static void add(TCase *tc)
 {
 	tcase_add_loop_test(tc, test_conditions, 0, sizeof(cases) / sizeof(cases[0]));
+	tcase_add_loop_test(tc, test_ranges, 0, sizeof(range_cases) / sizeof(range_cases[0]));
 	tcase_add_loop_test(tc, test_date_forms, 0, sizeof(good_dates) / sizeof(good_dates[0]));
 	tcase_add_loop_test(tc, test_date_refused, 0, sizeof(bad_dates) / sizeof(bad_dates[0]));
 	tcase_add_test(tc, test_date_there_and_back);

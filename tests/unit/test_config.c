@@ -146,6 +146,7 @@ START_TEST(test_default)
 	ck_assert_uint_eq(c->workers.crash_limit.window_us, 60000000);
 	ck_assert_uint_eq(c->http.max_header, 16384);
 	ck_assert(c->http.access_log.off);
+	ck_assert_uint_eq(c->http.trusted_proxies.n, 0);
 	ck_assert_uint_eq(c->bus.queue_high, 4u << 20);
 	ck_assert(!c->has_admin);
 	ck_assert_uint_eq(c->n_farms, 0);
@@ -314,6 +315,9 @@ static const struct {
 	{"[http]\naccess_log = on\n",
 		"f:6: http.access_log: \"on\" is not possible; write off, stderr, journal or "
 		"file:PATH\n"},
+	{"[http]\ntrusted_proxies = 10.0.0.0/8, proxy\n",
+		"f:6: http.trusted_proxies: \"proxy\": not a network; write 10.0.0.0/8, 192.0.2.1, "
+		"2001:db8::/32 or unix\n"},
 	{"[http]\naccess_format = Json\n",
 		"f:6: http.access_format: \"Json\" is not possible; write one of combined, json\n"},
 	{"[tined]\nlog = off\n",
@@ -493,6 +497,7 @@ static const char *const good[] = {
 	"mount = /a.b/..c/~d\n",
 	"text = a  b;c # d = e : f [g]\nempty =\nquote = \"\nutf8 = \xc3\xa4\n",
 	"[http]\naccess_log = journal\n[tined]\nlog = journal\nuser = www-data\n",
+	"[http]\ntrusted_proxies = unix, 192.0.2.1/32,::/0\nclient_header = forwarded\n",
 	"[http]\naccess_log = stderr\naccess_format = json\nmax_body = 0\nmax_header = 1025\n",
 	"[bus]\nqueue_low = 4M\nqueue_high = 4M\n[farm:f]\nmodule = builtin:f\nretries = "
 	"0\n[farm:g]\nmodule = g.so\n",

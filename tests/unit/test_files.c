@@ -66,8 +66,8 @@ static void serve(struct tine_request *rq, void *arg)
 {
 	struct tine_text path = rq->path;
 
-	path.data += rq->route->mount_len;
-	path.len -= rq->route->mount_len;
+	path.data += rq->match.route->mount_len;
+	path.len -= rq->match.route->mount_len;
 	ck_assert_int_eq(files_answer(files, rq, path.len ? path : (struct tine_text){"/", 1}), 0);
 }
 
@@ -248,7 +248,7 @@ START_TEST(test_many_files_take_turns)
 	settle(greedy);
 	ck_assert_uint_eq(count("HTTP/1.1 200 OK"), 600);
 	ck_assert_uint_eq(swallowed, (size_t)600 * MEDIUM);
-	ck_assert_int_eq(LIST_NEXT(LIST_FIRST(&server->open), link)->state, CONNECTION_IDLE);
+	ck_assert(!LIST_NEXT(LIST_FIRST(&net->open), link)->writing);
 	close(greedy);
 	close(other);
 }
@@ -259,8 +259,8 @@ static void wait_for_tick(void)
 {
 	get("/index.html", "");
 	turn();
-	ck_assert_uint_eq(http_server_connections(server), 0);
-	ck_assert_uint_eq(server->timer_ms, WHEEL_TICK_MS);
+	ck_assert_uint_eq(net_server_connections(net), 0);
+	ck_assert_uint_eq(net->timer_ms, WHEEL_TICK_MS);
 	usleep(2 * WHEEL_TICK_MS * 1000);
 	turn();
 }
@@ -273,17 +273,17 @@ START_TEST(test_timer_lets_go_of_files)
 	struct file_entry *e;
 
 	wait_for_tick();
-	ck_assert_uint_eq(server->timer_ms, 0);
+	ck_assert_uint_eq(net->timer_ms, 0);
 	ck_assert_int_eq(file_cache_init(&cache, folder), 0);
 	ck_assert_int_eq(file_cache_get(&cache, "big", 3, at, &e), 0);
 	wait_for_tick();
 	ck_assert_uint_eq(file_cache_n_fds(), 1);
-	ck_assert_uint_gt(server->timer_ms, WHEEL_TICK_MS);
+	ck_assert_uint_gt(net->timer_ms, WHEEL_TICK_MS);
 	e->checked_ms = at - FILE_IDLE_MS;
 	file_cache_sweep(at - FILE_IDLE_MS); /* as if the last look were long ago */
 	wait_for_tick();
 	ck_assert_uint_eq(file_cache_n_fds(), 0);
-	ck_assert_uint_eq(server->timer_ms, 0);
+	ck_assert_uint_eq(net->timer_ms, 0);
 	file_cache_clear(&cache);
 }
 END_TEST
@@ -325,7 +325,7 @@ static int start_big(void)
 	client_send(fd, request, sizeof(request) - 1);
 	for (int i = 0; i < 20; i++)
 		turn();
-	ck_assert_int_eq(LIST_FIRST(&server->open)->state, CONNECTION_WRITE);
+	ck_assert_int_eq(LIST_FIRST(&net->open)->writing, true);
 	return fd;
 }
 
@@ -337,7 +337,7 @@ START_TEST(test_truncated_while_sent)
 	settle(fd);
 	ck_assert(reply_eof);
 	ck_assert_uint_lt(reply_len, BIG); /* never padded */
-	ck_assert_uint_eq(http_server_connections(server), 0);
+	ck_assert_uint_eq(net_server_connections(net), 0);
 	close(fd);
 }
 END_TEST
@@ -364,7 +364,7 @@ START_TEST(test_gone_while_sent)
 	close(fd);
 	turn();
 	turn();
-	ck_assert_uint_eq(http_server_connections(server), 0);
+	ck_assert_uint_eq(net_server_connections(net), 0);
 }
 END_TEST
 
@@ -386,7 +386,8 @@ static int tcp_client(bool small)
 	ck_assert_int_eq(connect(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
 	fcntl(fd, F_SETFL, O_NONBLOCK);
 	accepted = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-	ck_assert_int_eq(http_server_accept(server, router, accepted), 0);
+	ck_assert_int_eq(
+		net_server_accept(net, http_server_protocol(server), router, accepted, NULL), 0);
 	close(listener);
 	reply_len = 0;
 	reply_eof = false;
@@ -447,15 +448,15 @@ static bool make_hot(void)
 	write_file("warm", big, WARM);
 	ahead_s = 10; /* what was modified just now never is hot */
 	for (int i = 1; i <= FILE_HOT_AFTER; i++) {
-		ck_assert_int_eq(server->splice.in, -1);
+		ck_assert_int_eq(net->splice.in, -1);
 		get("/warm", i % 2 ? "If-None-Match: *\r\n" : "");
 		ask("HEAD /warm HTTP/1.1\r\nHost: a\r\n\r\n");
 		get("/warm", "");
 		ck_assert_mem_eq(strstr(reply, "\r\n\r\n") + 4, big, WARM);
-		if (server->splice.in >= 0)
+		if (net->splice.in >= 0)
 			break;
 	}
-	ck_assert_int_ge(server->splice.in, 0);
+	ck_assert_int_ge(net->splice.in, 0);
 	return true;
 }
 
@@ -544,7 +545,7 @@ START_TEST(test_hot_slow_readers)
 	if (!make_hot())
 		return;
 	slow_start(true);
-	ck_assert_int_eq(LIST_FIRST(&server->open)->state, CONNECTION_WRITE);
+	ck_assert_int_eq(LIST_FIRST(&net->open)->writing, true);
 	for (unsigned i = 0; !done[0] || !done[1] || !done[2]; i++) {
 		done[i % 3] = done[i % 3] || slow_read(&slow[i % 3], 1000 + 700 * (i % 3));
 		turn();
@@ -599,7 +600,7 @@ START_TEST(test_hot_ends_under_transfers)
 	slow_start(true);
 	files = files_free(files);
 	if (_i == 0)
-		http_server_abort(server);
+		net_server_abort(net);
 	for (int i = 0; i < 3; i++)
 		close(slow[i].fd);
 }
@@ -610,7 +611,7 @@ START_TEST(test_hot_drained)
 	if (!make_hot())
 		return;
 	slow_start(true);
-	http_server_drain(server, 0);
+	net_server_drain(net, 0);
 	for (int i = 0; i < 3; i++) {
 		while (slow[i].len < WARM + 100 && !slow_read(&slow[i], 5000))
 			turn();
@@ -626,12 +627,12 @@ START_TEST(test_hot_refused)
 	if (!make_hot())
 		return;
 	slow_start(true);
-	server->splice.refused = true;
-	splice_close(&server->splice);
+	net->splice.refused = true;
+	splice_close(&net->splice);
 	slow_finish(0);
 	get("/warm", "");
 	ck_assert_mem_eq(strstr(reply, "\r\n\r\n") + 4, big, WARM);
-	ck_assert_int_eq(server->splice.in, -1);
+	ck_assert_int_eq(net->splice.in, -1);
 }
 END_TEST
 

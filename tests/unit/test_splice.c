@@ -8,12 +8,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "http/splice.h"
+#include "net/splice.h"
 #include "run.h"
 
 #define SIZE (4u << 20) /* more than a pipe or a socket takes at once */
 
-static struct http_splice s;
+static struct net_splice s;
 static char data[SIZE], got[SIZE];
 static int ours, theirs; /* the ends of a socket pair */
 

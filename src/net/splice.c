@@ -8,7 +8,7 @@
  * Always: the pipe is empty between two calls. What a socket does not take is thrown away with the
  * pipe, so that nobody ever receives what was meant for another.
  */
-#include "http/splice.h"
+#include "net/splice.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,12 +17,12 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-void splice_init(struct http_splice *s)
+void splice_init(struct net_splice *s)
 {
-	*s = (struct http_splice){.in = -1, .out = -1};
+	*s = (struct net_splice){.in = -1, .out = -1};
 }
 
-void splice_close(struct http_splice *s)
+void splice_close(struct net_splice *s)
 {
 	if (s->in < 0)
 		return;
@@ -40,7 +40,7 @@ static bool is_passing(int error)
  * Sees to it that there is a pipe. Returns false when there can be none, be it now or, when it is
  * too small to be worth while, ever.
  */
-bool splice_ready(struct http_splice *s)
+bool splice_ready(struct net_splice *s)
 {
 	int fds[2];
 
@@ -72,7 +72,7 @@ static ssize_t splice_copy(int fd, const char *data, size_t len)
  * Sends memory that is never written again. Returns how much the socket took, or -1 and errno as
  * send(2) does. SIGPIPE must be ignored.
  */
-ssize_t splice_send(struct http_splice *s, int fd, const char *data, size_t len)
+ssize_t splice_send(struct net_splice *s, int fd, const char *data, size_t len)
 {
 	struct iovec iov = {(void *)(uintptr_t)data, len};
 	ssize_t put, n;

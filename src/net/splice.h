@@ -7,12 +7,12 @@
 
 #define SPLICE_PIPE_SIZE (1u << 20) /* what any user may have, by default */
 
-struct http_splice {
+struct net_splice {
 	int in, out;  /* the pipe's ends; -1: not made yet */
 	bool refused; /* not possible here, ever */
 };
 
-void splice_init(struct http_splice *s);
-bool splice_ready(struct http_splice *s);
-ssize_t splice_send(struct http_splice *s, int fd, const char *data, size_t len);
-void splice_close(struct http_splice *s);
+void splice_init(struct net_splice *s);
+bool splice_ready(struct net_splice *s);
+ssize_t splice_send(struct net_splice *s, int fd, const char *data, size_t len);
+void splice_close(struct net_splice *s);
