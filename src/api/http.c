@@ -29,11 +29,18 @@ static struct tine_text text_of(const char *s)
 	return (struct tine_text){s, s ? strlen(s) : 0};
 }
 
+/* Of the module's listener; NULL when plain tcp is spoken there. */
+static struct http_router *router_of(struct tine_worker *worker)
+{
+	worker->misplaced |= !worker->router;
+	return worker->router;
+}
+
 int tine_http_route_with(struct tine_worker *worker, const struct tine_route *route)
 {
 	struct http_route_spec spec;
 
-	if (!worker || !worker->router || !route || route->size < sizeof(*route))
+	if (!worker || !router_of(worker) || !route || route->size < sizeof(*route))
 		return -EINVAL;
 	if (!route->path || !route->fn || (route->flags & ~(unsigned)HTTP_ROUTE_FLAGS) ||
 		route->methods == 0 || (route->methods & ~(unsigned)METHODS))
@@ -61,7 +68,7 @@ int tine_http_route(
 
 int tine_http_use(struct tine_worker *worker, const char *path, tine_middleware_fn fn, void *arg)
 {
-	if (!worker || !worker->router || !path || !fn)
+	if (!worker || !router_of(worker) || !path || !fn)
 		return -EINVAL;
 	return http_router_use(worker->router, worker->config.conf->mount, path, fn, arg);
 }

@@ -45,7 +45,8 @@ struct msg_listen {
 	X(LOG_REOPEN, 9, LANE_CONTROL, ROLE_PRIMARY,  1, MSG_EXACT, 0)                             \
 	X(LISTEN,    10, LANE_CONTROL, ROLE_PRIMARY,  1, MSG_EXACT, sizeof(struct msg_listen))     \
 	X(UNLISTEN,  11, LANE_CONTROL, ROLE_PRIMARY,  0, MSG_EXACT, sizeof(struct msg_listen))     \
-	X(LEAVING,   12, LANE_CONTROL, ROLE_CHILDREN, 0, MSG_EXACT, 0)
+	X(LEAVING,   12, LANE_CONTROL, ROLE_CHILDREN, 0, MSG_EXACT, 0)                             \
+	X(ACCESS_REOPEN, 13, LANE_CONTROL, ROLE_PRIMARY, 1, MSG_EXACT, 0)
 /* clang-format on */
 
 enum msg_type {

@@ -355,6 +355,24 @@ static void connection_burst(struct connection *c, const char *data, size_t len,
 	connection_settle(c);
 }
 
+static void connection_expire(struct connection *c)
+{
+	c->is_expired = false;
+	if (c->life == CONNECTION_LINGER)
+		return connection_linger_on(c);
+	if (c->writing) {
+		if (!connection_window_made(c))
+			connection_fail(c, ETIMEDOUT);
+		return;
+	}
+	if (!c->protocol->on_expired)
+		return connection_fail(c, ETIMEDOUT);
+	burst_begin(c);
+	c->protocol->on_expired(c);
+	burst_end(c);
+	connection_settle(c);
+}
+
 /* Whether more may be said now. */
 static bool is_drained(const struct connection *c)
 {
@@ -369,6 +387,8 @@ void connection_go_on(struct connection *c)
 
 	if (c->life == CONNECTION_CLOSED)
 		return;
+	if (c->is_expired && !wheel_holds(&c->timer))
+		return connection_expire(c);
 	if (c->n_holds > 0)
 		return connection_settle(c);
 	output_resume(c);
@@ -505,24 +525,16 @@ static void connection_event(evutil_socket_t fd, short what, void *arg)
 		connection_unasked(c);
 }
 
-/* Its deadline has passed. The wheel's callback. */
+/*
+ * Its deadline has passed. The wheel's callback: very many may come due at once, so each waits for its
+ * turn; one that gets a new deadline meanwhile has made it.
+ */
 void connection_expired(struct wheel_entry *e, void *arg)
 {
 	struct connection *c = connection_of(e);
 
-	if (c->life == CONNECTION_LINGER)
-		return connection_linger_on(c);
-	if (c->writing) {
-		if (!connection_window_made(c))
-			connection_fail(c, ETIMEDOUT);
-		return;
-	}
-	if (!c->protocol->on_expired)
-		return connection_fail(c, ETIMEDOUT);
-	burst_begin(c);
-	c->protocol->on_expired(c);
-	burst_end(c);
-	connection_settle(c);
+	c->is_expired = true;
+	connection_touch(c);
 }
 
 /* Takes over fd in every case. Returns 0 or a negative errno. */

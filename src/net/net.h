@@ -120,6 +120,7 @@ struct connection {
 	bool half;       /* the peer has sent its last byte */
 	bool wants_room; /* on_drained is to be called even if nothing waits */
 	bool is_touched;
+	bool is_expired; /* its deadline has passed; it waits for its turn */
 };
 
 LIST_HEAD(connection_list, connection);

@@ -21,15 +21,25 @@
 #include "net/output.h"
 
 #define SLOW_TICK_MS 4096u /* between ticks when there is no connection */
+#define COARSE_MS    4u    /* the coarse clock lags behind by so much */
+#define TURN_MAX     64 /* connections looked after at the end of a turn; the rest is for the next */
 
-/* ms: between ticks; 0 stops them. */
+static struct timespec timespec_of_ms(uint64_t ms)
+{
+	return (struct timespec){
+		.tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000) * 1000000};
+}
+
+/* ms: between ticks, which come just after those of the wheel; 0 stops them. */
 static int server_set_timer(struct net_server *s, unsigned ms)
 {
-	struct timespec tick = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
-	struct itimerspec when = {.it_interval = tick, .it_value = tick};
+	uint64_t into_tick = (now_coarse_ms() - s->wheel.start_ms) % WHEEL_TICK_MS;
+	struct itimerspec when = {.it_interval = timespec_of_ms(ms)};
 
 	if (s->timer_ms == ms)
 		return 0;
+	if (ms > 0)
+		when.it_value = timespec_of_ms(ms - into_tick + COARSE_MS);
 	if (timerfd_settime(s->timer_fd, 0, &when, NULL) < 0)
 		return -errno;
 	s->timer_ms = ms;
@@ -185,19 +195,28 @@ void net_server_abort(struct net_server *s)
 		connection_close(LIST_FIRST(&s->open));
 }
 
-bool net_server_end_turn(struct net_server *s)
+/* Looks after connections that were touched; what they touch meanwhile is for the next turn. */
+static void server_go_on(struct net_server *s)
 {
 	struct connection_queue now = TAILQ_HEAD_INITIALIZER(now);
 	struct connection *c;
 
-	if (!TAILQ_EMPTY(&s->touched))
-		s->now_ms = now_coarse_ms();
-	/* what they touch meanwhile, each other or themselves, is for the next turn */
-	TAILQ_CONCAT(&now, &s->touched, touched);
+	for (int i = 0; i < TURN_MAX && (c = TAILQ_FIRST(&s->touched)); i++) {
+		TAILQ_REMOVE(&s->touched, c, touched);
+		TAILQ_INSERT_TAIL(&now, c, touched);
+	}
 	while ((c = TAILQ_FIRST(&now))) {
 		TAILQ_REMOVE(&now, c, touched);
 		c->is_touched = false;
 		connection_go_on(c);
+	}
+}
+
+bool net_server_end_turn(struct net_server *s)
+{
+	if (!TAILQ_EMPTY(&s->touched)) {
+		s->now_ms = now_coarse_ms();
+		server_go_on(s);
 	}
 	while (!LIST_EMPTY(&s->closed)) {
 		connection_free(LIST_FIRST(&s->closed));

@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "primary/primary.h"
 #include "primary/proctab.h"
+#include "shared/access_log.h"
 
 /*
  * CPU time a living child has used so far, in microseconds (proc_pid_stat(5), fields 14 and 15); 0 when it
@@ -44,6 +45,24 @@ void burial_request_line(const struct sb_slot *s, char ret[SB_REQUEST_LINE + 1])
 {
 	memcpy(ret, s->request_line, SB_REQUEST_LINE);
 	ret[SB_REQUEST_LINE] = '\0';
+}
+
+/* What a child of ours left of the access log: lines not yet written, and the requests it was serving. */
+void burial_salvage(const struct proc *pr)
+{
+	const struct conf_http *c = &pr->gen->config->http;
+	struct access_log_options o = {.format = (enum access_format)c->access_format,
+		.sink = c->access_log.sink,
+		.fd = pr->gen->access_fd,
+		.worker = pr->slot};
+	unsigned n_others;
+
+	if (o.fd < 0)
+		return;
+	n_others = access_slot_salvage(&pr->primary->access[pr->slot], &o);
+	if (n_others > 0)
+		log_warning("worker[%u]: the access log lacks %u more requests it was serving",
+			pr->slot, n_others);
 }
 
 static double seconds(struct timeval tv)

@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "primary/listener.h"
 #include "primary/primary.h"
+#include "shared/access_log.h"
 
 static void generation_free(struct primary *p, struct generation *g)
 {
@@ -23,6 +24,9 @@ static void generation_free(struct primary *p, struct generation *g)
 		listener_pool_release(p->pool, &g->listeners[i]);
 	free(g->listeners);
 	free(g->identity.groups);
+	clients_free(&g->clients);
+	if (g->access_fd > STDERR_FILENO)
+		close(g->access_fd);
 	config_free(g->config);
 	free(g);
 }
@@ -101,6 +105,57 @@ static int open_listeners(struct primary *p, struct generation *g, char *error, 
 	return 0;
 }
 
+static int open_access(struct primary *p, struct generation *g, char *error, size_t size)
+{
+	const struct config *c = g->config;
+	const struct conf_sink *sink = &c->http.access_log;
+	int r = 0;
+
+	if (sink->off)
+		return 0;
+	if (!p->access)
+		r = access_slots_new(p->n_slots, &p->access);
+	if (r == 0)
+		r = g->access_fd = log_open_sink(sink->sink, sink->path);
+	if (r < 0)
+		snprintf(error, size, "%s:%u: http.access_log: %s: %s", c->path,
+			c->http.access_log_line, sink->path ? sink->path : "journal", strerror(-r));
+	return r < 0 ? r : 0;
+}
+
+/*
+ * Opens the file of the access log anew, after it was rotated away; does nothing when it is none.
+ * Returns 0 or -errno; the old one stays after an error.
+ */
+int generation_reopen_access(struct generation *g)
+{
+	const struct conf_sink *sink = &g->config->http.access_log;
+	int fd;
+
+	if (sink->off || sink->sink != LOG_SINK_FILE)
+		return 0;
+	fd = log_open_sink(sink->sink, sink->path);
+	if (fd < 0)
+		return fd;
+	close(g->access_fd);
+	g->access_fd = fd;
+	return 0;
+}
+
+static int map_clients(struct primary *p, struct generation *g, char *error, size_t size)
+{
+	const struct config *c = g->config;
+	int r;
+
+	if (c->http.max_per_client == 0)
+		return 0;
+	r = clients_new(p->n_slots, c->workers.max_connections, &g->clients);
+	if (r < 0)
+		snprintf(error, size, "%s: http.max_per_client: no memory to count them: %s",
+			c->path, strerror(-r));
+	return r;
+}
+
 /*
  * Stages a generation for the configuration, which it owns in every case.
  * Returns 0, or -errno and what is wrong as one line for the operator.
@@ -120,9 +175,14 @@ int generation_new(
 	g->number = p->last_generation + 1;
 	g->target = c->workers.count ? (unsigned)c->workers.count : cpu_available();
 	g->staged = true;
+	g->access_fd = -1;
 	r = resolve_identity(c, &g->identity, error, size);
 	if (r == 0)
 		r = open_listeners(p, g, error, size);
+	if (r == 0)
+		r = open_access(p, g, error, size);
+	if (r == 0)
+		r = map_clients(p, g, error, size);
 	if (r < 0) {
 		generation_free(p, g);
 		return r;

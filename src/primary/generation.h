@@ -12,3 +12,4 @@ struct primary;
 int generation_new(
 	struct primary *p, struct config *c, struct generation **ret, char *error, size_t size);
 void generation_release(struct primary *p, struct generation *g);
+int generation_reopen_access(struct generation *g);

@@ -150,10 +150,28 @@ static void on_heartbeat(evutil_socket_t fd, short what, void *arg)
 
 /* --- log files --- */
 
+/* The access log belongs to a generation; each child gets a descriptor of its own. */
+static void reopen_access_logs(struct primary *p)
+{
+	proctab_foreach (p, pr) {
+		int r = generation_reopen_access(pr->gen);
+
+		if (r < 0)
+			log_error("cannot reopen the access log of generation %" PRIu64
+				  ": %s; writing to the old file",
+				pr->gen->number, strerror(-r));
+		else if (pr->control && pr->gen->access_fd > STDERR_FILENO &&
+			pr->gen->config->http.access_log.sink == LOG_SINK_FILE)
+			lane_send_fd(pr->control, MSG_ACCESS_REOPEN, NULL, 0, pr->gen->access_fd);
+	}
+}
+
 /* SIGUSR1: log files were rotated away. Children get the new descriptor, for they may not open it themselves. */
 void primary_reopen_logs(struct primary *p)
 {
 	int r = log_reopen();
+
+	reopen_access_logs(p);
 
 	if (r < 0) {
 		log_error("cannot reopen the log: %s; writing to the old file", strerror(-r));
@@ -251,6 +269,15 @@ static void remove_pid_file(const struct primary *p)
 		unlink(p->pid_file);
 }
 
+static bool is_served(const struct config *c, const struct conf_listener *l)
+{
+	for (size_t i = 0; i < c->n_modules; i++) {
+		if (strcmp(c->modules[i].listener, l->name) == 0)
+			return true;
+	}
+	return false;
+}
+
 /* Tells the operator what would surprise him later. */
 static void check_limits(const struct config *c)
 {
@@ -267,9 +294,9 @@ static void check_limits(const struct config *c)
 		log_warning("[farm:%s]: this version runs no task processes; ignoring",
 			c->farms[0].name);
 	for (size_t i = 0; i < c->n_listeners; i++) {
-		if (c->listeners[i].protocol == PROTOCOL_TCP)
-			log_warning("[listener:%s]: this version has no tcp services; nobody "
-				    "accepts there",
+		if (c->listeners[i].protocol == PROTOCOL_TCP && !is_served(c, &c->listeners[i]))
+			log_warning("[listener:%s]: no module serves it; closing each connection "
+				    "as it comes",
 				c->listeners[i].name);
 	}
 	if (c->has_admin)

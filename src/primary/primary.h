@@ -11,6 +11,7 @@
 #include <sys/types.h>
 
 #include "shared/child.h"
+#include "shared/clients.h"
 #include "shared/config.h"
 #include "shared/scoreboard.h"
 
@@ -35,9 +36,11 @@ struct generation {
 	struct listener
 		*listeners; /* one for each of config->listeners; sockets belong to the pool */
 	size_t n_listeners;
-	unsigned target;  /* workers wanted */
-	unsigned n_procs; /* slots that belong to it */
-	bool staged;      /* on its way to be current */
+	int access_fd;          /* of the access log; -1: there is none */
+	struct clients clients; /* mapped only with max_per_client */
+	unsigned target;        /* workers wanted */
+	unsigned n_procs;       /* slots that belong to it */
+	bool staged;            /* on its way to be current */
 };
 
 enum primary_phase { PRIMARY_STARTING, PRIMARY_SERVING, PRIMARY_STOPPING };
@@ -53,6 +56,8 @@ struct primary {
 	int exit_status;
 
 	struct scoreboard scoreboard;
+	struct access_slot
+		*access;    /* one for each slot; NULL until a generation has an access log */
 	struct proc *procs; /* one for each slot of the scoreboard */
 	size_t n_slots;
 	event_callback_fn on_timer; /* of every process */

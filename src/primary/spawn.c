@@ -24,6 +24,7 @@
 #include "ipc/lane.h"
 #include "primary/primary.h"
 #include "primary/proctab.h"
+#include "shared/access_log.h"
 #include "shared/listener.h"
 
 /* Only in the child: nothing is left to return to. */
@@ -48,7 +49,7 @@ static int keep_descriptors(const struct proc *pr, int control_fd, int bus_fd)
 {
 	const struct generation *g = pr->gen;
 	const int *fds;
-	size_t n = 0, max = 3;
+	size_t n = 0, max = 4;
 	int *keep;
 	int r;
 
@@ -61,6 +62,8 @@ static int keep_descriptors(const struct proc *pr, int control_fd, int bus_fd)
 	keep[n++] = bus_fd;
 	if (log_keep_fd() >= 0)
 		keep[n++] = log_keep_fd();
+	if (g->access_fd > STDERR_FILENO)
+		keep[n++] = g->access_fd;
 	for (size_t i = 0; i < g->n_listeners; i++) {
 		size_t n_own = own_sockets(&g->listeners[i], pr->index, &fds);
 
@@ -148,6 +151,9 @@ static void run_child(struct proc *pr, int control_fd, int bus_fd)
 		.scoreboard = &p->scoreboard,
 		.listeners = pr->gen->listeners,
 		.n_listeners = pr->gen->n_listeners,
+		.access = pr->gen->access_fd >= 0 ? &p->access[pr->slot] : NULL,
+		.access_fd = pr->gen->access_fd,
+		.clients = &pr->gen->clients,
 		.control_fd = control_fd,
 		.bus_fd = bus_fd,
 		.primary = p->pid,
@@ -183,6 +189,9 @@ int spawn(struct proc *pr, int *ret_control_fd, int *ret_bus_fd)
 	bus_child = fds[1];
 
 	scoreboard_clear_slot(&pr->primary->scoreboard.slots[pr->slot]);
+	if (pr->primary->access)
+		access_slot_clear(&pr->primary->access[pr->slot]);
+	clients_clear(&pr->gen->clients, pr->slot);
 	pr->pid = fork();
 	if (pr->pid < 0)
 		return -errno;

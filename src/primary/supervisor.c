@@ -296,6 +296,8 @@ static void on_gone(evutil_socket_t fd, short what, void *arg)
 	lane_read_rest(pr->control); /* its last words may be the best line in the log */
 	lane_read_rest(pr->bus);
 	burial_record(pr, how, sizeof(how));
+	burial_salvage(pr);
+	clients_clear(&pr->gen->clients, pr->slot);
 	pr->control = lane_free(pr->control);
 	pr->bus = lane_free(pr->bus);
 	event_del(&pr->ev_exit);

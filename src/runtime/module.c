@@ -60,19 +60,6 @@ static int find_descriptor(const struct config *c, const struct conf_module *con
 	return 0;
 }
 
-static int check_listener(
-	const struct config *c, const struct conf_module *conf, char error[MODULE_ERROR_MAX])
-{
-	const struct conf_listener *l = config_listener(c, conf->listener);
-
-	if (!l || l->protocol == PROTOCOL_HTTP)
-		return 0;
-	return complain(c, conf, 0, "listener", error,
-		"no module of this version speaks plain tcp; name a listener with protocol = http, "
-		"not ",
-		conf->listener);
-}
-
 /* abi and size come first and never move, whatever the rest looks like. */
 static int check_abi(const struct config *c, const struct conf_module *conf,
 	const struct tine_module *d, char error[MODULE_ERROR_MAX])
@@ -253,9 +240,7 @@ int module_load(const struct config *c, const struct conf_module *conf,
 	memset(ret, 0, sizeof(*ret));
 	ret->config.config = c;
 	ret->config.conf = conf;
-	r = check_listener(c, conf, error);
-	if (r == 0)
-		r = find_descriptor(c, conf, builtins, ret, error);
+	r = find_descriptor(c, conf, builtins, ret, error);
 	if (r == 0)
 		r = check_abi(c, conf, ret->desc, error);
 	if (r == 0)
@@ -270,12 +255,27 @@ int module_load(const struct config *c, const struct conf_module *conf,
 	return r;
 }
 
+/* Module and listener do not go together. */
+static int complain_listener(const struct tine_worker *m, char error[MODULE_ERROR_MAX])
+{
+	const struct conf_module *conf = m->config.conf;
+
+	return complain(m->config.config, conf, 0, "listener", error,
+		m->stream ? "plain tcp is spoken there, and the module serves none "
+			    "(tine_stream_serve); name a listener with protocol = http, not "
+			  : "HTTP is spoken there, and the module serves plain streams; name a "
+			    "listener with protocol = tcp, not ",
+		conf->listener);
+}
+
 /* Lets a loaded module prepare to serve. Returns 0, or -errno and a line for the operator. */
 int module_start(struct tine_worker *m, char error[MODULE_ERROR_MAX])
 {
 	int r = m->desc->worker_start ? m->desc->worker_start(m, &m->state) : 0;
 
 	m->started = r >= 0;
+	if (r < 0 ? m->misplaced : m->stream && !m->serves_stream)
+		return complain_listener(m, error);
 	if (r >= 0)
 		return 0;
 	if (*m->config.error)

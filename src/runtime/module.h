@@ -16,6 +16,7 @@ struct event_base;
 struct http_router;
 struct http_server;
 struct pool;
+struct stream_service;
 
 #define MODULE_ERROR_MAX 512
 
@@ -47,7 +48,10 @@ struct tine_worker {
 	uint64_t generation;
 	struct pool *pool;
 	struct http_server *http;   /* NULL in a process that serves none */
-	struct http_router *router; /* of this module's listener */
+	struct http_router *router; /* of this module's listener; NULL when that speaks plain tcp */
+	struct stream_service **stream; /* of this module's listener; NULL when that speaks HTTP */
+	bool serves_stream;             /* it has set *stream */
+	bool misplaced;                 /* it wanted to serve what is not spoken on its listener */
 	struct tine_config config;
 	const struct tine_module *desc;
 	void *handle; /* of dlopen(3); NULL: built in */

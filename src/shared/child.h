@@ -7,6 +7,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+struct access_slot;
+struct clients;
 struct config;
 struct listener;
 struct scoreboard;
@@ -19,6 +21,10 @@ struct child {
 	const struct scoreboard *scoreboard;
 	const struct listener *listeners;
 	size_t n_listeners;
+	struct access_slot *access; /* its own; NULL: there is no access log */
+	int access_fd;              /* of the access log, when there is one */
+	struct clients
+		*clients; /* of its generation; nothing is mapped when they are not counted */
 	int control_fd, bus_fd;
 	pid_t primary;
 };

@@ -360,6 +360,8 @@ static void config_keep_line(struct config_loader *l, const char *key, unsigned 
 		c->listeners[l->section->index].address_line = line;
 	else if (l->section->kind == SECTION_MODULE && strcmp(key, "path") == 0)
 		c->modules[l->section->index].path_line = line;
+	else if (l->section->kind == SECTION_HTTP && strcmp(key, "access_log") == 0)
+		c->http.access_log_line = line;
 }
 
 static int config_on_key(const char *key, const char *value, unsigned line, void *arg)

@@ -61,6 +61,7 @@ struct conf_http {
 	uint64_t websocket_max_message;
 	uint64_t websocket_ping_us; /* 0: never */
 	struct conf_sink access_log;
+	unsigned access_log_line; /* line of the key; 0: the default */
 	unsigned access_format;
 };
 

@@ -195,6 +195,34 @@ static void config_check_mounts(struct config_loader *l, size_t index)
 	}
 }
 
+/* Plain tcp has no paths to be shared out: one module serves all of its listener. */
+static void config_check_alone(struct config_loader *l, size_t index)
+{
+	const struct conf_module *m = &l->config->modules[index];
+	const struct config_section *s = config_find_section(l, SECTION_MODULE, index);
+
+	for (size_t i = 0; i < index; i++) {
+		const char *other = l->config->modules[i].listener;
+		const struct config_section *other_section =
+			config_find_section(l, SECTION_MODULE, i);
+
+		if (!other || strcmp(m->listener, other) != 0)
+			continue;
+		config_report(l, config_blame_line(s, "listener"),
+			"%s.listener: %s speaks plain tcp and is served by [%s] in line %u "
+			"already; write another listener",
+			s->title, m->listener, other_section->title, other_section->line);
+		return;
+	}
+}
+
+static bool config_speaks_tcp(const struct config *c, const char *listener)
+{
+	const struct conf_listener *l = listener ? config_listener(c, listener) : NULL;
+
+	return l && l->protocol == PROTOCOL_TCP;
+}
+
 /*
  * Checks all of what was read and fills in the defaults that depend on it. Problems are reported to
  * the loader. Returns 0 (whether or not there were any) or -ENOMEM.
@@ -214,7 +242,10 @@ int config_check(struct config_loader *l)
 		r = config_check_module(l, i);
 		if (r < 0)
 			return r;
-		config_check_mounts(l, i);
+		if (config_speaks_tcp(c, c->modules[i].listener))
+			config_check_alone(l, i);
+		else
+			config_check_mounts(l, i);
 	}
 	return 0;
 }

@@ -146,9 +146,8 @@ static void on_resume(evutil_socket_t fd, short what, void *arg)
 static void on_no_descriptor(struct source *s, int error)
 {
 	static const struct timeval pause = {0, NO_FD_PAUSE_US};
-	static const char busy[] = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n"
-				   "Content-Length: 0\r\nConnection: close\r\n\r\n";
 	struct acceptor *a = s->acceptor;
+	const char *text = a->o.no_descriptor_text(s->listener, a->o.arg);
 	int fd;
 
 	if (!a->starved)
@@ -158,7 +157,8 @@ static void on_no_descriptor(struct source *s, int error)
 		close(a->reserve_fd);
 		fd = accept4(s->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (fd >= 0) {
-			send(fd, busy, sizeof(busy) - 1, MSG_NOSIGNAL);
+			if (text)
+				send(fd, text, strlen(text), MSG_NOSIGNAL);
 			close(fd);
 		}
 		a->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);

@@ -23,6 +23,8 @@ struct acceptor_options {
 	accept_fn on_connection;
 	bool (*free_descriptors)(
 		void); /* when they run out: gives up some kept for later; false: there were none */
+	/* What a client is told for whom there is none; NULL: nothing. */
+	const char *(*no_descriptor_text)(unsigned listener, void *arg);
 	void *arg;
 };
 

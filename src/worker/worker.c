@@ -22,8 +22,10 @@
 #include "http/server.h"
 #include "ipc/lane.h"
 #include "net/server.h"
+#include "net/stream.h"
 #include "runtime/module.h"
 #include "runtime/pool.h"
+#include "shared/access_log.h"
 #include "shared/child.h"
 #include "shared/config.h"
 #include "shared/limits.h"
@@ -44,9 +46,11 @@ struct worker {
 	struct pool *pool;
 	struct net_server *net;
 	struct http_server *http;
-	struct http_router **routers; /* one for each listener */
-	struct tine_worker *modules;  /* one for each module */
-	size_t n_modules;             /* loaded so far */
+	struct access_log *access;       /* NULL: none */
+	struct http_router **routers;    /* one for each listener */
+	struct stream_service **streams; /* the same; NULL where none is served */
+	struct tine_worker *modules;     /* one for each module */
+	size_t n_modules;                /* loaded so far */
 	struct acceptor *acceptor;
 	struct event ev_term, ev_deadline;
 	bool draining, done;
@@ -143,6 +147,14 @@ static void on_log_reopen(struct worker *w, const struct frame *f, const void *p
 	log_set_fd(fd);
 }
 
+static void on_access_reopen(struct worker *w, const struct frame *f, const void *payload, int fd)
+{
+	if (w->access)
+		access_log_set_fd(w->access, fd);
+	else
+		close(fd);
+}
+
 static void on_listen(struct worker *w, const struct frame *f, const void *payload, int fd)
 {
 	const struct msg_listen *m = payload;
@@ -168,6 +180,7 @@ static void (*const handlers[MSG_TYPE_END])(
 	[MSG_QUIT] = on_quit,
 	[MSG_LOG_LEVEL] = on_log_level,
 	[MSG_LOG_REOPEN] = on_log_reopen,
+	[MSG_ACCESS_REOPEN] = on_access_reopen,
 	[MSG_LISTEN] = on_listen,
 	[MSG_UNLISTEN] = on_unlisten,
 };
@@ -191,12 +204,38 @@ static void on_lane_closed(const char *why, void *arg)
 
 /* --- connections --- */
 
+static bool speaks_tcp(const struct worker *w, size_t listener)
+{
+	return w->child->listeners[listener].conf->protocol == PROTOCOL_TCP;
+}
+
+static int accept_stream(
+	struct worker *w, const struct stream_service *s, int fd, const struct peer *peer)
+{
+	if (s)
+		return net_server_accept(w->net, &stream_protocol, s, fd, peer);
+	close(fd); /* the primary has warned that no module serves there */
+	return 0;
+}
+
+static const char *no_descriptor_text(unsigned listener, void *arg)
+{
+	return speaks_tcp(arg, listener) ? NULL
+					 : "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n"
+					   "Content-Length: 0\r\nConnection: close\r\n\r\n";
+}
+
 static void on_connection(int fd, unsigned listener, const struct peer *peer, void *arg)
 {
 	struct worker *w = arg;
+	int r;
 
-	if (net_server_accept(
-		    w->net, http_server_protocol(w->http), w->routers[listener], fd, peer) < 0)
+	if (speaks_tcp(w, listener))
+		r = accept_stream(w, w->streams[listener], fd, peer);
+	else
+		r = net_server_accept(
+			w->net, http_server_protocol(w->http), w->routers[listener], fd, peer);
+	if (r < 0)
 		log_warning("out of memory; closing a connection");
 }
 
@@ -248,6 +287,30 @@ static int handle_signals(struct worker *w)
 	return sigaction(SIGTERM, &term, NULL) < 0 ? -errno : 0;
 }
 
+static int open_access_log(struct worker *w)
+{
+	const struct child *c = w->child;
+	struct access_log_options o = {.format = (enum access_format)c->config->http.access_format,
+		.sink = c->config->http.access_log.sink,
+		.fd = c->access_fd,
+		.worker = c->slot,
+		.slot = c->access};
+
+	return c->access ? access_log_new(&o, &w->access) : 0;
+}
+
+/* Bytes that a connection may have to keep. */
+static size_t input_max(const struct worker *w)
+{
+	size_t max = http_input_max(&w->child->config->http);
+
+	for (size_t i = 0; i < w->child->n_listeners; i++) {
+		if (speaks_tcp(w, i) && max < STREAM_INPUT_MAX)
+			max = STREAM_INPUT_MAX;
+	}
+	return max;
+}
+
 static int open_net(struct worker *w)
 {
 	const struct config *config = w->child->config;
@@ -258,7 +321,7 @@ static int open_net(struct worker *w)
 	struct net_options o = {.base = w->base,
 		.pool = w->pool,
 		.slot = w->slot,
-		.input_max = http_input_max(&config->http),
+		.input_max = input_max(w),
 		.window_us = config->http.body_timeout_us,
 		.min_rate = config->http.min_rate,
 		.on_closed = on_closed,
@@ -274,7 +337,8 @@ static int open_http(struct worker *w)
 	if (r < 0)
 		return r;
 	w->routers = calloc(w->child->n_listeners, sizeof(*w->routers));
-	if (!w->routers)
+	w->streams = calloc(w->child->n_listeners, sizeof(*w->streams));
+	if (!w->routers || !w->streams)
 		return -ENOMEM;
 	for (size_t i = 0; i < w->child->n_listeners; i++) {
 		w->routers[i] = http_router_new();
@@ -303,6 +367,7 @@ static int open_acceptor(struct worker *w)
 		.slot = w->slot,
 		.max_connections = connection_limit(w),
 		.free_descriptors = http_files_release_some,
+		.no_descriptor_text = no_descriptor_text,
 		.on_connection = on_connection,
 		.arg = w};
 	int r = acceptor_new(&o, &w->acceptor);
@@ -312,9 +377,6 @@ static int open_acceptor(struct worker *w)
 		bool shared = l->conf->accept == ACCEPT_SHARED;
 		size_t first = shared ? 0 : c->index;
 		size_t end = shared ? l->sockets->n_fds : first + 1;
-
-		if (l->conf->protocol != PROTOCOL_HTTP)
-			continue;
 
 		for (size_t j = first; j < end && j < l->sockets->n_fds && r == 0; j++)
 			r = acceptor_add(
@@ -342,6 +404,7 @@ static int start_modules(struct worker *w, char error[MODULE_ERROR_MAX])
 		return -ENOMEM;
 	for (size_t i = 0; i < c->n_modules; i++) {
 		struct tine_worker *m = &w->modules[i];
+		size_t listener;
 		int r = module_load(c, &c->modules[i], w->builtins, m, error);
 
 		if (r < 0)
@@ -352,7 +415,11 @@ static int start_modules(struct worker *w, char error[MODULE_ERROR_MAX])
 		m->generation = w->child->generation;
 		m->pool = w->pool;
 		m->http = w->http;
-		m->router = w->routers[listener_index(w, c->modules[i].listener)];
+		listener = listener_index(w, c->modules[i].listener);
+		if (speaks_tcp(w, listener))
+			m->stream = &w->streams[listener];
+		else
+			m->router = w->routers[listener];
 		r = module_start(m, error);
 		if (r < 0)
 			return r;
@@ -366,6 +433,8 @@ static int set_up(struct worker *w, char error[MODULE_ERROR_MAX])
 
 	if (r == 0)
 		r = open_net(w);
+	if (r == 0)
+		r = open_access_log(w);
 	if (r == 0)
 		r = open_http(w);
 	if (r == 0)
@@ -428,6 +497,7 @@ int worker_main(const struct child *c, const struct module_builtin *builtins)
 	for (size_t i = 0; i < w.n_modules; i++)
 		module_stop(&w.modules[i]);
 	pool_free(w.pool);
+	w.access = access_log_free(w.access);
 	say_goodbye(&w, MSG_DRAINED, NULL);
 	return w.exit_status;
 }

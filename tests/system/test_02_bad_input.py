@@ -164,7 +164,7 @@ def test_the_module_of_the_readme(start, build_module, folder):
 
 def test_module_on_a_tcp_listener(tined):
     t = tined({"listener:raw": {"address": "127.0.0.1:0", "protocol": "tcp"}, "module:hello": {"listener": "raw"}})
-    refuses(t, f"{t.path}:", "module:hello.listener: ", "protocol = http", "raw")
+    refuses(t, f"{t.path}:", "module:hello.listener: ", "plain tcp", "protocol = http", "raw")
 
 
 def test_mount_point_taken(tined):

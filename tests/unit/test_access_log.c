@@ -239,6 +239,8 @@ START_TEST(test_a_long_line_under_way_is_cut)
 }
 END_TEST
 
+static const unsigned char fillings[] = {0xff, 0x80, 0x7f, 0x41, 0x20, 0x0d, 0x01};
+
 /* Whatever is in the slot: no byte from outside it, no control bytes, whole lines, and it ends. */
 START_TEST(test_nothing_in_a_slot_is_trusted)
 {
@@ -247,7 +249,7 @@ START_TEST(test_nothing_in_a_slot_is_trusted)
 		.fd = open_file(),
 		.slot = &slots[1]};
 
-	memset(&slots[1], _i, sizeof(slots[1]));
+	memset(&slots[1], fillings[_i], sizeof(slots[1]));
 	memcpy(slots[1].lines, "a\x1b[31m\0b\nc\x7f\n", 13);
 	access_slot_salvage(&slots[1], &o);
 	ck_assert_uint_eq(slots[1].used, 0);
@@ -256,7 +258,7 @@ START_TEST(test_nothing_in_a_slot_is_trusted)
 	for (const char *p = text; *p; p++)
 		ck_assert((unsigned char)*p >= 0x20 || *p == '\n');
 	/* and one for each bit of `taken` */
-	ck_assert_uint_eq(n_lines(text), 2 + 8u * (unsigned)__builtin_popcount((unsigned)_i));
+	ck_assert_uint_eq(n_lines(text), 2 + 8u * (unsigned)__builtin_popcount(fillings[_i]));
 	close(o.fd);
 	unlink(path);
 }
@@ -269,7 +271,7 @@ static void add(TCase *tc)
 	tcase_add_test(tc, test_a_pipe_that_nobody_reads);
 	tcase_add_test(tc, test_a_crash_is_accounted_for);
 	tcase_add_test(tc, test_a_long_line_under_way_is_cut);
-	tcase_add_loop_test(tc, test_nothing_in_a_slot_is_trusted, 13, 256);
+	tcase_add_loop_test(tc, test_nothing_in_a_slot_is_trusted, 0, 7);
 }
 
 int main(void)
