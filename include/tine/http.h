@@ -255,10 +255,19 @@ struct tine_files_options {
 	size_t size;       /* sizeof(struct tine_files_options) */
 	const char *root;  /* folder; nothing outside it is ever served, symbolic links included */
 	const char *index; /* file served for a folder; NULL or "": none */
+
+	/* Since then; a smaller `size` leaves them off. The texts are copied. */
+	bool listing;       /* a folder without index file is shown as a page of what is in it */
+	bool precompressed; /* NAME.br or NAME.gz is sent in place of NAME to clients that take it */
+	bool gzip; /* text of 1 KiB to 8 MiB is compressed for clients that take it, on the thread pool */
+	const char *cache_control; /* Cache-Control of all answers with content; NULL or "": none */
+	const char *
+		fallback; /* file answered with 200 for paths that are not found and have no '.' in their last segment */
 };
 
 /*
- * Opens a folder for serving. Returns 0 and *ret_files, or a negative errno (why root could not be opened).
+ * Opens a folder for serving. Returns 0 and *ret_files, or a negative errno (why root could not be opened; -EINVAL for a
+ * size below that of the first version, or a cache_control that cannot be written into a header).
  * tine_files_free(NULL) is fine; free only in worker_stop.
  */
 TINE_EXPORT int tine_files_new(struct tine_worker *worker, const struct tine_files_options *options,
@@ -267,8 +276,10 @@ TINE_EXPORT void tine_files_free(struct tine_files *files);
 
 /*
  * Answers with the file `path` (relative to the root; a leading '/' is ignored): 200 with Content-Type from the
- * system's MIME table, Last-Modified and ETag; 304 when the client has it (RFC 9110 section 13); 301 to the same path with '/' for a folder;
- * 403, 404 or 500 when it cannot be read. Returns as tine_respond.
+ * system's MIME table, Last-Modified and ETag; 206 or 416 when parts of it are asked for (RFC 9110 section 14; more than 16
+ * of them, or more bytes than it has, get it whole); 304 when the client has it, 412 (section 13); 301 to the same path
+ * with '/' for a folder; 403, 404 or 500 when it cannot be read. May keep the request as tine_defer() does, when threads have
+ * to do something first. Returns as tine_respond.
  */
 TINE_EXPORT int tine_respond_file(
 	struct tine_request *request, struct tine_files *files, struct tine_text path);

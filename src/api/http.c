@@ -19,6 +19,9 @@
 #include "runtime/module.h"
 #include "shared/config.h"
 
+/* Up to and with `index`, the first version of it. */
+#define TINE_FILES_OPTIONS_MIN (offsetof(struct tine_files_options, index) + sizeof(const char *))
+
 #define TYPE_MAX 255 /* bytes of a Content-Type */
 
 #define METHODS \
@@ -257,12 +260,16 @@ int tine_sse_send(struct tine_request *request, const char *event, const char *i
 	return sse_send(request, text_of(event), text_of(id), data, len);
 }
 
+/* A module built against an older header hands in less: what it does not know of is off. */
 int tine_files_new(struct tine_worker *worker, const struct tine_files_options *options,
 	struct tine_files **ret_files)
 {
-	if (!worker || !options || options->size < sizeof(*options) || !options->root)
+	struct tine_files_options o = {0};
+
+	if (!worker || !options || options->size < TINE_FILES_OPTIONS_MIN || !options->root)
 		return -EINVAL;
-	return files_new(options->root, options->index, ret_files);
+	memcpy(&o, options, options->size < sizeof(o) ? options->size : sizeof(o));
+	return files_new(&o, ret_files);
 }
 
 void tine_files_free(struct tine_files *files)

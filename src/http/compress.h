@@ -1,4 +1,4 @@
-/* gzip of whole files. Any thread. */
+/* gzip of whole files and texts. Any thread. */
 #pragma once
 
 #include <stddef.h>
@@ -7,4 +7,10 @@
 /* Answer of compress_file: it would not have become smaller by much. */
 #define COMPRESS_IN_VAIN 1
 
-int compress_file(int fd, uint64_t size, int level, char **ret_data, size_t *ret_len);
+struct compress_source {
+	const char *data; /* `size` bytes in memory; or NULL: */
+	int fd;           /* a file of so many */
+	uint64_t size;
+};
+
+int compress_gzip(const struct compress_source *src, int level, char **ret_data, size_t *ret_len);

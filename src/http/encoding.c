@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <string.h>
 
 #include "http/parser.h"
 
@@ -98,6 +99,35 @@ static int weight_get(const struct weights *w, unsigned i)
 	if (1u << i == ENCODING_IDENTITY)
 		return w->others == 0 ? 0 : 1;
 	return w->others == WEIGHT_UNKNOWN ? 0 : w->others;
+}
+
+static bool ends_with(struct tine_text t, const char *end)
+{
+	size_t len = strlen(end);
+
+	return t.len >= len &&
+		http_text_is((struct tine_text){t.data + t.len - len, len}, end, len);
+}
+
+/* Whether content of that type becomes smaller by compressing it: text, not what is compressed by itself. */
+bool encoding_pays(struct tine_text type)
+{
+	static const char *const types[] = {"application/javascript", "application/json",
+		"application/manifest+json", "application/wasm", "application/xml",
+		"application/x-javascript", "application/vnd.ms-fontobject", "font/ttf", "font/otf",
+		"image/bmp", "image/x-icon", "image/vnd.microsoft.icon"};
+	const char *end = memchr(type.data, ';', type.len);
+
+	if (end)
+		type.len = (size_t)(end - type.data);
+	while (type.len > 0 && is_space(type.data[type.len - 1]))
+		type.len--;
+	if (type.len > 5 && http_text_is((struct tine_text){type.data, 5}, "text/", 5))
+		return true;
+	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
+		if (http_text_is(type, types[i], strlen(types[i])))
+			return true;
+	return ends_with(type, "+xml") || ends_with(type, "+json");
 }
 
 /*

@@ -1,6 +1,8 @@
 /* The field Accept-Encoding (RFC 9110 section 12.5.3). Pure functions. */
 #pragma once
 
+#include <stdbool.h>
+
 #include <tine/http.h>
 
 /* Content codings we know, the one we like best first; bits, so that a set is an unsigned. */
@@ -14,4 +16,5 @@ enum encoding {
 
 struct http_head;
 
+bool encoding_pays(struct tine_text type);
 unsigned encoding_choose(const struct http_head *h, unsigned available);

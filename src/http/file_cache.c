@@ -24,14 +24,15 @@
 
 #include "base/fd.h"
 #include "http/date.h"
+#include "net/residency.h"
 
 #define FRESH_S \
 	2 /* file times are kept to some milliseconds, on some file systems to two seconds */
 
-static int open_beneath(int root, const char *path)
+static int open_beneath(int root, const char *path, uint64_t flags)
 {
 	struct open_how how = {
-		.flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY,
+		.flags = flags | O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY,
 		.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
 	};
 	long fd;
@@ -54,6 +55,7 @@ static struct {
 	unsigned n_idle;
 	unsigned n_fds; /* of cached entries, in use or not */
 	unsigned budget;
+	size_t n_gzip; /* bytes of compressed texts that entries hold */
 	uint64_t swept_ms;
 } pool = {
 	.idle = TAILQ_HEAD_INITIALIZER(pool.idle),
@@ -74,7 +76,7 @@ int file_cache_init(struct file_cache *c, const char *root)
 	c->root = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (c->root < 0)
 		return -errno;
-	fd = open_beneath(c->root, ".");
+	fd = open_beneath(c->root, ".", 0);
 	if (fd < 0) {
 		close(c->root);
 		return fd;
@@ -110,8 +112,35 @@ struct file_entry *file_entry_ref(struct file_entry *e)
 	return e;
 }
 
+struct file_gzip *file_gzip_ref(struct file_gzip *g)
+{
+	g->refs++;
+	return g;
+}
+
+void file_gzip_unref(void *gzip)
+{
+	struct file_gzip *g = gzip;
+
+	if (--g->refs > 0)
+		return;
+	free(g->data);
+	free(g);
+}
+
+static void entry_drop_gzip(struct file_entry *e)
+{
+	if (!e->gzip)
+		return;
+	pool.n_gzip -= e->gzip->len;
+	file_gzip_unref(e->gzip);
+	e->gzip = NULL;
+	e->gzip_state = GZIP_UNKNOWN;
+}
+
 static void entry_free(struct file_entry *e)
 {
+	entry_drop_gzip(e);
 	if (e->fd >= 0)
 		close(e->fd);
 	hot_file_forget(&e->hot);
@@ -213,13 +242,19 @@ void file_cache_sweep(uint64_t now_ms)
 }
 
 /* open_beneath(), giving up cached descriptors when there are none left. */
-static int cache_open(struct file_cache *c, const char *path)
+static int cache_open(struct file_cache *c, const char *path, uint64_t flags)
 {
-	int fd = open_beneath(c->root, path);
+	int fd = open_beneath(c->root, path, flags);
 
 	for (int i = 0; i < 8 && (fd == -EMFILE || fd == -ENFILE) && file_cache_release(1) > 0; i++)
-		fd = open_beneath(c->root, path);
+		fd = open_beneath(c->root, path, flags);
 	return fd;
+}
+
+/* Returns a descriptor of the folder at `path` (as in file_cache_get()), or a negative errno. */
+int file_cache_open_folder(struct file_cache *c, const char *path)
+{
+	return cache_open(c, path, O_DIRECTORY);
 }
 
 static bool same_time(struct timespec a, struct timespec b)
@@ -246,6 +281,7 @@ static void entry_stat(struct file_entry *e, const struct stat *st)
 /* Last-Modified must not be in the future (RFC 9110 section 8.8.2.1): then it is now. */
 static void entry_describe(struct file_entry *e)
 {
+	static const char accept_ranges[] = "Accept-Ranges: bytes\r\n";
 	char date[HTTP_DATE_LEN];
 	time_t now = time(NULL);
 	int at, n;
@@ -255,26 +291,47 @@ static void entry_describe(struct file_entry *e)
 	at = snprintf(e->fields_buf, sizeof(e->fields_buf),
 		"Last-Modified: %.*s\r\nETag: ", HTTP_DATE_LEN, date);
 	n = snprintf(e->fields_buf + at, sizeof(e->fields_buf) - (size_t)at,
-		"\"%llx%08lx-%llx\"\r\n", (long long)e->modified.tv_sec, e->modified.tv_nsec,
-		(unsigned long long)e->size);
-	e->etag = (struct tine_text){e->fields_buf + at, (size_t)n - 2};
+		"\"%llx%08lx-%llx\"\r\n%s", (long long)e->modified.tv_sec, e->modified.tv_nsec,
+		(unsigned long long)e->size, accept_ranges);
+	e->etag = (struct tine_text){e->fields_buf + at, (size_t)n - sizeof(accept_ranges) - 1};
 	e->fields = (struct tine_text){e->fields_buf, (size_t)(at + n)};
 }
 
-/* Takes a small file into memory and closes it; leaves it as it is when it changes meanwhile. */
-static void entry_read(struct file_cache *c, struct file_entry *e)
+/* pread(2), without waiting for the disk unless the file has just been read by others. */
+static ssize_t entry_pread(const struct file_entry *e, char *buf, size_t len)
+{
+	ssize_t n = residency_read(e->fd, buf, len, 0);
+
+	if (n >= 0 || errno != EOPNOTSUPP)
+		return n;
+	if (e->n_sent == 0 && e->size > 0 && !residency_is_cached(e->fd, 0, e->size))
+		return -1;
+	return pread(e->fd, buf, len, 0);
+}
+
+/*
+ * Takes a small file into memory and closes it; leaves it as it is when it changes meanwhile, or has to be waited
+ * for: then it is sent by other means (output.c), and tried again when it is looked at anew.
+ */
+static bool entry_read(struct file_cache *c, struct file_entry *e)
 {
 	CLEANUP(freep) char *content = NULL;
 	struct stat st;
 
 	if (e->size > FILE_CONTENT_MAX || c->n_content + e->size > FILE_CONTENT_TOTAL)
-		return;
+		return false;
 	content = malloc(e->size + 1);
-	if (!content || pread(e->fd, content, e->size + 1, 0) != (ssize_t)e->size)
-		return;
+	if (!content || entry_pread(e, content, e->size + 1) != (ssize_t)e->size)
+		return false;
 	if (fstat(e->fd, &st) < 0 || !is_unchanged(e, &st))
-		return;
+		return false;
 	e->content = take_ptr(content);
+	return true;
+}
+
+/* The descriptor of a file whose content is there is nobody's any more, unless it is being sent from. */
+static void entry_close(struct file_entry *e)
+{
 	close(e->fd);
 	e->fd = -1;
 }
@@ -289,6 +346,7 @@ static struct file_entry *entry_new(const char *path, size_t len, int fd, const 
 	e->fd = fd;
 	memcpy(e->path, path, len);
 	e->path_len = len;
+	STAILQ_INIT(&e->waiters);
 	entry_stat(e, st);
 	e->type.data = e->type_buf;
 	e->type.len = mime_type((struct tine_text){e->path, e->path_len}, e->type_buf);
@@ -321,7 +379,7 @@ static int cache_add(struct file_cache *c, struct file_entry *e, uint64_t now_ms
 /* Opens and checks a path. Returns 0 and a descriptor of a regular file, or a negative errno. */
 static int cache_open_regular(struct file_cache *c, const char *path, int *ret_fd, struct stat *st)
 {
-	CLEANUP(closep) int fd = cache_open(c, path);
+	CLEANUP(closep) int fd = cache_open(c, path, 0);
 
 	if (fd < 0)
 		return fd;
@@ -335,11 +393,25 @@ static int cache_open_regular(struct file_cache *c, const char *path, int *ret_f
 	return 0;
 }
 
+/* A small file that could not be read without waiting, and that has been sent meanwhile, may be there now. */
+static void entry_retry(struct file_cache *c, struct file_entry *e)
+{
+	if (e->content || !is_idle(e) || !entry_read(c, e))
+		return;
+	idle_remove(e);
+	pool.n_fds--;
+	c->n_content += e->size;
+	entry_close(e);
+}
+
 /* It was looked at and is what it was. */
 static void entry_renew(struct file_cache *c, struct file_entry *e, uint64_t now_ms)
 {
+	entry_retry(c, e);
 	e->checked_ms = now_ms;
 	e->n_sent = 0;
+	e->cold = false;
+	e->siblings_known = false;
 	if (e->modified.tv_sec > e->last_modified)
 		entry_describe(e);
 	TAILQ_REMOVE(&c->lru, e, lru);
@@ -385,13 +457,57 @@ int file_cache_get(struct file_cache *c, const char *path, size_t len, uint64_t 
 	if (!e)
 		return -ENOMEM;
 	fd = -1; /* the entry's now */
-	entry_read(c, e);
+	if (entry_read(c, e))
+		entry_close(e);
 	r = cache_add(c, e, now_ms);
 	if (r < 0)
 		file_entry_unref(e);
 	else
 		*ret = e;
 	return r;
+}
+
+/* Whether what its descriptor or its content hold is still what the entry says. */
+bool file_entry_is_current(const struct file_entry *e)
+{
+	struct stat st;
+
+	return e->content || (fstat(e->fd, &st) == 0 && is_unchanged(e, &st));
+}
+
+/* Makes room for so many bytes of compressed texts, first of files that have not been asked for the longest. */
+static bool gzip_make_room(size_t len)
+{
+	struct file_cache *c;
+	struct file_entry *e;
+
+	LIST_FOREACH (c, &pool.caches, link)
+		TAILQ_FOREACH_REVERSE(e, &c->lru, file_list, lru)
+		{
+			if (pool.n_gzip + len <= FILE_GZIP_TOTAL)
+				return true;
+			entry_drop_gzip(e);
+		}
+	return pool.n_gzip + len <= FILE_GZIP_TOTAL;
+}
+
+/*
+ * A thread has done with compressing the file: data, of len bytes, is the entry's from here on; NULL: in vain. An
+ * entry that the cache has let go of keeps it for those who wait.
+ */
+void file_entry_set_gzip(struct file_entry *e, char *data, size_t len)
+{
+	struct file_gzip *g = data && gzip_make_room(len) ? calloc(1, sizeof(*g)) : NULL;
+
+	e->gzip_state = GZIP_IN_VAIN;
+	if (!g) {
+		free(data);
+		return;
+	}
+	*g = (struct file_gzip){.refs = 1, .data = data, .len = len};
+	pool.n_gzip += len;
+	e->gzip = g;
+	e->gzip_state = GZIP_READY;
 }
 
 /*

@@ -21,7 +21,24 @@
 #define FILE_CHECK_MS      1000        /* a file that is replaced is noticed so soon */
 #define FILE_IDLE_MS       60000       /* a file not asked for in so long is let go of */
 #define FILE_BUDGET        256         /* descriptors kept open, in all folders together */
+#define FILE_GZIP_TOTAL    (16u << 20) /* compressed texts kept in memory, in all folders together */
 #define FILE_HOT_AFTER     16          /* a file sent so often within that time is hot */
+
+struct file_waiter;
+
+/* A file's content compressed. Whoever holds a reference may use it; released with file_gzip_unref(). */
+struct file_gzip {
+	unsigned refs;
+	char *data;
+	size_t len;
+};
+
+enum file_gzip_state {
+	GZIP_UNKNOWN,
+	GZIP_WORKING, /* a thread is at it */
+	GZIP_READY,
+	GZIP_IN_VAIN, /* it does not become smaller, or could not be read */
+};
 
 /*
  * A regular file. Whoever holds a reference may use all of it, also when the cache has let go of
@@ -43,12 +60,18 @@ struct file_entry {
 	uint64_t checked_ms;
 	unsigned n_sent;     /* since then */
 	struct hot_file hot; /* its content once more, when it is asked for a lot */
-	bool fresh;          /* was modified just before it was read: may change without showing */
+	struct file_gzip *gzip;
+	uint8_t gzip_state;                 /* enum file_gzip_state */
+	STAILQ_HEAD(, file_waiter) waiters; /* files.c: requests that wait for it */
+	unsigned siblings; /* enum encoding: what there is beside it, compressed beforehand */
+	bool siblings_known;
+	bool cold;  /* part of it was not in memory when it was to be sent */
+	bool fresh; /* was modified just before it was read: may change without showing */
 	struct tine_text type;   /* into type_buf */
 	struct tine_text etag;   /* into fields_buf, with its quotes */
-	struct tine_text fields; /* into fields_buf: Last-Modified and ETag */
+	struct tine_text fields; /* into fields_buf: Last-Modified, ETag, Accept-Ranges */
 	char type_buf[MIME_TYPE_MAX];
-	char fields_buf[128];
+	char fields_buf[160];
 	size_t path_len;
 	char path[];
 };
@@ -69,6 +92,11 @@ int file_cache_init(struct file_cache *c, const char *root);
 void file_cache_clear(struct file_cache *c);
 int file_cache_get(struct file_cache *c, const char *path, size_t len, uint64_t now_ms,
 	struct file_entry **ret);
+int file_cache_open_folder(struct file_cache *c, const char *path);
+bool file_entry_is_current(const struct file_entry *e);
+void file_entry_set_gzip(struct file_entry *e, char *data, size_t len);
+struct file_gzip *file_gzip_ref(struct file_gzip *g);
+void file_gzip_unref(void *gzip);
 bool file_entry_count(struct file_entry *e);
 void file_cache_heat(struct file_cache *c, struct file_entry *e, uint64_t now_ms);
 struct file_entry *file_entry_ref(struct file_entry *e);

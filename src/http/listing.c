@@ -44,7 +44,7 @@ static const char page_head[] =
 	"<meta name=\"viewport\" content=\"width=device-width\">\n"
 	"<meta name=\"color-scheme\" content=\"light dark\">\n<style>\n"
 	"body { font: 1em/1.5 system-ui, sans-serif; max-width: 60em; "
-	"1em }\n"
+	"margin: 2em auto; padding: 0 1em }\n"
 	"table { border-collapse: collapse; width: 100% }\n"
 	"th { text-align: left }\n"
 	"td, th { padding: .15em .5em; border-bottom: 1px solid #8884 }\n"

@@ -20,6 +20,26 @@ static const struct tine_option static_options[] = {
 		.type = TINE_OPTION_STRING,
 		.def = "index.html",
 		.doc = "File served for a folder; empty: none."},
+	{.name = "listing",
+		.type = TINE_OPTION_BOOL,
+		.def = "off",
+		.doc = "Show what is in a folder that has no index file."},
+	{.name = "cache_control",
+		.type = TINE_OPTION_STRING,
+		.doc = "Text of the field Cache-Control; empty: none."},
+	{.name = "precompressed",
+		.type = TINE_OPTION_BOOL,
+		.def = "on",
+		.doc = "Send NAME.br or NAME.gz for NAME where there is one and the client takes "
+                       "it."},
+	{.name = "gzip",
+		.type = TINE_OPTION_BOOL,
+		.def = "off",
+		.doc = "Compress text of 1K to 8M for clients that take it."},
+	{.name = "fallback",
+		.type = TINE_OPTION_STRING,
+		.doc = "File served, with 200, for paths that are not found and have no '.' in "
+		       "their last segment: the page of a single-page application."},
 	{.name = NULL},
 };
 
@@ -62,6 +82,11 @@ static int open_root(struct tine_worker *worker, struct static_state *s)
 		.size = sizeof(options),
 		.root = s->root,
 		.index = tine_config_string(config, "index"),
+		.listing = tine_config_number(config, "listing"),
+		.precompressed = tine_config_number(config, "precompressed"),
+		.gzip = tine_config_number(config, "gzip"),
+		.cache_control = tine_config_string(config, "cache_control"),
+		.fallback = tine_config_string(config, "fallback"),
 	};
 	int r;
 

@@ -13,13 +13,13 @@
 
 #include "base/peer.h"
 #include "base/wheel.h"
+#include "net/output.h"
 #include "net/splice.h"
 #include "shared/scoreboard.h"
 
 struct connection;
 struct net_server;
 struct pool;
-struct sending;
 
 /* After so many bytes that the socket took from one connection it is the turn of others. */
 #define NET_BURST_BYTES (2u << 20)
@@ -172,4 +172,8 @@ struct net_server {
 	size_t in_size;
 	struct net_out out;
 	struct net_splice splice;
+
+	/* pieces of files that are sent by threads */
+	struct sending_queue cold; /* those that wait for one */
+	unsigned n_cold;           /* those that have one */
 };

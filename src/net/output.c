@@ -6,6 +6,10 @@
  * said outside of a burst; the files and other pieces that wait in c->sends follow: a snapshot in memory
  * (hot_files.c) through a pipe (splice.c), a file with sendfile(2), or plain bytes.
  *
+ * A part of a file is sent from the loop only if it is in the page cache (residency.c). Else a thread of the pool calls
+ * sendfile(2), so that nobody but that thread and that client waits for the disk; the socket does not block.
+ * Once part of a file was not there, threads send all of it until its owner looks at it anew.
+ *
  * Always: while c->output or c->sends is set the server's buffer holds nothing of this connection, and nothing but
  * more pieces is said while c->sends is.
  */
@@ -15,6 +19,8 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/sendfile.h>
@@ -22,6 +28,7 @@
 #include <sys/uio.h>
 
 #include "net/connection.h"
+#include "net/residency.h"
 
 static void output_break(struct connection *c)
 {
@@ -232,19 +239,32 @@ static ssize_t (*const senders[])(struct connection *c, struct sending *f, size_
 };
 
 /*
+ * How much of it is offered to the socket at once: about what the socket will take, for it is looked for in the page
+ * cache before.
+ */
+static size_t sending_turn(const struct sending *f)
+{
+	size_t n = OUTPUT_FILE_TURN;
+
+	if (f->kind == SENDING_FILE && f->took > 0 && f->took < n / 2)
+		n = 2 * f->took > OUTPUT_LOOK_MIN ? 2 * f->took : OUTPUT_LOOK_MIN;
+	return f->left < n ? (size_t)f->left : n;
+}
+
+/*
  * Sends as much of the piece as the socket takes and fairness allows: a socket that takes less than
  * it is offered is full. A file that has become shorter than was announced breaks the connection:
  * there is no other way to tell the client.
  */
 static void sending_go_on(struct connection *c, struct sending *f)
 {
-	size_t want = f->left < OUTPUT_FILE_TURN ? f->left : OUTPUT_FILE_TURN;
-	ssize_t n = senders[f->kind](c, f, want);
+	ssize_t n = senders[f->kind](c, f, sending_turn(f));
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n <= 0)
 		return output_break(c);
+	f->took = (size_t)n;
 	output_count(c, (size_t)n);
 	f->left -= (uint64_t)n;
 }
@@ -258,6 +278,114 @@ static void sending_end(struct connection *c)
 	f->release(f->owner);
 	free(f);
 }
+
+/* --- what is not in memory --- */
+
+/* Whether a thread has to send what comes next. */
+static bool sending_is_cold(const struct connection *c, struct sending *f)
+{
+	if (f->kind != SENDING_FILE || !c->server->pool)
+		return false;
+	if (!*f->cold)
+		*f->cold = !residency_is_cached(f->fd, f->off, sending_turn(f));
+	return *f->cold;
+}
+
+static struct sending *sending_of(struct pool_job *job)
+{
+	return (struct sending *)(void *)((char *)job - offsetof(struct sending, job));
+}
+
+/* On a thread. The connection holds its descriptor meanwhile, and nobody else sends. */
+static void cold_work(struct pool_job *job)
+{
+	struct sending *f = sending_of(job);
+	size_t len = f->left < OUTPUT_COLD_TURN ? (size_t)f->left : OUTPUT_COLD_TURN;
+
+	f->result = sendfile(event_get_fd(&f->connection->event), f->fd, &f->off, len);
+	if (f->result < 0)
+		f->result = -errno;
+}
+
+/* What has become of a piece that was given to a thread: the connection goes on. */
+static void cold_end(struct sending *f, ssize_t result)
+{
+	struct connection *c = f->connection;
+
+	if (result > 0) {
+		output_count(c, (size_t)result);
+		f->left -= (uint64_t)result;
+	} else if (result != -EAGAIN && result != -EINTR) {
+		output_break(c);
+	}
+	connection_release(c);
+}
+
+static int cold_submit(struct net_server *s, struct sending *f);
+
+static void cold_done(struct pool_job *job, int status)
+{
+	struct sending *f = sending_of(job), *next;
+	struct net_server *s = f->connection->server;
+
+	s->n_cold--;
+	cold_end(f, status < 0 ? status : f->result);
+	while (s->n_cold < OUTPUT_COLD_MAX && (next = TAILQ_FIRST(&s->cold))) {
+		TAILQ_REMOVE(&s->cold, next, waiting);
+		if (cold_submit(s, next) < 0)
+			break;
+	}
+}
+
+/*
+ * Gives the piece to the pool. When its queue is full of other work, the piece waits for the next of ours to be done,
+ * or else for the next turn. Without a single thread the loop has to do it: late is better than never.
+ */
+static int cold_submit(struct net_server *s, struct sending *f)
+{
+	int r = -ECANCELED;
+
+	f->job.work = cold_work;
+	f->job.done = cold_done;
+	if (f->connection->life != CONNECTION_CLOSED)
+		r = pool_submit(s->pool, &f->job);
+	if (r == 0) {
+		s->n_cold++;
+	} else if (r == -EAGAIN) {
+		cold_work(&f->job);
+		cold_end(f, f->result);
+	} else if (r == -ENOBUFS && s->n_cold > 0) {
+		TAILQ_INSERT_HEAD(&s->cold, f, waiting);
+	} else {
+		cold_end(f, r == -ENOBUFS ? -EAGAIN : r);
+	}
+	return r;
+}
+
+/* Whether the socket takes anything: a thread is not to find out. */
+static bool has_room(struct connection *c)
+{
+	struct pollfd p = {.fd = event_get_fd(&c->event), .events = POLLOUT};
+
+	return poll(&p, 1, 0) == 1;
+}
+
+/* Gives the piece to a thread, now or when it is its turn. */
+static void sending_go_cold(struct connection *c, struct sending *f)
+{
+	struct net_server *s = c->server;
+
+	if (!has_room(c))
+		return;
+	f->connection = c;
+	connection_hold(c);
+	if (s->n_cold >= OUTPUT_COLD_MAX)
+		TAILQ_INSERT_TAIL(&s->cold, f, waiting);
+	else
+		cold_submit(s, f);
+}
+
+/* --- */
 
 /* Asked once for each connection that gets a larger file. BBR is the only one in the kernel that paces. */
 static bool is_paced(struct connection *c)
@@ -313,7 +441,7 @@ void output_piece(struct connection *c, const struct sending *piece, bool more)
 
 	if (f.left == 0)
 		return f.release(f.owner);
-	if (c->server->bursting != c || more || c->sends)
+	if (c->server->bursting != c || more || c->sends || sending_is_cold(c, &f))
 		return output_queue(c, piece);
 	output_flush_head(c, f.left);
 	if (!c->output && !c->broken)
@@ -341,6 +469,8 @@ void output_resume(struct connection *c)
 		c->output = NULL;
 	}
 	while (c->sends && !c->broken) {
+		if (sending_is_cold(c, c->sends))
+			return sending_go_cold(c, c->sends);
 		sending_go_on(c, c->sends);
 		if (c->sends->left > 0)
 			return;

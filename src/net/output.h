@@ -6,13 +6,20 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/queue.h>
+#include <sys/types.h>
+
+#include "runtime/pool.h"
 
 struct connection;
 
-#define OUTPUT_SIZE       (64u << 10) /* what is said is collected up to here before it is sent */
-#define OUTPUT_INLINE_MAX (16u << 10) /* longer bodies are sent from where they lie, not copied */
-#define OUTPUT_PACKET     (60u << 10) /* what goes through the kernel as one packet, at least */
-#define OUTPUT_FILE_TURN  (2u << 20)  /* bytes of a file sent before others get their turn */
+#define OUTPUT_SIZE       (64u << 10)  /* what is said is collected up to here before it is sent */
+#define OUTPUT_INLINE_MAX (16u << 10)  /* longer bodies are sent from where they lie, not copied */
+#define OUTPUT_PACKET     (60u << 10)  /* what goes through the kernel as one packet, at least */
+#define OUTPUT_FILE_TURN  (2u << 20)   /* bytes of a file sent before others get their turn */
+#define OUTPUT_COLD_TURN  (512u << 10) /* the same of one that a thread has to read from the disk */
+#define OUTPUT_LOOK_MIN   (128u << 10) /* at least so much is looked for in the page cache at once */
+#define OUTPUT_COLD_MAX   32 /* pieces in the hands of the pool; others wait for their turn */
 
 enum sending_kind {
 	SENDING_FILE,  /* from `fd` */
@@ -26,11 +33,21 @@ struct sending {
 	enum sending_kind kind;
 	int fd;           /* the owner's file */
 	const char *data; /* the owner's memory */
+	bool *cold; /* the owner's: part of the file is not in memory, threads are to send it */
 	int64_t off;
 	uint64_t left;
 	void (*release)(void *owner); /* called once, when it is needed no more */
 	void *owner;
+
+	/* of output.c */
+	size_t took; /* by the socket, last */
+	struct pool_job job;
+	TAILQ_ENTRY(sending) waiting; /* for the pool */
+	struct connection *connection;
+	ssize_t result; /* of the job: as sendfile(2), or a negative errno */
 };
+
+TAILQ_HEAD(sending_queue, sending);
 
 char *output_reserve(struct connection *c, size_t n);
 void output_commit(struct connection *c, size_t n);

@@ -106,6 +106,7 @@ static struct net_server *server_init(const struct net_options *o)
 	LIST_INIT(&s->closed);
 	LIST_INIT(&s->tickers);
 	TAILQ_INIT(&s->touched);
+	TAILQ_INIT(&s->cold);
 	wheel_init(&s->wheel, s->now_ms);
 	return s;
 }

@@ -65,10 +65,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	head.method = METHOD_GET;
 	head.n_fields = 4;
-	head.fields[0] = (struct http_field){{"Accept-Encoding", 15}, value};
-	head.fields[1] = (struct http_field){{"accept-encoding", 15}, half};
-	head.fields[2] = (struct http_field){{"Range", 5}, value};
-	head.fields[3] = (struct http_field){{"If-Range", 8}, half};
+	fields[0] = (struct http_field){{"Accept-Encoding", 15}, value};
+	fields[1] = (struct http_field){{"accept-encoding", 15}, half};
+	fields[2] = (struct http_field){{"Range", 5}, value};
+	fields[3] = (struct http_field){{"If-Range", 8}, half};
 	check_encoding(&head, (unsigned)n);
 	range = conditional_range(&head, (struct tine_text){"\"a\"", 3}, 784111777);
 	require(!range.data || range.data == value.data);

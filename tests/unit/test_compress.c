@@ -44,7 +44,8 @@ START_TEST(test_there_and_back)
 	char *text = make_text(size), *data = NULL, *again = NULL, *back = malloc(size + 1);
 	z_stream z = {0};
 
-	ck_assert_int_eq(compress_file(file, size, 6, &data, &len), 0);
+	ck_assert_int_eq(
+		compress_gzip(&(struct compress_source){NULL, file, size}, 6, &data, &len), 0);
 	ck_assert_uint_lt(len, size);
 	ck_assert_int_eq(inflateInit2(&z, 15 + 16), Z_OK);
 	z.next_in = (unsigned char *)data;
@@ -57,7 +58,8 @@ START_TEST(test_there_and_back)
 	ck_assert_mem_eq(back, text, size);
 	inflateEnd(&z);
 	/* the same once more, for the tag that names it */
-	ck_assert_int_eq(compress_file(file, size, 6, &again, &again_len), 0);
+	ck_assert_int_eq(
+		compress_gzip(&(struct compress_source){text, -1, size}, 6, &again, &again_len), 0);
 	ck_assert_uint_eq(again_len, len);
 	ck_assert_mem_eq(again, data, len);
 	free(again);
@@ -75,9 +77,13 @@ START_TEST(test_in_vain)
 
 	ck_assert_int_eq(getrandom(noise, sizeof(noise), 0), sizeof(noise));
 	ck_assert_int_eq(pwrite(file, noise, sizeof(noise), 0), sizeof(noise));
-	ck_assert_int_eq(compress_file(file, sizeof(noise), 6, &data, &len), COMPRESS_IN_VAIN);
-	ck_assert_int_eq(compress_file(file, 10, 6, &data, &len), COMPRESS_IN_VAIN);
-	ck_assert_int_eq(compress_file(file, 0, 6, &data, &len), COMPRESS_IN_VAIN);
+	ck_assert_int_eq(
+		compress_gzip(&(struct compress_source){NULL, file, sizeof(noise)}, 6, &data, &len),
+		COMPRESS_IN_VAIN);
+	ck_assert_int_eq(compress_gzip(&(struct compress_source){NULL, file, 10}, 6, &data, &len),
+		COMPRESS_IN_VAIN);
+	ck_assert_int_eq(compress_gzip(&(struct compress_source){NULL, file, 0}, 6, &data, &len),
+		COMPRESS_IN_VAIN);
 	ck_assert_ptr_null(data);
 }
 END_TEST
@@ -88,9 +94,14 @@ START_TEST(test_errors)
 	size_t len;
 
 	free(make_text(10000));
-	ck_assert_int_eq(compress_file(file, 10001, 6, &data, &len), -ESTALE);
-	ck_assert_int_eq(compress_file(file, UINT64_C(5) << 30, 6, &data, &len), -EFBIG);
-	ck_assert_int_eq(compress_file(-1, 1000, 6, &data, &len), -EBADF);
+	ck_assert_int_eq(
+		compress_gzip(&(struct compress_source){NULL, file, 10001}, 6, &data, &len),
+		-ESTALE);
+	ck_assert_int_eq(compress_gzip(&(struct compress_source){NULL, file, UINT64_C(5) << 30}, 6,
+				 &data, &len),
+		-EFBIG);
+	ck_assert_int_eq(
+		compress_gzip(&(struct compress_source){NULL, -1, 1000}, 6, &data, &len), -EBADF);
 	ck_assert_ptr_null(data);
 }
 END_TEST

@@ -85,8 +85,37 @@ START_TEST(test_case)
 }
 END_TEST
 
+static const struct {
+	const char *type;
+	bool pays;
+} types[] = {
+	{"text/html; charset=utf-8", true},
+	{"text/html ;charset=utf-8", true},
+	{"TEXT/CSS", true},
+	{"application/json", true},
+	{"application/ld+json", true},
+	{"image/svg+xml", true},
+	{"image/svg+xml; charset=utf-8", true},
+	{"text/", false},
+	{"texts/plain", false},
+	{"image/png", false},
+	{"application/gzip", false},
+	{"application/jsonp", false},
+	{"application/octet-stream; x=text/html", false},
+	{"", false},
+};
+
+START_TEST(test_types)
+{
+	struct tine_text type = {types[_i].type, strlen(types[_i].type)};
+
+	ck_assert_msg(encoding_pays(type) == types[_i].pays, "%s", types[_i].type);
+}
+END_TEST
+
 static void add(TCase *tc)
 {
+	tcase_add_loop_test(tc, test_types, 0, sizeof(types) / sizeof(types[0]));
 	tcase_add_loop_test(tc, test_case, 0, sizeof(cases) / sizeof(cases[0]));
 }
 

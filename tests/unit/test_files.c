@@ -20,6 +20,7 @@
 static char folder[64];
 static char path_buf[256];
 static struct tine_files *files;
+static struct tine_files_options options;
 static char big[BIG];
 static time_t ahead_s;
 static bool swallowing; /* sockets take every file at once */
@@ -90,7 +91,9 @@ static void setup(void)
 	write_file("big", big, BIG);
 	symlink("/etc/passwd", in_folder("out"));
 	mkfifo(in_folder("fifo"), 0644);
-	ck_assert_int_eq(files_new(folder, "index.html", &files), 0);
+	options = (struct tine_files_options){
+		.size = sizeof(options), .root = folder, .index = "index.html"};
+	ck_assert_int_eq(files_new(&options, &files), 0);
 	add_route("/", "/", serve);
 	add_route("/m", "/", serve);
 }
@@ -675,7 +678,8 @@ static int run(void)
 
 int main(void)
 {
-	if (files_new("/", NULL, &files) == -ENOSYS)
+	options.root = "/";
+	if (files_new(&options, &files) == -ENOSYS)
 		return SKIPPED;
 	files = files_free(files);
 	return run();
