@@ -44,7 +44,12 @@ struct http_body {
 	void *arg;
 };
 
-enum answer_state { ANSWER_NONE, ANSWER_STARTED, ANSWER_DONE };
+enum answer_state {
+	ANSWER_NONE,
+	ANSWER_STARTED,
+	ANSWER_PIECES, /* all of it has been said, and is being sent */
+	ANSWER_DONE,
+};
 
 /* How the end of a streamed answer is known. */
 enum answer_framing { FRAMING_LENGTH, FRAMING_CHUNKED, FRAMING_CLOSE };
@@ -77,6 +82,9 @@ struct tine_request {
 	bool bodyless;   /* nothing but the head of the answer is sent */
 	bool wants_room; /* on_room is to be called */
 	bool is_sse;
+	bool is_logged;  /* it will get a line in the access log */
+	unsigned ticket; /* of access_log_begin() */
+	uint64_t begun_us;
 	uint16_t status;
 	uint64_t left; /* bytes still to be written; FRAMING_LENGTH */
 	uint64_t sent; /* bytes of the answer's body */
@@ -99,6 +107,8 @@ struct http_server {
 	struct net_server *net;
 	struct net_ticker ticker;
 	const struct conf_http *conf;
+	struct access_log *access; /* NULL: none */
+	struct error_pages *pages; /* NULL: none */
 
 	struct http_limits limits;
 	uint64_t header_ms, idle_ms, answer_ms, ping_ms;

@@ -131,7 +131,9 @@ static void http_drained(struct connection *c)
 	if (rq && !body_waits(rq))
 		body_feed(rq, "", 0); /* its end may have been reached */
 	rq = c->state;
-	if (rq)
+	if (rq && rq->answer == ANSWER_PIECES)
+		request_finish(rq);
+	else if (rq)
 		streamed_drained(rq);
 }
 
@@ -207,6 +209,8 @@ static void http_close(struct connection *c)
 
 const struct protocol http_protocol = {
 	.name = "http",
+	.refusal = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\n"
+		   "Connection: close\r\n\r\n",
 	.on_open = http_open,
 	.on_input = http_input,
 	.on_settle = http_settle,

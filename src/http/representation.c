@@ -19,6 +19,7 @@
 #include "http/file_cache.h"
 #include "http/http.h"
 #include "http/range.h"
+#include "http/request.h"
 #include "http/response.h"
 #include "net/connection.h"
 #include "net/output.h"
@@ -156,14 +157,16 @@ static int answer_part(
 		.type = v->r->type,
 		.fields = v->fields,
 		.length = range.len,
-		.body = inlined ? bytes + range.first : NULL};
+		.body = inlined ? bytes + range.first : NULL,
+		.pieces = !inlined && !head_alone && range.len > 0};
 	struct sending piece;
 	int r = response_write(rq, &a);
 
-	if (r < 0 || inlined || head_alone || range.len == 0)
+	if (r < 0 || !a.pieces)
 		return r;
 	piece = view_piece(v, range, c->server);
 	output_piece(c, &piece, false);
+	request_end_pieces(rq);
 	return 0;
 }
 
@@ -262,7 +265,7 @@ static int answer_ranges(struct tine_request *rq, const struct view *v, const st
 {
 	struct connection *c = rq->connection;
 	struct parts *p = parts_new(v, set);
-	struct http_answer a = {.status = 206, .fields = v->fields};
+	struct http_answer a = {.status = 206, .fields = v->fields, .pieces = true};
 	char type[64 + BOUNDARY_LEN];
 	struct sending piece;
 	int r;
@@ -281,8 +284,10 @@ static int answer_ranges(struct tine_request *rq, const struct view *v, const st
 		piece = view_piece(v, set->ranges[i], c->server);
 		output_piece(c, &piece, true);
 	}
-	if (r == 0)
+	if (r == 0) {
 		send_between(c, p, set->n, false);
+		request_end_pieces(rq);
+	}
 	parts_unref(p);
 	return r;
 }

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -22,8 +23,10 @@
 #include "http/router.h"
 #include "net/connection.h"
 #include "net/output.h"
+#include "shared/access_log.h"
 #include "shared/config.h"
 
+#define STATUS_GONE 499         /* in the access log: the client did not wait for its answer */
 #define DISCARD_MAX (64u << 10) /* more of a body nobody wants is not waited for */
 
 /* The server's own request, ready for use; NULL when there is no memory. */
@@ -46,6 +49,56 @@ static struct tine_request *request_begin(struct http_server *s, struct connecti
 	rq->extra = s->extra;
 	rq->extra_cap = HTTP_EXTRA_MAX;
 	return rq;
+}
+
+/* --- the access log --- */
+
+/* From here on the request has a line in the access log, whatever becomes of it. */
+static void request_begin_log(struct tine_request *rq)
+{
+	struct access_log *log = rq->server->access;
+
+	if (!log)
+		return;
+	rq->is_logged = true;
+	rq->begun_us = now_us();
+	request_client(rq);
+	rq->ticket = access_log_begin(log, &rq->peer, rq->head.line, rq->begun_us);
+}
+
+static struct tine_text field(const struct tine_request *rq, const char *name)
+{
+	return http_head_field(&rq->head, name, strlen(name));
+}
+
+/* It is over. Bytes that are queued, but have not been sent when the connection ends, are not counted. */
+static void request_log(struct tine_request *rq)
+{
+	struct access_log *log = rq->server->access;
+	struct access_record r = {.client = &rq->peer,
+		.line = rq->head.line,
+		.host = rq->head.host,
+		.status = rq->status,
+		.body_bytes = rq->sent};
+
+	if (!rq->is_logged)
+		return;
+	rq->is_logged = false;
+	r.referer = field(rq, "referer");
+	r.user_agent = field(rq, "user-agent");
+	r.duration_us = now_us() - rq->begun_us;
+	clock_gettime(CLOCK_REALTIME_COARSE, &r.time);
+	access_log_end(log, rq->ticket);
+	access_log_write(log, &r);
+}
+
+static uint64_t pieces_left(const struct connection *c)
+{
+	uint64_t left = 0;
+
+	for (const struct sending *p = c->sends; p; p = p->next)
+		left += p->left;
+	return left;
 }
 
 /* --- requests that outlive their burst --- */
@@ -148,6 +201,7 @@ void request_finish(struct tine_request *rq)
 	struct connection *c = rq->connection;
 
 	rq->answer = ANSWER_DONE;
+	request_log(rq);
 	if (!rq->kept)
 		return;
 	if (c && !rq->body.complete && !c->closing && !c->broken)
@@ -156,15 +210,33 @@ void request_finish(struct tine_request *rq)
 		request_release(rq);
 }
 
+/*
+ * The whole body has been given to output_piece(). The access log waits until it has been sent, or is known not to be.
+ */
+void request_end_pieces(struct tine_request *rq)
+{
+	struct connection *c = rq->connection;
+
+	if (rq->is_logged && c && c->sends && request_keep(rq) == 0)
+		rq->answer = ANSWER_PIECES;
+	else
+		request_finish(rq);
+}
+
 /* The client is gone, or has been told something else: only the module still has to do with the request. */
 void request_orphan(struct tine_request *rq)
 {
 	tine_http_fn on_gone = rq->on_gone;
+	uint64_t unsent = pieces_left(rq->connection);
 
+	rq->sent -= unsent < rq->sent ? unsent : rq->sent;
+	if (rq->answer == ANSWER_NONE && rq->status == 0)
+		rq->status = STATUS_GONE;
+	request_log(rq);
 	rq->connection->state = NULL;
 	rq->connection->paused = false;
 	rq->connection = NULL;
-	if (rq->answer == ANSWER_DONE || !rq->deferred)
+	if (rq->answer >= ANSWER_PIECES || !rq->deferred)
 		return request_bury(rq);
 	rq->on_gone = NULL;
 	if (!rq->body.complete && rq->body.mode == BODY_STREAM)
@@ -179,6 +251,8 @@ void request_abandon(struct tine_request *rq, unsigned status)
 	struct connection *c = rq->connection;
 	enum answer_state answer = rq->answer;
 
+	if (answer == ANSWER_NONE)
+		rq->status = (uint16_t)status;
 	request_orphan(rq);
 	if (answer == ANSWER_NONE)
 		request_refuse(c, status);
@@ -473,6 +547,7 @@ int request_serve(struct connection *c, const char *data, size_t len, size_t *re
 	s->n_requests++;
 	c->n_served++;
 	c->phase = 0;
+	request_begin_log(rq);
 	if (r != 0) {
 		c->closing = true;
 		response_text(rq, (unsigned)r);

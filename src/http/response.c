@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "http/error_pages.h"
 #include "http/http.h"
 #include "http/path.h"
 #include "http/request.h"
@@ -198,7 +199,10 @@ int response_write(struct tine_request *rq, const struct http_answer *a)
 			output_body(c, a->body, a->length);
 	}
 	rq->sent = rq->bodyless ? 0 : rq->left;
-	request_finish(rq);
+	if (a->pieces && start)
+		rq->answer = ANSWER_PIECES;
+	else
+		request_finish(rq);
 	return start ? 0 : -ENOMEM;
 }
 
@@ -229,13 +233,20 @@ int response_start(struct tine_request *rq, const struct http_answer *a)
 	return 0;
 }
 
-/* Answers with the status and its reason phrase as a short text. */
+/* Answers with the status and the operator's page for it, or its reason phrase as a short text. */
 int response_text(struct tine_request *rq, unsigned status)
 {
-	struct tine_text reason = response_reason(status);
+	struct tine_text reason = response_reason(status), page;
 	char body[64];
 	int n = snprintf(body, sizeof(body), "%u %.*s\n", status, (int)reason.len, reason.data);
 
+	page = error_pages_find(rq->server->pages, status);
+	if (page.data)
+		return response_write(rq,
+			&(struct http_answer){.status = status,
+				.type = TEXT("text/html; charset=utf-8"),
+				.length = page.len,
+				.body = page.data});
 	return response_write(rq,
 		&(struct http_answer){.status = status,
 			.type = TEXT("text/plain"),

@@ -13,7 +13,8 @@ struct http_answer {
 	struct tine_text type;   /* Content-Type; empty: none */
 	struct tine_text fields; /* more header lines, each with its CRLF */
 	uint64_t length;         /* Content-Length */
-	const void *body;        /* `length` bytes; NULL: they follow by other means */
+	const void *body;        /* `length` bytes */
+	bool pieces; /* they follow by output_piece() instead, and then request_end_pieces() */
 	unsigned
 		framing; /* enum answer_framing; all but FRAMING_LENGTH for response_start() only */
 };

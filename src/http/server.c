@@ -7,17 +7,24 @@
 
 #include "base/clock.h"
 #include "http/chunked.h"
+#include "http/error_pages.h"
 #include "http/file_cache.h"
 #include "http/http.h"
 #include "http/protocol.h"
 #include "http/request.h"
 #include "net/server.h"
+#include "shared/access_log.h"
 #include "shared/config.h"
 
-static bool files_tick(struct net_ticker *t, uint64_t now_ms)
+static bool server_tick(struct net_ticker *t, uint64_t now_ms)
 {
+	struct http_server *s =
+		(struct http_server *)((char *)t - offsetof(struct http_server, ticker));
+
 	file_cache_sweep(now_ms);
-	return file_cache_n_fds() > 0;
+	if (s->access)
+		access_log_tick(s->access, now_ms);
+	return file_cache_n_fds() > 0 || s->access;
 }
 
 /* See server.h. */
@@ -37,25 +44,32 @@ static void server_configure(struct http_server *s, const struct conf_http *conf
 	s->ping_ms = conf->websocket_ping_us / US_PER_MS;
 }
 
-int http_server_new(struct net_server *net, const struct conf_http *conf, struct http_server **ret)
+int http_server_new(struct net_server *net, const struct conf_http *conf, struct access_log *access,
+	char error[HTTP_ERROR_MAX], struct http_server **ret)
 {
 	struct http_server *s = calloc(1, sizeof(*s));
+	int r = 0;
 
 	if (!s)
 		return -ENOMEM;
 	s->protocol = http_protocol;
 	s->net = net;
+	s->access = access;
 	LIST_INIT(&s->kept);
 	LIST_INIT(&s->dead);
 	server_configure(s, conf);
 	s->fields = calloc(HTTP_FIELDS_MAX, sizeof(*s->fields));
 	s->extra = malloc(HTTP_EXTRA_MAX);
 	s->path = malloc(s->limits.max_line + 1);
-	if (!s->fields || !s->extra || !s->path) {
+	if (!s->fields || !s->extra || !s->path)
+		r = -ENOMEM;
+	if (r == 0 && conf->error_pages)
+		r = error_pages_load(conf->error_pages, &s->pages, error);
+	if (r < 0) {
 		http_server_free(s);
-		return -ENOMEM;
+		return r;
 	}
-	s->ticker.fn = files_tick;
+	s->ticker.fn = server_tick;
 	net_server_add_ticker(net, &s->ticker);
 	*ret = s;
 	return 0;
@@ -69,6 +83,7 @@ struct http_server *http_server_free(struct http_server *s)
 	http_server_end_turn(s);
 	while (!LIST_EMPTY(&s->kept)) /* modules that never answered */
 		request_free(LIST_FIRST(&s->kept));
+	error_pages_free(s->pages);
 	free(s->request);
 	free(s->fields);
 	free(s->extra);

@@ -8,13 +8,18 @@
 
 #include <tine/http.h>
 
+struct access_log;
 struct conf_http;
 struct http_router;
 struct http_server;
 struct net_server;
 struct protocol;
 
-int http_server_new(struct net_server *net, const struct conf_http *conf, struct http_server **ret);
+#define HTTP_ERROR_MAX 512
+
+/* access: stays the caller's; NULL: no access log. error: what is wrong, when there is something to say. */
+int http_server_new(struct net_server *net, const struct conf_http *conf, struct access_log *access,
+	char error[HTTP_ERROR_MAX], struct http_server **ret);
 struct http_server *http_server_free(struct http_server *s);
 
 /* What net_server_accept() is to be given, with a router as the service. */

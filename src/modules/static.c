@@ -31,7 +31,7 @@ static const struct tine_option static_options[] = {
 		.type = TINE_OPTION_BOOL,
 		.def = "on",
 		.doc = "Send NAME.br or NAME.gz for NAME where there is one and the client takes "
-                       "it."},
+		       "it."},
 	{.name = "gzip",
 		.type = TINE_OPTION_BOOL,
 		.def = "off",

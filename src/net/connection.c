@@ -23,6 +23,7 @@
 
 #include "base/clock.h"
 #include "net/output.h"
+#include "net/proxy.h"
 
 #define LINGER_MS 2000 /* how long a peer may take to close after the last answer, or to say more */
 
@@ -120,6 +121,7 @@ void connection_close(struct connection *c)
 	c->life = CONNECTION_CLOSED;
 	if (c->protocol->on_close)
 		c->protocol->on_close(c);
+	admission_leave(c);
 	wheel_remove(&s->wheel, &c->timer);
 	event_del(&c->event);
 	if (s->bursting == c)
@@ -537,6 +539,37 @@ void connection_expired(struct wheel_entry *e, void *arg)
 	connection_touch(c);
 }
 
+static size_t refused_input(struct connection *c, const char *data, size_t len, size_t seen)
+{
+	return len;
+}
+
+static void refused_settle(struct connection *c)
+{
+}
+
+/* Of a connection that its own protocol is never to hear of. */
+static const struct protocol refused_protocol = {
+	.name = "refused", .on_input = refused_input, .on_settle = refused_settle};
+
+/* It is known who the peer is: lets it in, or says that there is no room. */
+void connection_begin(struct connection *c)
+{
+	const struct protocol *p = c->protocol;
+
+	if (admission_enter(c)) {
+		if (p->on_open)
+			p->on_open(c);
+		return;
+	}
+	sb_add(c->server->slot->server_errors, 1);
+	c->protocol = &refused_protocol;
+	if (p->refusal)
+		output_write(c, p->refusal, strlen(p->refusal));
+	c->closing = true;
+	connection_touch(c);
+}
+
 /* Takes over fd in every case. Returns 0 or a negative errno. */
 int connection_new(struct net_server *s, const struct protocol *p, const void *service, int fd,
 	const struct peer *peer)
@@ -561,7 +594,8 @@ int connection_new(struct net_server *s, const struct protocol *p, const void *s
 		return -ENOMEM;
 	}
 	connection_deadline(c, s->window_ms); /* until its protocol sets one */
-	if (p->on_open)
-		p->on_open(c);
+	if (p == &proxy_protocol)
+		return 0; /* who it is will be known when it has said so */
+	connection_begin(c);
 	return 0;
 }

@@ -14,6 +14,7 @@
 #include "base/peer.h"
 #include "base/wheel.h"
 #include "net/output.h"
+#include "net/admission.h"
 #include "net/splice.h"
 #include "shared/scoreboard.h"
 
@@ -36,7 +37,8 @@ struct pool;
  */
 struct protocol {
 	const char *name;
-	bool duplex; /* input is taken while output waits */
+	bool duplex;         /* input is taken while output waits */
+	const char *refusal; /* what is said when there is no room; NULL: nothing */
 
 	/* A connection is there; nothing has been read. */
 	void (*on_open)(struct connection *c);
@@ -105,6 +107,7 @@ struct connection {
 	struct sending *sends; /* files to be sent after `output` */
 	uint64_t moved;        /* bytes that came, or went, in the present phase */
 	uint64_t waited_out;   /* of those, how many the peer had taken at the last look */
+	uint64_t client_key;   /* of admission.c; 0: it is not counted */
 	uint32_t n_served;     /* requests, by protocols that count them */
 	struct peer peer;
 	int16_t error;   /* errno of why it was closed; 0: in good order */
@@ -153,6 +156,7 @@ struct net_server {
 	uint64_t min_bytes; /* ...worth this many bytes */
 	uint64_t grace_ms, drained_ms;
 	bool draining;
+	struct admission admission;
 
 	struct connection_list open, closed;
 	struct connection_queue touched;

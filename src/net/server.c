@@ -95,6 +95,8 @@ static struct net_server *server_init(const struct net_options *o)
 	s->on_closed = o->on_closed;
 	s->arg = o->arg;
 	s->slot = o->slot;
+	if (o->admission)
+		s->admission = *o->admission;
 	s->timer_fd = -1;
 	s->in_size = NET_INPUT_SIZE + o->input_max;
 	s->out.cap = OUTPUT_SIZE;

@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct admission;
 struct event_base;
 struct net_server;
 struct net_ticker;
@@ -23,8 +24,9 @@ struct net_options {
 	size_t input_max;     /* bytes a protocol may leave unused, at most */
 	uint64_t
 		window_us; /* a body, or the taking of an answer, must make progress in this time... */
-	uint64_t min_rate;            /* ...of so many bytes per second; 0: of a byte */
-	void (*on_closed)(void *arg); /* a connection is gone: room for another, or drained */
+	uint64_t min_rate;                 /* ...of so many bytes per second; 0: of a byte */
+	const struct admission *admission; /* copied; NULL: no limits */
+	void (*on_closed)(void *arg);      /* a connection is gone: room for another, or drained */
 	void *arg;
 };
 

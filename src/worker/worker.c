@@ -21,6 +21,8 @@
 #include "base/loop.h"
 #include "http/server.h"
 #include "ipc/lane.h"
+#include "net/admission.h"
+#include "net/proxy.h"
 #include "net/server.h"
 #include "net/stream.h"
 #include "runtime/module.h"
@@ -37,6 +39,13 @@
 #define GRACE_MAX_US   (5 * US_PER_S) /* for idle keep-alive connections while draining */
 #define POOL_QUEUE_MAX 4096
 
+/* What is spoken on a listener. */
+struct endpoint {
+	const struct protocol *protocol; /* NULL: nobody serves it */
+	const void *service;
+	struct proxy_service behind; /* the service of proxy_protocol */
+};
+
 struct worker {
 	const struct child *child;
 	const struct module_builtin *builtins;
@@ -49,6 +58,7 @@ struct worker {
 	struct access_log *access;       /* NULL: none */
 	struct http_router **routers;    /* one for each listener */
 	struct stream_service **streams; /* the same; NULL where none is served */
+	struct endpoint *endpoints;      /* the same */
 	struct tine_worker *modules;     /* one for each module */
 	size_t n_modules;                /* loaded so far */
 	struct acceptor *acceptor;
@@ -209,15 +219,6 @@ static bool speaks_tcp(const struct worker *w, size_t listener)
 	return w->child->listeners[listener].conf->protocol == PROTOCOL_TCP;
 }
 
-static int accept_stream(
-	struct worker *w, const struct stream_service *s, int fd, const struct peer *peer)
-{
-	if (s)
-		return net_server_accept(w->net, &stream_protocol, s, fd, peer);
-	close(fd); /* the primary has warned that no module serves there */
-	return 0;
-}
-
 static const char *no_descriptor_text(unsigned listener, void *arg)
 {
 	return speaks_tcp(arg, listener) ? NULL
@@ -228,14 +229,11 @@ static const char *no_descriptor_text(unsigned listener, void *arg)
 static void on_connection(int fd, unsigned listener, const struct peer *peer, void *arg)
 {
 	struct worker *w = arg;
-	int r;
+	const struct endpoint *e = &w->endpoints[listener];
 
-	if (speaks_tcp(w, listener))
-		r = accept_stream(w, w->streams[listener], fd, peer);
-	else
-		r = net_server_accept(
-			w->net, http_server_protocol(w->http), w->routers[listener], fd, peer);
-	if (r < 0)
+	if (!e->protocol)
+		close(fd); /* the primary has warned that no module serves there */
+	else if (net_server_accept(w->net, e->protocol, e->service, fd, peer) < 0)
 		log_warning("out of memory; closing a connection");
 }
 
@@ -317,9 +315,15 @@ static int open_net(struct worker *w)
 	struct pool_options p = {.base = w->base,
 		.n_threads = (unsigned)config->workers.threads,
 		.queue_max = POOL_QUEUE_MAX};
+	struct admission admission = {.scoreboard = w->child->scoreboard,
+		.clients = w->child->clients,
+		.slot = w->child->slot,
+		.max_per_client = config->http.max_per_client,
+		.max_total = config->http.max_total};
 	int r = pool_new(&p, &w->pool);
 	struct net_options o = {.base = w->base,
 		.pool = w->pool,
+		.admission = &admission,
 		.slot = w->slot,
 		.input_max = input_max(w),
 		.window_us = config->http.body_timeout_us,
@@ -330,15 +334,16 @@ static int open_net(struct worker *w)
 	return r < 0 ? r : net_server_new(&o, &w->net);
 }
 
-static int open_http(struct worker *w)
+static int open_http(struct worker *w, char error[MODULE_ERROR_MAX])
 {
-	int r = http_server_new(w->net, &w->child->config->http, &w->http);
+	int r = http_server_new(w->net, &w->child->config->http, w->access, error, &w->http);
 
 	if (r < 0)
 		return r;
 	w->routers = calloc(w->child->n_listeners, sizeof(*w->routers));
 	w->streams = calloc(w->child->n_listeners, sizeof(*w->streams));
-	if (!w->routers || !w->streams)
+	w->endpoints = calloc(w->child->n_listeners, sizeof(*w->endpoints));
+	if (!w->routers || !w->streams || !w->endpoints)
 		return -ENOMEM;
 	for (size_t i = 0; i < w->child->n_listeners; i++) {
 		w->routers[i] = http_router_new();
@@ -346,6 +351,27 @@ static int open_http(struct worker *w)
 			return -ENOMEM;
 	}
 	return 0;
+}
+
+/* The modules have started: what is served where is known. */
+static void set_endpoints(struct worker *w)
+{
+	for (size_t i = 0; i < w->child->n_listeners; i++) {
+		struct endpoint *e = &w->endpoints[i];
+
+		e->protocol = http_server_protocol(w->http);
+		e->service = w->routers[i];
+		if (speaks_tcp(w, i)) {
+			e->protocol = w->streams[i] ? &stream_protocol : NULL;
+			e->service = w->streams[i];
+		}
+		if (e->protocol && w->child->listeners[i].conf->proxy_protocol) {
+			e->behind.protocol = e->protocol;
+			e->behind.service = e->service;
+			e->protocol = &proxy_protocol;
+			e->service = &e->behind;
+		}
+	}
 }
 
 static uint64_t connection_limit(const struct worker *w)
@@ -436,11 +462,13 @@ static int set_up(struct worker *w, char error[MODULE_ERROR_MAX])
 	if (r == 0)
 		r = open_access_log(w);
 	if (r == 0)
-		r = open_http(w);
+		r = open_http(w, error);
 	if (r == 0)
 		r = start_modules(w, error);
-	if (r == 0)
+	if (r == 0) {
+		set_endpoints(w);
 		r = open_acceptor(w);
+	}
 	if (r < 0 && !*error)
 		snprintf(error, MODULE_ERROR_MAX, "worker: cannot start: %s", strerror(-r));
 	return r;

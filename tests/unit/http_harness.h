@@ -54,12 +54,14 @@ static void harness_start(void)
 		.window_us = conf.body_timeout_us,
 		.on_closed = harness_closed};
 
+	char error[HTTP_ERROR_MAX];
+
 	base = event_base_new();
 	o.base = base;
 	n_closed = 0;
 	skew_ms = 0;
 	ck_assert_int_eq(net_server_new(&o, &net), 0);
-	ck_assert_int_eq(http_server_new(net, &conf, &server), 0);
+	ck_assert_int_eq(http_server_new(net, &conf, NULL, error, &server), 0);
 	router = http_router_new();
 }
 
