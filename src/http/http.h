@@ -102,6 +102,8 @@ struct tine_request {
 
 LIST_HEAD(request_list, tine_request);
 
+struct websocket_hub;
+
 struct http_server {
 	struct protocol protocol; /* http_server_of() relies on it */
 	struct net_server *net;
@@ -114,8 +116,9 @@ struct http_server {
 	uint64_t header_ms, idle_ms, answer_ms, ping_ms;
 	struct http_date date;
 
-	struct request_list kept; /* of connections, and those whose client is gone */
-	struct request_list dead; /* freed at the end of the turn */
+	struct websocket_hub *websockets; /* NULL: there has been none yet */
+	struct request_list kept;         /* of connections, and those whose client is gone */
+	struct request_list dead;         /* freed at the end of the turn */
 
 	/* room for the request of a burst */
 	struct tine_request *request;

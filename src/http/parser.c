@@ -202,7 +202,7 @@ static bool host_is_valid_ipv6(struct tine_text host)
 		return false;
 	memcpy(address, host.data + 1, n);
 	address[n] = '\0';
-	return !memchr(address, '\0', n) && inet_pton(AF_INET6, address, &ignored) == 1 &&
+	return inet_pton(AF_INET6, address, &ignored) == 1 &&
 		port_is_valid(end + 1, host.data + host.len);
 }
 

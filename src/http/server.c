@@ -12,6 +12,7 @@
 #include "http/http.h"
 #include "http/protocol.h"
 #include "http/request.h"
+#include "http/websocket.h"
 #include "net/server.h"
 #include "shared/access_log.h"
 #include "shared/config.h"
@@ -84,6 +85,7 @@ struct http_server *http_server_free(struct http_server *s)
 	while (!LIST_EMPTY(&s->kept)) /* modules that never answered */
 		request_free(LIST_FIRST(&s->kept));
 	error_pages_free(s->pages);
+	websocket_hub_free(s->websockets);
 	free(s->request);
 	free(s->fields);
 	free(s->extra);

@@ -194,8 +194,13 @@ void net_server_drain(struct net_server *s, unsigned grace_ms)
 
 void net_server_abort(struct net_server *s)
 {
-	while (!LIST_EMPTY(&s->open))
-		connection_close(LIST_FIRST(&s->open));
+	struct connection *c;
+
+	while ((c = LIST_FIRST(&s->open))) {
+		if (c->error == 0 && c->life == CONNECTION_OPEN)
+			c->error = ECONNABORTED;
+		connection_close(c);
+	}
 }
 
 /* Looks after connections that were touched; what they touch meanwhile is for the next turn. */

@@ -1,6 +1,7 @@
 /*
- * A module that says what it was asked: "METHOD|path|query|host|X-Sum of the trailer|body". For the tests of requests.
- *   /echo/    everything below it, all methods
+ * A module that says what it was asked: "METHOD|path|query|host|X-Sum of the trailer|body". For the tests of requests. Below
+ * its mount point:
+ *   /         everything, all methods
  *   /small    the same, for bodies of 10 bytes at most
  *   /length   the same, for bodies whose length is told in advance
  *   /count    reads the body as it comes and answers with the number of bytes
@@ -89,7 +90,7 @@ static void on_hasty(struct tine_request *request, void *arg)
 static int worker_start(struct tine_worker *worker, void **ret_state)
 {
 	const struct tine_route routes[] = {
-		{.path = "/echo/", .methods = METHODS, .fn = on_echo},
+		{.path = "/", .methods = METHODS, .fn = on_echo},
 		{.path = "/small", .methods = METHODS, .fn = on_echo, .max_body = 10},
 		{.path = "/length",
 			.methods = METHODS,

@@ -724,6 +724,20 @@ START_TEST(drain_when_idle)
 }
 END_TEST
 
+START_TEST(end_of_the_worker)
+{
+	int a = client_new(), b = client_new();
+
+	tine_stream_write(last, "x", 1);
+	net_server_abort(server);
+	turns();
+	ck_assert_str_eq(calls, "oocc");
+	ck_assert_int_eq(close_error, ECONNABORTED);
+	close(a);
+	close(b);
+}
+END_TEST
+
 /* --- services --- */
 
 START_TEST(addresses)
@@ -800,6 +814,7 @@ static void add(TCase *tc)
 	tcase_add_test(tc, stalled_reader);
 	tcase_add_test(tc, drain_tells);
 	tcase_add_test(tc, drain_when_idle);
+	tcase_add_test(tc, end_of_the_worker);
 	tcase_add_test(tc, addresses);
 	tcase_add_test(tc, serving);
 }
