@@ -286,6 +286,14 @@ void request_refuse(struct connection *c, unsigned status)
 	response_text(rq, status);
 }
 
+/* Answers with the status, and closes where the request is not to be trusted any further, or its body not wanted. */
+static void answer_error(struct tine_request *rq, unsigned status)
+{
+	if (status == 400 || status == 411 || status == 413 || status == 417)
+		rq->connection->closing = true;
+	response_text(rq, status);
+}
+
 static int answer_methods(struct tine_request *rq, unsigned status, unsigned methods)
 {
 	static const struct {
@@ -394,7 +402,7 @@ void request_go_on(struct tine_request *rq)
 	}
 	status = request_route(rq);
 	if (status != 0)
-		response_text(rq, status);
+		answer_error(rq, status);
 }
 
 /* See tine_next(). */
@@ -558,10 +566,8 @@ int request_serve(struct connection *c, const char *data, size_t len, size_t *re
 	*ret_used = rq->head.size;
 	body_begin(rq);
 	status = request_answer(rq);
-	if (status == 400 || status == 417 || status == 413)
-		c->closing = true;
 	if (status != 0)
-		response_text(rq, status);
+		answer_error(rq, status);
 	request_settle(rq);
 	*ret_used += rq->ahead_used;
 	return 0;

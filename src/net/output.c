@@ -196,6 +196,8 @@ void output_write(struct connection *c, const void *data, size_t len)
 {
 	char *p;
 
+	if (len == 0)
+		return;
 	if (len > OUTPUT_INLINE_MAX)
 		return output_body(c, data, len);
 	p = output_reserve(c, len);

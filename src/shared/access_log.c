@@ -179,7 +179,8 @@ unsigned access_log_begin(
 	f->client = *client;
 	f->started_us = now_us;
 	f->line_len = (uint32_t)(line.len < ACCESS_LINE ? line.len : ACCESS_LINE);
-	memcpy(f->line, line.data, f->line_len);
+	if (f->line_len > 0)
+		memcpy(f->line, line.data, f->line_len);
 	l->taken |= UINT64_C(1) << ticket;
 	atomic_store_explicit(&s->taken, l->taken, memory_order_release);
 	return ticket;

@@ -115,7 +115,7 @@ const struct option_row option_table[] = {
 		"cgroup quota).")
 	OPT_LIST(workers, cpu_affinity, "off|auto", "off", GENERATION,
 		"Ties each worker to a CPU of its own.")
-	OPT(workers, threads, UINT, "1", "1024", "4", NONE,
+	OPT(workers, threads, UINT, "1", "1024", "4", GENERATION,
 		"Threads in the thread pool of each worker.")
 	OPT(workers, start_timeout, DURATION, "10ms", "1h", "20s", GENERATION,
 		"A worker that is not ready after this long is killed and started again.")
