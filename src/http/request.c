@@ -88,8 +88,8 @@ static void request_log(struct tine_request *rq)
 	r.user_agent = field(rq, "user-agent");
 	r.duration_us = now_us() - rq->begun_us;
 	clock_gettime(CLOCK_REALTIME_COARSE, &r.time);
-	access_log_end(log, rq->ticket);
 	access_log_write(log, &r);
+	access_log_end(log, rq->ticket); /* not before: a crash between the two must not lose it */
 }
 
 static uint64_t pieces_left(const struct connection *c)

@@ -21,11 +21,10 @@ static bool server_tick(struct net_ticker *t, uint64_t now_ms)
 {
 	struct http_server *s =
 		(struct http_server *)((char *)t - offsetof(struct http_server, ticker));
+	bool lines_wait = s->access && access_log_tick(s->access, now_ms);
 
 	file_cache_sweep(now_ms);
-	if (s->access)
-		access_log_tick(s->access, now_ms);
-	return file_cache_n_fds() > 0 || s->access;
+	return lines_wait || file_cache_n_fds() > 0;
 }
 
 /* See server.h. */

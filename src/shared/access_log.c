@@ -11,7 +11,6 @@
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -179,7 +178,7 @@ unsigned access_log_begin(
 	f->client = *client;
 	f->started_us = now_us;
 	f->line_len = (uint32_t)(line.len < ACCESS_LINE ? line.len : ACCESS_LINE);
-	if (f->line_len > 0)
+	if (line.len > 0) /* it may have no address then */
 		memcpy(f->line, line.data, f->line_len);
 	l->taken |= UINT64_C(1) << ticket;
 	atomic_store_explicit(&s->taken, l->taken, memory_order_release);
@@ -230,21 +229,22 @@ void access_log_flush(struct access_log *l)
 }
 
 /*
- * To be called now and then while there is something to do, and before the process sleeps for long:
- * nothing waits for more than a second. now_ms: monotonic, coarse will do.
+ * To be called a few times a second while there is something to do: then nothing waits for more than a
+ * second. now_ms: monotonic, coarse will do. Returns whether lines still wait: it is to be called again.
  */
-void access_log_tick(struct access_log *l, uint64_t now_ms)
+bool access_log_tick(struct access_log *l, uint64_t now_ms)
 {
 	if (now_ms >= l->flushed_ms + FLUSH_MS) {
 		l->flushed_ms = now_ms;
 		access_log_flush(l);
 	}
-	if (l->n_lost == 0 || now_ms < l->reported_ms + REPORT_LOST_MS)
-		return;
-	log_warning(
-		"access log: %u lines were lost: %s; going on", l->n_lost, strerror(l->why_lost));
-	l->reported_ms = now_ms;
-	l->n_lost = 0;
+	if (l->n_lost > 0 && now_ms >= l->reported_ms + REPORT_LOST_MS) {
+		log_warning("access log: %u lines were lost: %s; going on", l->n_lost,
+			strerror(l->why_lost));
+		l->reported_ms = now_ms;
+		l->n_lost = 0;
+	}
+	return l->used > 0;
 }
 
 /* Goes on in another file, which the primary has opened for us; closes it when we do not log to one. */

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -49,7 +50,7 @@ unsigned access_log_begin(
 	struct access_log *l, const struct peer *client, struct tine_text line, uint64_t now_us);
 void access_log_end(struct access_log *l, unsigned ticket);
 void access_log_write(struct access_log *l, const struct access_record *r);
-void access_log_tick(struct access_log *l, uint64_t now_ms);
+bool access_log_tick(struct access_log *l, uint64_t now_ms);
 void access_log_flush(struct access_log *l);
 void access_log_set_fd(struct access_log *l, int fd);
 

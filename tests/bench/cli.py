@@ -9,9 +9,9 @@ import sys
 import tempfile
 
 from . import rows as results
-from .common import BenchError
+from .common import BenchError, WrongAnswer
 
-NAMES = ("http", "fairness", "crash", "reload", "memory")
+NAMES = ("http", "websocket", "slow", "stalled", "cold", "fairness", "crash", "reload", "memory")
 FAILED, CANNOT = 1, 2
 
 
@@ -29,12 +29,12 @@ def arguments():
     parser.add_argument("name", nargs="?", choices=NAMES, metavar="NAME", help="the benchmark: " + ", ".join(NAMES))
     parser.add_argument("--list", action="store_true", help="say what each benchmark measures")
     parser.add_argument("--json", action="store_true", help="print an array of rows")
-    parser.add_argument("--seconds", type=int, default=1, help="length of one load (default: 1)")
+    parser.add_argument("--seconds", type=int, help="length of one load (default: the benchmark's own)")
     parser.add_argument("--rounds", type=int, help="repetitions (default: the benchmark's own)")
     options = parser.parse_args()
     if not options.name and not options.list:
         parser.error("a NAME is needed, or --list")
-    if options.seconds < 1 or (options.rounds is not None and options.rounds < 1):
+    if any(number is not None and number < 1 for number in (options.seconds, options.rounds)):
         parser.error("--seconds and --rounds are 1 or more")
     return options
 
@@ -53,7 +53,7 @@ def main():
     options = arguments()
     if options.list:
         for name in NAMES:
-            print(f"{name:10}{first_line(name)}")
+            print(f"{name:11}{first_line(name)}")
         return 0
     for number in SIGNALS:
         signal.signal(number, on_signal)
@@ -65,6 +65,6 @@ def main():
             rows = importlib.import_module(f".{options.name}", __package__).run(options)
     except BenchError as e:
         print(f"bench: {e}", file=sys.stderr)
-        return CANNOT
+        return FAILED if isinstance(e, WrongAnswer) else CANNOT
     print(results.as_json(rows) if options.json else results.as_table(rows))
     return FAILED if any(row.passed is False for row in rows) else 0

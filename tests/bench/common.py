@@ -10,6 +10,10 @@ class BenchError(Exception):
     """The benchmark cannot be run here; the text says why. Exit status 2."""
 
 
+class WrongAnswer(BenchError):
+    """A load was not served as it has to be. Exit status 1."""
+
+
 def say(text):
     """Progress; standard output is for results alone."""
     print(f"bench: {text}", file=sys.stderr, flush=True)

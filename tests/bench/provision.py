@@ -13,9 +13,12 @@ REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 HERE = pathlib.Path(__file__).resolve().parent
 BUILD = REPOSITORY / "build"
 OWN_BUILD = REPOSITORY / "build-bench"
+INCLUDE = REPOSITORY / "include"
 PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 
-PACKAGES = {"wrk": "wrk", "nginx": "nginx", "h2o": "h2o", "cc": "gcc", "meson": "meson", "ninja": "ninja-build"}
+CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "tined-bench"
+PACKAGES = {"wrk": "wrk", "nginx": "nginx", "h2o": "h2o", "cc": "gcc", "meson": "meson", "ninja": "ninja-build",
+            "node": "nodejs", "npm": "npm"}
 
 
 def find(program):
@@ -73,11 +76,35 @@ def tined():
     return BUILD / "tined"
 
 
-def compiled(name):
-    """One of the C programs here, compiled when it is older than its source."""
+def compile_c(source, binary, *flags, newest=0.0):
+    """Compiles when the binary is older than its source, or than `newest`."""
     need("cc")
-    source, binary = HERE / f"{name}.c", OWN_BUILD / name
-    if not binary.exists() or binary.stat().st_mtime < source.stat().st_mtime:
+    if not binary.exists() or binary.stat().st_mtime < max(source.stat().st_mtime, newest):
         OWN_BUILD.mkdir(exist_ok=True)
-        run([find("cc"), "-O2", "-std=gnu17", "-Wall", "-Wextra", "-o", binary, source], name, timeout=60)
+        run([find("cc"), "-O2", "-std=gnu17", "-Wall", "-Wextra", *flags, "-o", binary, source], source.name, timeout=60)
     return binary
+
+
+def compiled(name):
+    """One of the C programs here."""
+    return compile_c(HERE / f"{name}.c", OWN_BUILD / name)
+
+
+def module(name):
+    """One of the modules for tined here."""
+    newest = max(header.stat().st_mtime for header in (INCLUDE / "tine").iterdir())
+    return compile_c(
+        HERE / f"{name}.c", OWN_BUILD / f"{name}.so", "-shared", "-fPIC", "-I", INCLUDE, newest=newest)
+
+
+def npm(name, version):
+    """The folder of packages that has this one from npm, and which version of it."""
+    need("node", "npm")
+    folder = CACHE / f"{name}-{version}"
+    about = folder / "node_modules" / name / "package.json"
+    if not about.exists():
+        say(f"installing {name}@{version} from npm into {folder}")
+        folder.mkdir(parents=True, exist_ok=True)
+        run([find("npm"), "install", "--prefix", folder, "--no-audit", "--no-fund", "--ignore-scripts",
+             f"{name}@{version}"], name, timeout=300)
+    return folder / "node_modules", json.loads(about.read_text())["version"]

@@ -3,11 +3,14 @@
 /             13 bytes, Hello, World!
 /files/NAME   a file of the folder files/
 /who          {"pid":N}: the process that answered (tined and nginx)
+/MODULE       the modules here, which a benchmark names (tined)
 """
 
+import contextlib
 import ctypes
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -36,11 +39,13 @@ class Server:
     name = None
     programs = ()  # to be installed when missing
 
-    def __init__(self, folder, cpu=None, workers=1, connections=1024):
-        """cpu: the only one it may use. connections: how many each worker must be able to hold."""
+    def __init__(self, folder, cpu=None, workers=1, connections=1024, first=False):
+        """cpu: the only one it may use. connections: how many each worker must be able to hold. first: run before all
+        else on that CPU (if it is permitted), where times are measured and what else runs must not count."""
         self.files = folder / "files"
         self.folder = folder / self.name
         self.cpu = cpu
+        self.first = first
         self.n_workers = workers
         self.n_connections = connections
         self.port = free_port()
@@ -77,6 +82,9 @@ class Server:
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if self.cpu is not None:
             os.sched_setaffinity(0, {self.cpu})
+        if self.first:
+            with contextlib.suppress(OSError):
+                os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
 
     def serves(self):
         if self.process.poll() is not None:
@@ -104,6 +112,10 @@ class Server:
 
     def log(self):
         return (self.folder / "log").read_text(errors="replace")
+
+    def access_log(self):
+        """Where it is, if there is one."""
+        return self.folder / "access.log"
 
     def url(self, path):
         return f"http://127.0.0.1:{self.port}{path}"
@@ -134,10 +146,12 @@ class Server:
 class Tined(Server):
     name = "tined"
 
-    def __init__(self, *args, options=None, **more):
-        """options: keys of [workers]."""
+    def __init__(self, *args, options=None, http=None, modules=(), **more):
+        """options: keys of [workers]; http: keys of [http]; modules: of those here, each mounted at /NAME."""
         super().__init__(*args, **more)
         self.options = options or {}
+        self.http = http or {}
+        self.modules = modules
 
     def command(self):
         sections = {
@@ -146,11 +160,13 @@ class Tined(Server):
                 "count": self.n_workers, "max_connections": self.n_connections, "drain_timeout": "3s", **self.options,
             },
             "listener:web": {"address": f"127.0.0.1:{self.port}"},
-            "http": {"idle_timeout": "10m", "header_timeout": "10m"},
+            "http": {"idle_timeout": "10m", "header_timeout": "10m", "body_timeout": "10m", **self.http},
             "module:hello": {"path": "builtin:hello", "mount": HELLO},
             "module:who": {"path": "builtin:whoami", "mount": WHO},
             "module:site": {"path": "builtin:static", "mount": FILES.rstrip("/"), "root": self.files},
         }
+        for name in self.modules:
+            sections[f"module:{name}"] = {"path": provision.module(name), "mount": f"/{name}"}
         path = self.folder / "tined.ini"
         with open(path, "w", encoding="utf-8") as f:
             for section, keys in sections.items():
@@ -184,7 +200,7 @@ error_log {folder}/error.log;
 worker_processes {workers};
 events {{ worker_connections {connections}; }}
 http {{
-    access_log off;
+    {http}
     server_tokens off;
     sendfile on;
     open_file_cache max=1000;
@@ -203,6 +219,11 @@ http {{
 }}
 """
 
+    def __init__(self, *args, http="access_log off;", **more):
+        """http: directives."""
+        super().__init__(*args, **more)
+        self.http = http
+
     def command(self):
         temporary = " ".join(
             f"{kind}_temp_path {self.folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -210,7 +231,7 @@ http {{
         path = self.folder / "nginx.conf"
         path.write_text(self.CONFIG.format(
             folder=self.folder, workers=self.n_workers, connections=self.n_connections, port=self.port,
-            root=self.files.parent, temporary=temporary))
+            root=self.files.parent, temporary=temporary, http=self.http))
         return [provision.find("nginx"), "-p", self.folder, "-c", path, "-e", self.folder / "error.log"]
 
     def complete(self):
@@ -266,3 +287,21 @@ class Epoll(Server):
 
     def command(self):
         return [provision.compiled("epoll"), str(self.port)]
+
+
+class NodeWs(Server):
+    """The npm package ws with its default settings: see ws_echo.js."""
+
+    name = "ws"
+    programs = ("node",)
+
+    def command(self):
+        packages, self.version = provision.npm("ws", 8)
+        os.symlink(packages, self.folder / "node_modules")
+        shutil.copy(provision.HERE / "ws_echo.js", self.folder)
+        return [provision.find("node"), self.folder / "ws_echo.js", str(self.port)]
+
+    @staticmethod
+    def node_version():
+        return subprocess.run(
+            [provision.find("node"), "--version"], capture_output=True, text=True, check=True).stdout.strip()

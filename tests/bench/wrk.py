@@ -16,6 +16,7 @@ class Result:
     per_second: float
     n_errors: int  # connections that broke or timed out, answers that were not 2xx or 3xx
     errors: str  # the same in wrk's words; empty when there were none
+    n_bytes: int = 0  # with bytes.lua
 
 
 def parse(output):
@@ -25,7 +26,9 @@ def parse(output):
         raise BenchError(f"wrk said:\n{output.strip()}")
     wrong = re.findall(r"^\s*(Socket errors:.*|Non-2xx.*)$", output, re.MULTILINE)
     n_errors = sum(int(number) for line in wrong for number in re.findall(r"\b(\d+)\b", line.partition(":")[2]))
-    return Result(int(counts[1]), float(rate[1]), n_errors, "; ".join(wrong))
+    exactly = re.search(r"^exactly (\d+) bytes$", output, re.MULTILINE)
+    return Result(
+        int(counts[1]), float(rate[1]), n_errors, "; ".join(wrong), int(exactly[1]) if exactly else 0)
 
 
 class Load:
