@@ -30,8 +30,7 @@ static const struct tine_option static_options[] = {
 	{.name = "precompressed",
 		.type = TINE_OPTION_BOOL,
 		.def = "on",
-		.doc = "Send NAME.br or NAME.gz for NAME where there is one and the client takes "
-		       "it."},
+		.doc = "Send NAME.br or NAME.gz for NAME where the client takes it."},
 	{.name = "gzip",
 		.type = TINE_OPTION_BOOL,
 		.def = "off",

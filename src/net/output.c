@@ -240,17 +240,19 @@ static ssize_t (*const senders[])(struct connection *c, struct sending *f, size_
 	[SENDING_BYTES] = send_bytes,
 };
 
-/*
- * How much of it is offered to the socket at once: about what the socket will take, for it is looked for in the page
- * cache before.
- */
+static int64_t least_of(uint64_t a, uint64_t b)
+{
+	return (int64_t)(a < b ? a : b);
+}
+
+/* How much of it is offered to the socket at once: of a file, what is known to be in memory. */
 static size_t sending_turn(const struct sending *f)
 {
-	size_t n = OUTPUT_FILE_TURN;
+	uint64_t n = OUTPUT_FILE_TURN;
 
-	if (f->kind == SENDING_FILE && f->took > 0 && f->took < n / 2)
-		n = 2 * f->took > OUTPUT_LOOK_MIN ? 2 * f->took : OUTPUT_LOOK_MIN;
-	return f->left < n ? (size_t)f->left : n;
+	if (f->known_to > f->off && (uint64_t)(f->known_to - f->off) < n)
+		n = (uint64_t)(f->known_to - f->off);
+	return f->left < n ? (size_t)f->left : (size_t)n;
 }
 
 /*
@@ -266,7 +268,6 @@ static void sending_go_on(struct connection *c, struct sending *f)
 		return;
 	if (n <= 0)
 		return output_break(c);
-	f->took = (size_t)n;
 	output_count(c, (size_t)n);
 	f->left -= (uint64_t)n;
 }
@@ -286,10 +287,18 @@ static void sending_end(struct connection *c)
 /* Whether a thread has to send what comes next. */
 static bool sending_is_cold(const struct connection *c, struct sending *f)
 {
+	uint64_t now_ms = c->server->now_ms;
+
 	if (f->kind != SENDING_FILE || !c->server->pool)
 		return false;
-	if (!*f->cold)
-		*f->cold = !residency_is_cached(f->fd, f->off, sending_turn(f));
+	if (*f->cold)
+		return true;
+	if (f->known_to - f->off >= least_of(f->left, OUTPUT_FILE_TURN / 2) &&
+		now_ms - f->known_ms < OUTPUT_KNOWN_MS)
+		return false;
+	f->known_ms = now_ms;
+	f->known_to = f->off + least_of(f->left, OUTPUT_KNOWN);
+	*f->cold = !residency_is_cached(f->fd, f->off, (size_t)(f->known_to - f->off));
 	return *f->cold;
 }
 
@@ -471,12 +480,15 @@ void output_resume(struct connection *c)
 		c->output = NULL;
 	}
 	while (c->sends && !c->broken) {
+		if (c->sends->left == 0) { /* a thread has sent the last of it */
+			sending_end(c);
+			continue;
+		}
 		if (sending_is_cold(c, c->sends))
 			return sending_go_cold(c, c->sends);
 		sending_go_on(c, c->sends);
 		if (c->sends->left > 0)
 			return;
-		sending_end(c);
 	}
 }
 

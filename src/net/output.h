@@ -18,7 +18,8 @@ struct connection;
 #define OUTPUT_PACKET     (60u << 10)  /* what goes through the kernel as one packet, at least */
 #define OUTPUT_FILE_TURN  (2u << 20)   /* bytes of a file sent before others get their turn */
 #define OUTPUT_COLD_TURN  (512u << 10) /* the same of one that a thread has to read from the disk */
-#define OUTPUT_LOOK_MIN   (128u << 10) /* at least so much is looked for in the page cache at once */
+#define OUTPUT_KNOWN      (4u << 20) /* bytes of a file that are looked for in the page cache at once */
+#define OUTPUT_KNOWN_MS   100        /* what was in memory is taken to be there for so long */
 #define OUTPUT_COLD_MAX   32 /* pieces in the hands of the pool; others wait for their turn */
 
 enum sending_kind {
@@ -40,7 +41,8 @@ struct sending {
 	void *owner;
 
 	/* of output.c */
-	size_t took; /* by the socket, last */
+	int64_t known_to;  /* up to here it was in memory... */
+	uint64_t known_ms; /* ...then */
 	struct pool_job job;
 	TAILQ_ENTRY(sending) waiting; /* for the pool */
 	struct connection *connection;

@@ -20,7 +20,9 @@
 #endif
 
 #define PAGE       4096u
-#define PROBE_EACH (64u << 10) /* the kernel reads ahead in pieces of this size or larger */
+#define PROBE_FINE (64u << 10) /* the kernel reads ahead in pieces of this size or larger */
+#define PROBE_WIDE \
+	(256u << 10) /* enough where only a piece that is just being read is looked for */
 
 /* As <linux/mman.h> has them since 6.5. */
 struct cachestat_range {
@@ -51,13 +53,13 @@ static enum verdict ask_cachestat(int fd, int64_t off, size_t len)
 									     : VERDICT_NO;
 }
 
-/* A byte at either end and every PROBE_EACH between them. VERDICT_UNKNOWN: the file system cannot tell. */
-static enum verdict ask_bytes(int fd, int64_t off, size_t len)
+/* A byte at either end and every `step` between them. VERDICT_UNKNOWN: the file system cannot tell. */
+static enum verdict ask_bytes(int fd, int64_t off, size_t len, unsigned step)
 {
 	int64_t last = off + (int64_t)len - 1;
 	char byte;
 
-	for (int64_t at = off;; at = at + PROBE_EACH < last ? at + PROBE_EACH : last) {
+	for (int64_t at = off;; at = at + step < last ? at + step : last) {
 		ssize_t n = residency_read(fd, &byte, 1, at);
 
 		if (n < 0 && errno == EOPNOTSUPP)
@@ -88,6 +90,6 @@ bool residency_is_cached(int fd, int64_t off, size_t len)
 
 	if (pages == VERDICT_NO)
 		return false;
-	bytes = ask_bytes(fd, off, len);
+	bytes = ask_bytes(fd, off, len, pages == VERDICT_YES ? PROBE_WIDE : PROBE_FINE);
 	return bytes == VERDICT_UNKNOWN ? pages == VERDICT_YES : bytes == VERDICT_YES;
 }
