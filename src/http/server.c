@@ -17,14 +17,17 @@
 #include "shared/access_log.h"
 #include "shared/config.h"
 
-static bool server_tick(struct net_ticker *t, uint64_t now_ms)
+#define FILES_TICK_MS 4096 /* between looks at files kept open when there is no connection */
+
+static unsigned server_tick(struct net_ticker *t, uint64_t now_ms)
 {
 	struct http_server *s =
 		(struct http_server *)((char *)t - offsetof(struct http_server, ticker));
-	bool lines_wait = s->access && access_log_tick(s->access, now_ms);
 
 	file_cache_sweep(now_ms);
-	return lines_wait || file_cache_n_fds() > 0;
+	if (s->access && access_log_tick(s->access, now_ms))
+		return WHEEL_TICK_MS;
+	return file_cache_n_fds() > 0 ? FILES_TICK_MS : 0;
 }
 
 /* See server.h. */

@@ -357,6 +357,15 @@ static void connection_burst(struct connection *c, const char *data, size_t len,
 	connection_settle(c);
 }
 
+/* The peer does not take what it asked for. With a reset the kernel need not keep that for it. */
+static void connection_cut(struct connection *c)
+{
+	struct linger now = {.l_onoff = 1};
+
+	setsockopt(event_get_fd(&c->event), SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+	connection_fail(c, ETIMEDOUT);
+}
+
 static void connection_expire(struct connection *c)
 {
 	c->is_expired = false;
@@ -364,7 +373,7 @@ static void connection_expire(struct connection *c)
 		return connection_linger_on(c);
 	if (c->writing) {
 		if (!connection_window_made(c))
-			connection_fail(c, ETIMEDOUT);
+			connection_cut(c);
 		return;
 	}
 	if (!c->protocol->on_expired)

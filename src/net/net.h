@@ -136,12 +136,12 @@ struct net_out {
 };
 
 /*
- * Called about every 256 ms while a connection is open, and for as long as it returns true when
- * there is none (then less often). Time is in milliseconds, as server->now_ms.
+ * Called about every 256 ms while a connection is open. Returns how soon it wants to be called when there is none: in
+ * milliseconds, or 0 for not at all. now_ms: as server->now_ms.
  */
 struct net_ticker {
 	LIST_ENTRY(net_ticker) link;
-	bool (*fn)(struct net_ticker *t, uint64_t now_ms);
+	unsigned (*fn)(struct net_ticker *t, uint64_t now_ms);
 };
 
 struct net_server {

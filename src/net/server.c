@@ -5,7 +5,7 @@
  * every epoll_wait(2) has to read the clock and to start and cancel a kernel timer, which costs a
  * request some 3 % of its CPU.
  *
- * Always: the timerfd is armed while any connection is open, at a slower pace while a ticker wants it,
+ * Always: the timerfd is armed while any connection is open, or as tickers want it,
  * and not otherwise, so an idle process sleeps.
  */
 #include "net/server.h"
@@ -20,9 +20,8 @@
 #include "net/connection.h"
 #include "net/output.h"
 
-#define SLOW_TICK_MS 4096u /* between ticks when there is no connection */
-#define COARSE_MS    4u    /* the coarse clock lags behind by so much */
-#define TURN_MAX     64 /* connections looked after at the end of a turn; the rest is for the next */
+#define COARSE_MS 4u /* the coarse clock lags behind by so much */
+#define TURN_MAX  64 /* connections looked after at the end of a turn; the rest is for the next */
 
 static struct timespec timespec_of_ms(uint64_t ms)
 {
@@ -50,17 +49,20 @@ static void server_tick(evutil_socket_t fd, short what, void *arg)
 {
 	struct net_server *s = arg;
 	struct net_ticker *t;
-	bool wanted = false;
+	unsigned wanted = 0, ms;
 	uint64_t n;
 
 	if (read(fd, &n, sizeof(n)) < 0)
 		return; /* it was disarmed just now */
 	s->now_ms = now_coarse_ms();
 	wheel_advance(&s->wheel, s->now_ms, connection_expired, s);
-	LIST_FOREACH (t, &s->tickers, link)
-		wanted |= t->fn(t, s->now_ms);
+	LIST_FOREACH (t, &s->tickers, link) {
+		ms = t->fn(t, s->now_ms);
+		if (ms > 0 && (wanted == 0 || ms < wanted))
+			wanted = ms;
+	}
 	if (s->n_open == 0)
-		server_set_timer(s, wanted ? SLOW_TICK_MS : 0);
+		server_set_timer(s, wanted);
 }
 
 static int server_open_timer(struct net_server *s)
