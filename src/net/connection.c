@@ -251,8 +251,10 @@ static void connection_settle(struct connection *c)
 		}
 	} else {
 		c->writing = false;
-		if (c->wants_room)
+		if (c->wants_room && c->n_holds == 0)
 			connection_touch(c);
+		if (c->half && !c->closing && !c->protocol->on_eof)
+			return connection_close(c); /* it was still to be sent something */
 		if (c->closing)
 			r = connection_linger(c);
 		else
