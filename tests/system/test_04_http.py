@@ -244,6 +244,17 @@ def test_wrk(web):
     assert "Socket errors" not in out and "Non-2xx" not in out
 
 
+@pytest.mark.skipif(not tool("ab"), reason="ab is not installed")
+@pytest.mark.parametrize("keep_alive", [[], ["-k"]], ids=["close", "keep-alive"])
+def test_ab(web, keep_alive):
+    """Speaks HTTP/1.0."""
+    out = subprocess.run(
+        ["ab", *keep_alive, "-n", "2000", "-c", "20", web.url()], capture_output=True, text=True, timeout=DEADLINE
+    ).stdout
+    assert re.search(r"Complete requests:\s+2000\n", out) and re.search(r"Failed requests:\s+0\n", out), out
+    assert "Non-2xx" not in out
+
+
 def test_two_hundred_connections(web):
     clients = [Client(web.address()) for _ in range(200)]
     for c in clients:
