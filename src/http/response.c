@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/put.h"
 #include "http/error_pages.h"
 #include "http/http.h"
 #include "http/path.h"
@@ -26,26 +27,6 @@
 #define HEAD_MAX 256 /* of all fixed pieces of a head together */
 
 #define TEXT(literal) ((struct tine_text){(literal), sizeof(literal) - 1})
-
-static inline char *put(char *p, const void *data, size_t len)
-{
-	memcpy(p, data, len);
-	return p + len;
-}
-
-#define PUT(p, literal) put((p), (literal), sizeof(literal) - 1)
-
-static char *put_u64(char *p, uint64_t n)
-{
-	char digits[20];
-	size_t at = sizeof(digits);
-
-	do {
-		digits[--at] = (char)('0' + n % 10);
-		n /= 10;
-	} while (n > 0);
-	return put(p, digits + at, sizeof(digits) - at);
-}
 
 /* The reason phrase of a status; that of its class when it has none of its own here. */
 struct tine_text response_reason(unsigned status)

@@ -11,6 +11,8 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "base/put.h"
+
 /* What is kept of each field, in bytes of the line; together with the rest they fit ACCESS_LINE_MAX. */
 #define REQUEST_MAX    2048
 #define REFERER_MAX    768
@@ -21,26 +23,6 @@ _Static_assert(REQUEST_MAX + REFERER_MAX + USER_AGENT_MAX + HOST_MAX + 400 < ACC
 
 /* Writes the first byte or character of `t` in a form that is safe. Returns how many bytes of it that were, 0: no room. */
 typedef size_t (*escape_fn)(struct tine_text t, char **p, const char *end);
-
-static inline char *put(char *p, const void *data, size_t len)
-{
-	memcpy(p, data, len);
-	return p + len;
-}
-
-#define PUT(p, literal) put((p), (literal), sizeof(literal) - 1)
-
-static char *put_u64(char *p, uint64_t n)
-{
-	char digits[20];
-	size_t at = sizeof(digits);
-
-	do {
-		digits[--at] = (char)('0' + n % 10);
-		n /= 10;
-	} while (n > 0);
-	return put(p, digits + at, sizeof(digits) - at);
-}
 
 /* Exactly `width` digits. */
 static char *put_digits(char *p, unsigned n, int width)
