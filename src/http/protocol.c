@@ -119,7 +119,7 @@ static void http_settle(struct connection *c)
 		connection_begin_window(c);
 	} else if (c->paused && c->phase != PHASE_ANSWER) {
 		c->phase = PHASE_ANSWER;
-		connection_deadline(c, rq->is_sse ? s->ping_ms : s->answer_ms);
+		connection_deadline(c, rq->is_sse && s->ping_ms > 0 ? s->ping_ms : s->answer_ms);
 	}
 }
 
@@ -161,7 +161,7 @@ static void answer_timed_out(struct connection *c, struct tine_request *rq)
 {
 	if (rq->answer == ANSWER_NONE)
 		return request_abandon(rq, 503);
-	if (rq->is_sse) {
+	if (rq->is_sse && rq->server->ping_ms > 0) {
 		sse_keep_alive(rq);
 		connection_deadline(c, rq->server->ping_ms);
 		return;
