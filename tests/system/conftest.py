@@ -3,6 +3,7 @@
 import os
 import pathlib
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -85,6 +86,27 @@ def build_module():
 def module(build_module):
     """The module of these tests: handlers that crash, hang, or answer late or not at all."""
     return build_module(HERE / "module.c")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Headless Chromium, driven by python3-selenium."""
+    webdriver = pytest.importorskip("selenium.webdriver")
+    try:
+        socket.getaddrinfo("localhost", None)
+    except OSError:
+        pytest.skip("no name localhost here (/etc/hosts), by which Chromium and its driver find each other")
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not chromium or not driver:
+        pytest.skip("Chromium is not installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in "--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu":
+        options.add_argument(flag)
+    chrome = webdriver.Chrome(service=webdriver.chrome.service.Service(driver), options=options)
+    chrome.set_script_timeout(harness.DEADLINE)
+    yield chrome
+    chrome.quit()
 
 
 @pytest.fixture

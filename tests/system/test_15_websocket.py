@@ -5,7 +5,6 @@ import base64
 import hashlib
 import json
 import os
-import shutil
 import signal
 import socket
 import struct
@@ -688,23 +687,10 @@ ws.onerror = e => got.push("error");
 """
 
 
-def test_browser(t):
-    selenium = pytest.importorskip("selenium.webdriver")
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not chromium or not driver:
-        pytest.skip("no Chromium here")
-    options = selenium.ChromeOptions()
-    options.binary_location = chromium
-    for flag in "--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu":
-        options.add_argument(flag)
-    browser = selenium.Chrome(service=selenium.chrome.service.Service(driver), options=options)
-    try:
-        browser.set_script_timeout(DEADLINE)
-        host, port = t.address()
-        browser.get(f"http://{host}:{port}/status")  # its own origin
-        result = json.loads(browser.execute_async_script(PAGE, url(t, "/greet")))
-    finally:
-        browser.quit()
+def test_browser(browser, t):
+    host, port = t.address()
+    browser.get(f"http://{host}:{port}/status")  # its own origin
+    result = json.loads(browser.execute_async_script(PAGE, url(t, "/greet")))
     got, protocol, extensions, code, reason, clean = result
     assert got == ["127.0.0.1 chat.v1", "hello", "long", True, ""]
     assert protocol == "chat.v1" and extensions.startswith("permessage-deflate")

@@ -1,29 +1,10 @@
-"""A browser as the client: headless Chromium, driven by python3-selenium, on a page served by builtin:static."""
+"""A browser as the client (conftest.py:browser), on a page served by builtin:static."""
 
 import pytest
 
-from harness import DEADLINE, REPOSITORY, tool
-
-webdriver = pytest.importorskip("selenium.webdriver")
-
-pytestmark = pytest.mark.skipif(not tool("chromium") or not tool("chromedriver"), reason="Chromium is not installed")
+from harness import REPOSITORY
 
 PAGE = """<!doctype html><meta charset="utf-8"><title>probe</title><script src="site.js"></script>"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from selenium.webdriver.chrome.options import Options
-    from selenium.webdriver.chrome.service import Service
-
-    options = Options()
-    options.binary_location = tool("chromium")
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    driver = webdriver.Chrome(service=Service(tool("chromedriver")), options=options)
-    driver.set_script_timeout(DEADLINE)
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture
