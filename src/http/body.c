@@ -43,6 +43,13 @@ static void body_welcome(struct tine_request *rq)
 	rq->body.asked = false;
 }
 
+/* Something was decided about the body: its connection is read on, or not. */
+static void body_go_on(struct tine_request *rq)
+{
+	rq->connection->paused = body_waits(rq);
+	connection_touch(rq->connection);
+}
+
 /* A route has been found that takes the body: as a whole, or in a stream. */
 void body_decide(struct tine_request *rq)
 {
@@ -63,7 +70,7 @@ void body_decide(struct tine_request *rq)
 	rq->deferred = false;
 	b->mode = BODY_COLLECT;
 	body_welcome(rq);
-	connection_touch(rq->connection);
+	body_go_on(rq);
 }
 
 /* See tine_request_read(). */
@@ -85,17 +92,15 @@ int body_read(struct tine_request *rq, tine_body_fn fn, void *arg)
 	rq->body.mode = BODY_STREAM;
 	rq->body.fn = fn;
 	rq->body.arg = arg;
-	connection_touch(rq->connection);
+	body_go_on(rq);
 	return 0;
 }
 
 void body_pause(struct tine_request *rq, bool pause)
 {
 	rq->body.paused = pause;
-	if (rq->connection && rq->kept) {
-		rq->connection->paused = body_waits(rq);
-		connection_touch(rq->connection);
-	}
+	if (rq->connection && rq->kept)
+		body_go_on(rq);
 }
 
 /* Whether nothing of the connection's input is for the body now. */
@@ -107,12 +112,9 @@ bool body_waits(const struct tine_request *rq)
 /* Nobody wants the rest. */
 void body_drop_rest(struct tine_request *rq)
 {
-	struct connection *c = rq->connection;
-
 	rq->body.mode = BODY_DISCARD;
 	rq->body.paused = false;
-	c->paused = false;
-	connection_touch(c);
+	body_go_on(rq);
 }
 
 /* The rest will not come. */

@@ -62,9 +62,10 @@ static size_t http_serve(struct connection *c, const char *data, size_t len, siz
 		}
 		if (rq) {
 			used += body_feed(rq, data + used, len - used);
-			if (c->state == rq)
-				break; /* more of it must come, or it waits */
-			continue;
+			if (c->state != rq)
+				continue;
+			c->paused = body_waits(rq);
+			break; /* more of it must come, or it waits */
 		}
 		if (used == 0 && !worth_parsing(c, data, len, seen))
 			break;
