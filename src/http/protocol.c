@@ -103,7 +103,8 @@ static void settle_idle(struct connection *c)
 		connection_deadline(c, c->server->draining ? c->server->grace_ms : s->idle_ms);
 	} else if (c->phase != PHASE_HEAD) {
 		c->phase = PHASE_HEAD;
-		connection_deadline(c, s->header_ms);
+		if (c->n_served > 0) /* the first one's time began when the connection was made */
+			connection_deadline(c, s->header_ms);
 	}
 }
 
