@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "admin/admin.h"
 #include "base/log.h"
 #include "base/title.h"
 #include "modules/builtin.h"
@@ -174,7 +175,7 @@ int main(int argc, char **argv)
 	if (config_load(path, print_line, NULL, &c) < 0)
 		return EXIT_FAILURE;
 	if (action == ACT_RUN)
-		return primary_run(&(struct primary_options){path, c, run_worker});
+		return primary_run(&(struct primary_options){path, c, run_worker, admin_main});
 	status = action == ACT_CHECK ? check(c) : print(c);
 	config_free(c);
 	return status;

@@ -120,6 +120,6 @@ void tine_log(enum tine_log_level level, const char *fmt, ...)
 	if ((unsigned)level > TINE_LOG_DEBUG || levels[level] > log_max_level)
 		return;
 	va_start(ap, fmt);
-	log_vline(levels[level], fmt, ap);
+	log_vline(levels[level], NULL, fmt, ap);
 	va_end(ap);
 }

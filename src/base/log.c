@@ -79,12 +79,12 @@ int log_open_sink(enum log_sink sink, const char *path)
 }
 
 /*
- * Sends one line, without its newline, to the journal; fd: from log_open_sink(). Never waits. Returns 0 or -errno:
- * the line is lost.
+ * Sends one line, without its newline, to the journal; fd: from log_open_sink(). fields: NULL, or "NAME=value\n" for
+ * each (systemd.journal-fields(7)). Never waits. Returns 0 or -errno: the line is lost.
  */
-int log_send_journal(int fd, enum log_level level, const char *text, size_t len)
+int log_send_journal(int fd, enum log_level level, const char *fields, const char *text, size_t len)
 {
-	char head[80];
+	char head[256];
 	struct iovec parts[] = {{head, 0}, {(void *)text, len}, {"\n", 1}};
 	struct msghdr m = {.msg_name = (void *)&journal,
 		.msg_namelen = sizeof(journal),
@@ -92,7 +92,8 @@ int log_send_journal(int fd, enum log_level level, const char *text, size_t len)
 		.msg_iovlen = 3};
 
 	parts[0].iov_len = (size_t)snprintf(head, sizeof(head),
-		"PRIORITY=%d\nSYSLOG_IDENTIFIER=tined\nMESSAGE=", levels[level].priority);
+		"PRIORITY=%d\nSYSLOG_IDENTIFIER=tined\n%.160sMESSAGE=", levels[level].priority,
+		fields ? fields : "");
 	return sendmsg(fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
 }
 
@@ -242,7 +243,8 @@ static void write_line(const char *line, size_t n)
 		log_state.n_lost++;
 }
 
-void log_vline(enum log_level level, const char *fmt, va_list ap)
+/* fields: for the journal, as log_send_journal() takes them; 160 bytes at most. */
+void log_vline(enum log_level level, const char *fields, const char *fmt, va_list ap)
 {
 	char text[LINE_MAX_BYTES], line[LINE_MAX_BYTES];
 	int saved_errno = errno;
@@ -252,7 +254,7 @@ void log_vline(enum log_level level, const char *fmt, va_list ap)
 	if (log_state.sink == LOG_SINK_JOURNAL) {
 		n = (size_t)snprintf(line, sizeof(line), "%s: ", log_state.name);
 		n += escape(line + n, sizeof(line) - n, text);
-		if (log_send_journal(log_state.fd, level, line, n) < 0)
+		if (log_send_journal(log_state.fd, level, fields, line, n) < 0)
 			log_state.n_lost++;
 	} else {
 		n = prefix(line, sizeof(line), level);
@@ -268,6 +270,6 @@ void log_line(enum log_level level, const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	log_vline(level, fmt, ap);
+	log_vline(level, NULL, fmt, ap);
 	va_end(ap);
 }

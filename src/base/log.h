@@ -16,7 +16,8 @@ extern enum log_level log_max_level; /* read by the macros only */
 
 int log_open(enum log_sink sink, const char *path);
 int log_open_sink(enum log_sink sink, const char *path);
-int log_send_journal(int fd, enum log_level level, const char *text, size_t len);
+int log_send_journal(
+	int fd, enum log_level level, const char *fields, const char *text, size_t len);
 void log_set_fd(int fd);
 int log_fd(void);
 int log_keep_fd(void);
@@ -24,8 +25,8 @@ int log_reopen(void);
 void log_set_level(enum log_level level);
 void log_set_name(const char *role, int slot);
 void log_line(enum log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-void log_vline(enum log_level level, const char *fmt, va_list ap)
-	__attribute__((format(printf, 2, 0)));
+void log_vline(enum log_level level, const char *fields, const char *fmt, va_list ap)
+	__attribute__((format(printf, 3, 0)));
 
 #define log_at(level, ...) ((level) <= log_max_level ? log_line((level), __VA_ARGS__) : (void)0)
 #define log_error(...)     log_at(LOG_LVL_ERROR, __VA_ARGS__)

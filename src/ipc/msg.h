@@ -15,7 +15,9 @@ enum msg_role { ROLE_PRIMARY = 1, ROLE_WORKER = 2, ROLE_TASK = 4, ROLE_ADMIN = 8
 
 enum msg_size { MSG_EXACT, MSG_UPTO }; /* how the payload's size is meant */
 
-#define MSG_FAIL_MAX 1024 /* bytes of the text in FAILED */
+#define MSG_FAIL_MAX    1024        /* bytes of the text in FAILED */
+#define MSG_COMMAND_MAX 256         /* bytes of a command that the admin process passes on */
+#define MSG_REPLY_MAX   (16u << 10) /* bytes of its answer, a line of JSON; frame.id says to which */
 
 struct msg_drain {
 	uint64_t timeout_us; /* what is not finished by then is cut off */
@@ -25,6 +27,7 @@ struct msg_log_level {
 	uint32_t level; /* enum log_level */
 };
 
+/* SERVE: the trial is over, accept connections (a child that is not on trial does so by itself). */
 /* LISTEN: take connections from one more socket of a listener, which comes along; UNLISTEN: no longer. */
 struct msg_listen {
 	uint32_t listener; /* index into the configuration's listeners */
@@ -46,7 +49,10 @@ struct msg_listen {
 	X(LISTEN,    10, LANE_CONTROL, ROLE_PRIMARY,  1, MSG_EXACT, sizeof(struct msg_listen))     \
 	X(UNLISTEN,  11, LANE_CONTROL, ROLE_PRIMARY,  0, MSG_EXACT, sizeof(struct msg_listen))     \
 	X(LEAVING,   12, LANE_CONTROL, ROLE_CHILDREN, 0, MSG_EXACT, 0)                             \
-	X(ACCESS_REOPEN, 13, LANE_CONTROL, ROLE_PRIMARY, 1, MSG_EXACT, 0)
+	X(ACCESS_REOPEN, 13, LANE_CONTROL, ROLE_PRIMARY, 1, MSG_EXACT, 0)                          \
+	X(SERVE,     14, LANE_CONTROL, ROLE_PRIMARY,  0, MSG_EXACT, 0)                             \
+	X(COMMAND,   15, LANE_CONTROL, ROLE_ADMIN,    0, MSG_UPTO,  MSG_COMMAND_MAX)               \
+	X(REPLY,     16, LANE_CONTROL, ROLE_PRIMARY,  0, MSG_UPTO,  MSG_REPLY_MAX)
 /* clang-format on */
 
 enum msg_type {

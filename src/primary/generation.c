@@ -18,10 +18,14 @@
 #include "primary/primary.h"
 #include "shared/access_log.h"
 
+#define ADMIN_BACKLOG 64
+
 static void generation_free(struct primary *p, struct generation *g)
 {
 	for (size_t i = 0; i < g->n_listeners; i++)
 		listener_pool_release(p->pool, &g->listeners[i]);
+	if (g->admin.sockets)
+		listener_pool_release(p->pool, &g->admin);
 	free(g->listeners);
 	free(g->identity.groups);
 	clients_free(&g->clients);
@@ -105,6 +109,20 @@ static int open_listeners(struct primary *p, struct generation *g, char *error, 
 	return 0;
 }
 
+static int open_admin(struct primary *p, struct generation *g, char *error, size_t size)
+{
+	const struct config *c = g->config;
+
+	if (!c->has_admin)
+		return 0;
+	g->admin_conf = (struct conf_listener){.address = c->admin.listen,
+		.address_line = c->admin.listen_line,
+		.accept = ACCEPT_SHARED,
+		.backlog = ADMIN_BACKLOG};
+	g->has_admin = true;
+	return listener_pool_open(p->pool, c, &g->admin_conf, 1, &g->admin, error, size);
+}
+
 static int open_access(struct primary *p, struct generation *g, char *error, size_t size)
 {
 	const struct config *c = g->config;
@@ -179,6 +197,8 @@ int generation_new(
 	r = resolve_identity(c, &g->identity, error, size);
 	if (r == 0)
 		r = open_listeners(p, g, error, size);
+	if (r == 0)
+		r = open_admin(p, g, error, size);
 	if (r == 0)
 		r = open_access(p, g, error, size);
 	if (r == 0)

@@ -238,9 +238,12 @@ static struct pool_entry *pool_find(struct listener_pool *pool, const struct con
 static int refuse(const struct config *config, const struct conf_listener *conf, const char *why,
 	int r, char *error, size_t size)
 {
-	snprintf(error, size, "%s:%u: listener:%s.address: %s: %s", config->path,
-		conf->address_line ? conf->address_line : conf->line, conf->name,
-		conf->address.text, why);
+	char key[CONFIG_NAME_MAX + 32] = "admin.listen";
+
+	if (*conf->name)
+		snprintf(key, sizeof(key), "listener:%s.address", conf->name);
+	snprintf(error, size, "%s:%u: %s: %s: %s", config->path,
+		conf->address_line ? conf->address_line : conf->line, key, conf->address.text, why);
 	return r;
 }
 
@@ -277,7 +280,8 @@ int listener_pool_open(struct listener_pool *pool, const struct config *config,
 	if (is_new)
 		TAILQ_INSERT_TAIL(&pool->entries, e, link);
 	if (e->refs == 0)
-		log_info("listening on %s (listener:%s)", e->bound.text, conf->name);
+		log_info("listening on %s (%s%s)", e->bound.text,
+			*conf->name ? "listener:" : "admin", conf->name);
 	else if (conf->address.kind != ADDRESS_SYSTEMD)
 		for (size_t i = 0; i < e->sockets.n_fds; i++)
 			listen(e->sockets.fds[i], (int)conf->backlog); /* a changed backlog */
@@ -333,7 +337,7 @@ static int index_in(const struct generation *g, const struct pool_entry *e)
 
 static bool can_serve(const struct proc *pr, const struct pool_entry *e)
 {
-	return pr->state == PROC_READY && index_in(pr->gen, e) >= 0;
+	return pr->role == ROLE_WORKER && proc_serves(pr) && index_in(pr->gen, e) >= 0;
 }
 
 static void tell(struct proc *pr, const struct pool_entry *e, size_t socket, bool on)
@@ -462,6 +466,11 @@ void listener_pool_close(struct listener_pool *pool)
 	}
 }
 
+static bool is_needed_by(const struct generation *g, const struct pool_entry *e)
+{
+	return index_in(g, e) >= 0 || g->admin.sockets == &e->sockets;
+}
+
 /* Closes what the generation that serves has no use for, though others still drain. */
 void listener_pool_retire(struct listener_pool *pool, const struct primary *p)
 {
@@ -469,7 +478,7 @@ void listener_pool_retire(struct listener_pool *pool, const struct primary *p)
 
 	TAILQ_FOREACH (e, &pool->entries, link) {
 		if (e->address.kind == ADDRESS_SYSTEMD || e->sockets.n_fds == 0 ||
-			index_in(p->current, e) >= 0)
+			is_needed_by(p->current, e))
 			continue;
 		log_info("no longer listening on %s", e->bound.text);
 		entry_close(e);

@@ -20,6 +20,7 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "ipc/lane.h"
+#include "primary/events.h"
 #include "primary/generation.h"
 #include "primary/listener.h"
 #include "primary/proctab.h"
@@ -30,24 +31,42 @@
 #include "shared/notify.h"
 
 #define N_SLOTS          4096 /* workers of all generations, those still draining included */
+#define STATUS_MAX       384
 #define HEARTBEAT_MAX_US (1 * US_PER_S)
 /* timeout(1) and some shells signal the process and then its group: that is one request to stop, not two. */
 #define SAME_SIGNAL_US (50 * US_PER_MS)
 
 /* --- what systemd and the operator get to see --- */
 
+void primary_set_phase(struct primary *p, enum primary_phase phase)
+{
+	p->phase = phase;
+	sb_set(p->history->phase, (uint32_t)phase);
+}
+
+/* What the history says about the primary itself. */
+static void publish(struct primary *p)
+{
+	sb_set(p->history->pid, (uint32_t)p->pid);
+	sb_set(p->history->started_us, now_us());
+	sb_set(p->history->heartbeat_us, now_us());
+	snprintf(p->history->config_path, sizeof(p->history->config_path), "%s",
+		p->config_path ? p->config_path : "");
+}
+
 static void status_text(const struct primary *p, char *ret, size_t size)
 {
 	const struct generation *g = p->current;
 
-	snprintf(ret, size, "%u of %u workers ready, generation %" PRIu64, proctab_n_ready(p, g),
-		g->target, g->number);
+	snprintf(ret, size, "%u of %u workers ready, generation %" PRIu64 "%s%s",
+		proctab_n_ready(p, g), g->target, g->number,
+		*p->history->last_reload ? "; last reload: " : "", p->history->last_reload);
 }
 
 /* Updates STATUS=, where there is something to say. */
 void primary_status(struct primary *p)
 {
-	char text[128];
+	char text[STATUS_MAX];
 
 	if (p->phase != PRIMARY_SERVING || p->rollout)
 		return;
@@ -58,7 +77,7 @@ void primary_status(struct primary *p)
 /* The first generation serves, or a reload is over, well or not. */
 void primary_ready(struct primary *p)
 {
-	char text[128];
+	char text[STATUS_MAX];
 
 	status_text(p, text, sizeof(text));
 	notify_ready(text);
@@ -89,6 +108,7 @@ static void arm_heartbeat(struct primary *p)
 {
 	struct timeval tv = timeval_from_us(p->heartbeat_us);
 
+	sb_set(p->history->heartbeat_interval_us, p->heartbeat_us);
 	p->heartbeat_due_us = now_us() + p->heartbeat_us;
 	event_add(&p->ev_heartbeat, &tv);
 }
@@ -123,7 +143,8 @@ static bool is_making_progress(const struct primary *p, uint64_t now)
 {
 	if (p->phase != PRIMARY_SERVING || p->rollout)
 		return true;
-	proctab_foreach (p, pr) {
+	proctab_foreach_worker(p, pr)
+	{
 		if (pr->state == PROC_STARTING || pr->state == PROC_BACKOFF)
 			return true;
 		if (pr->state == PROC_READY &&
@@ -139,6 +160,7 @@ static void on_heartbeat(evutil_socket_t fd, short what, void *arg)
 	struct primary *p = arg;
 	uint64_t now = now_us();
 
+	sb_set(p->history->heartbeat_us, now);
 	supervisor_heartbeat(p);
 	notify_retry();
 	if (p->watchdog_us && now >= p->watchdog_due_us && is_making_progress(p, now)) {
@@ -204,11 +226,11 @@ void primary_stop(struct primary *p, int exit_status)
 		kill_all(p);
 		return;
 	}
-	p->phase = PRIMARY_STOPPING;
+	primary_set_phase(p, PRIMARY_STOPPING);
 	p->stopping_us = now_us();
 	p->exit_status = exit_status;
 	if (exit_status == EXIT_SUCCESS)
-		log_info("stopping");
+		event_note(p, LOG_LVL_INFO, EVENT_LIFE, NULL, "stopping");
 	notify_stopping();
 	rollout_abandon(p);
 	proctab_foreach (p, pr)
@@ -299,8 +321,6 @@ static void check_limits(const struct config *c)
 				    "as it comes",
 				c->listeners[i].name);
 	}
-	if (c->has_admin)
-		log_warning("[admin]: this version has no admin process; ignoring");
 }
 
 static int set_up(struct primary *p, const struct config *c)
@@ -319,6 +339,8 @@ static int set_up(struct primary *p, const struct config *c)
 		r = evtimer_assign(&p->ev_heartbeat, p->base, on_heartbeat, p);
 	if (r == 0)
 		r = proctab_new(p, N_SLOTS, supervisor_on_timer);
+	if (r == 0)
+		r = history_new(&p->history);
 	if (r == 0)
 		r = signals_open(p);
 	if (r == 0)
@@ -355,6 +377,7 @@ int primary_run(const struct primary_options *o)
 {
 	struct primary p = {.config_path = o->config_path,
 		.worker_main = o->worker_main,
+		.admin_main = o->admin_main,
 		.pid = getpid(),
 		.exit_status = EXIT_FAILURE,
 		.signal_fd = -1};
@@ -365,6 +388,7 @@ int primary_run(const struct primary_options *o)
 		tear_down(&p);
 		return EXIT_FAILURE;
 	}
+	publish(&p);
 	rollout_first(&p, o->config);
 	if (!p.done)
 		event_base_dispatch(p.base);

@@ -10,9 +10,12 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "primary/waiters.h"
 #include "shared/child.h"
 #include "shared/clients.h"
 #include "shared/config.h"
+#include "shared/history.h"
+#include "shared/listener.h"
 #include "shared/scoreboard.h"
 
 /* Whom children become. */
@@ -27,6 +30,7 @@ struct identity {
 struct listener_pool;
 struct proc;
 struct rollout;
+struct upgrade;
 
 /* One configuration and the processes that run it. Gone when it serves no more and its last process has ended. */
 struct generation {
@@ -36,11 +40,14 @@ struct generation {
 	struct listener
 		*listeners; /* one for each of config->listeners; sockets belong to the pool */
 	size_t n_listeners;
-	int access_fd;          /* of the access log; -1: there is none */
-	struct clients clients; /* mapped only with max_per_client */
-	unsigned target;        /* workers wanted */
-	unsigned n_procs;       /* slots that belong to it */
-	bool staged;            /* on its way to be current */
+	bool has_admin;
+	struct conf_listener admin_conf; /* what [admin] says, in the words of a listener */
+	struct listener admin;           /* its sockets; none without [admin] */
+	int access_fd;                   /* of the access log; -1: there is none */
+	struct clients clients;          /* mapped only with max_per_client */
+	unsigned target;                 /* workers wanted */
+	unsigned n_procs;                /* slots that belong to it */
+	bool staged;                     /* on its way to be current */
 };
 
 enum primary_phase { PRIMARY_STARTING, PRIMARY_SERVING, PRIMARY_STOPPING };
@@ -48,7 +55,7 @@ enum primary_phase { PRIMARY_STARTING, PRIMARY_SERVING, PRIMARY_STOPPING };
 struct primary {
 	struct event_base *base;
 	const char *config_path; /* NULL: the embedded default */
-	child_main_fn worker_main;
+	child_main_fn worker_main, admin_main;
 	pid_t pid;
 	enum primary_phase phase;
 	uint64_t stopping_us; /* since when; PRIMARY_STOPPING only */
@@ -56,6 +63,9 @@ struct primary {
 	int exit_status;
 
 	struct scoreboard scoreboard;
+	struct history *history;
+	void (*on_event)(
+		struct primary *p, uint64_t number); /* for those who follow; NULL: nobody */
 	struct access_slot
 		*access;    /* one for each slot; NULL until a generation has an access log */
 	struct proc *procs; /* one for each slot of the scoreboard */
@@ -66,7 +76,10 @@ struct primary {
 	struct listener_pool *pool;
 	struct generation *current; /* serves; NULL until the first one does */
 	struct rollout *rollout;    /* a generation on its way to be current; NULL: none */
-	bool reload_again;          /* a HUP came during a reload */
+	bool reload_again;          /* another was asked for during a reload */
+	struct waiters reload_waiters, next_reload_waiters;
+	bool succeeds; /* another primary serves until we have proven ourselves: an upgrade */
+	struct upgrade *upgrade; /* our successor, on its way; NULL: none */
 	uint64_t last_generation;
 
 	int signal_fd;
@@ -81,7 +94,7 @@ struct primary {
 struct primary_options {
 	const char *config_path;
 	struct config *config; /* parsed already; taken over */
-	child_main_fn worker_main;
+	child_main_fn worker_main, admin_main;
 };
 
 int primary_run(const struct primary_options *o);
@@ -89,6 +102,7 @@ int primary_run(const struct primary_options *o);
 /* primary.c, called by the others */
 void primary_stop(struct primary *p, int exit_status);
 void primary_reopen_logs(struct primary *p);
+void primary_set_phase(struct primary *p, enum primary_phase phase);
 void primary_settled(struct primary *p);
 void primary_ready(struct primary *p);
 void primary_status(struct primary *p);

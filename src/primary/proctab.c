@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "primary/events.h"
 #include "primary/generation.h"
 #include "primary/primary.h"
 
@@ -41,6 +42,17 @@ bool proc_may_move(enum proc_state from, enum proc_state to)
 	return states[from].next & (1u << to);
 }
 
+const char *proc_role_name(const struct proc *pr)
+{
+	return pr->role == ROLE_ADMIN ? "admin" : "worker";
+}
+
+/* Whether it takes new connections, as far as we know. */
+bool proc_serves(const struct proc *pr)
+{
+	return pr->state == PROC_READY && !pr->on_trial;
+}
+
 /* Moves a child to its next state; the text says why, for the log. */
 void proc_set_state(struct proc *pr, enum proc_state next, const char *fmt, ...)
 {
@@ -52,8 +64,8 @@ void proc_set_state(struct proc *pr, enum proc_state next, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(why, sizeof(why), fmt, ap);
 	va_end(ap);
-	log_info("worker[%u]: %s -> %s: %s", pr->slot, proc_state_name(pr->state),
-		proc_state_name(next), why);
+	event_note(pr->primary, LOG_LVL_INFO, EVENT_STATE, pr, "%s -> %s: %s",
+		proc_state_name(pr->state), proc_state_name(next), why);
 	pr->state = next;
 	event_del(&pr->ev_timer);
 	sb_set(sb->state, (uint32_t)next);
@@ -83,7 +95,8 @@ int proctab_new(struct primary *p, size_t n_slots, event_callback_fn on_timer)
 }
 
 /* Finds an empty slot for a new member of a generation; NULL: all are taken. The slot is still EMPTY. */
-struct proc *proctab_take(struct primary *p, struct generation *g, unsigned index)
+struct proc *proctab_take(
+	struct primary *p, struct generation *g, enum msg_role role, unsigned index)
 {
 	for (size_t i = 0; i < p->n_slots; i++) {
 		struct proc *pr = &p->procs[i];
@@ -92,12 +105,15 @@ struct proc *proctab_take(struct primary *p, struct generation *g, unsigned inde
 			continue;
 		pr->primary = p;
 		pr->slot = (unsigned)i;
+		pr->role = role;
 		pr->index = index;
 		pr->gen = g;
 		pr->pidfd = -1;
 		if (!event_initialized(&pr->ev_timer))
 			event_assign(&pr->ev_timer, p->base, -1, 0, p->on_timer, pr);
-		pr->leaving = false;
+		pr->leaving = pr->on_trial = false;
+		sb_set(p->scoreboard.slots[i].role, (uint32_t)role);
+		sb_set(p->scoreboard.slots[i].index, index);
 		backoff_reset(&pr->backoff);
 		g->n_procs++;
 		if (i >= p->n_used) {
@@ -115,19 +131,29 @@ void proctab_give_back(struct proc *pr)
 	struct generation *g = pr->gen;
 
 	assert(pr->state == PROC_EMPTY);
+	sb_set(pr->primary->scoreboard.slots[pr->slot].role, 0);
 	pr->gen = NULL;
 	g->n_procs--;
 	generation_release(pr->primary, g);
 }
 
-/* How many workers of a generation serve and are to stay. */
+/* How many workers of a generation are ready and to stay. */
 unsigned proctab_n_ready(const struct primary *p, const struct generation *g)
 {
 	unsigned n = 0;
 
-	proctab_foreach (p, pr)
-		n += pr->gen == g && pr->state == PROC_READY;
+	proctab_foreach_worker(p, pr) n += pr->gen == g && pr->state == PROC_READY && !pr->leaving;
 	return n;
+}
+
+/* Whether everybody a generation wants is ready, the admin process included. */
+bool proctab_all_ready(const struct primary *p, const struct generation *g)
+{
+	unsigned n_admins = 0;
+
+	proctab_foreach (p, pr)
+		n_admins += pr->gen == g && pr->role == ROLE_ADMIN && pr->state == PROC_READY;
+	return proctab_n_ready(p, g) >= g->target && n_admins >= g->has_admin;
 }
 
 /* The lowest index no member of the generation has. */
@@ -136,8 +162,8 @@ unsigned proctab_free_index(const struct primary *p, const struct generation *g)
 	for (unsigned index = 0;; index++) {
 		bool taken = false;
 
-		proctab_foreach (p, pr)
-			taken |= pr->gen == g && pr->index == index && !pr->leaving;
+		proctab_foreach_worker(p, pr) taken |=
+			pr->gen == g && pr->index == index && !pr->leaving;
 		if (!taken)
 			return index;
 	}

@@ -10,6 +10,7 @@
 #include <sys/types.h>
 
 #include "base/backoff.h"
+#include "ipc/msg.h"
 
 struct generation;
 struct lane;
@@ -30,9 +31,11 @@ enum proc_state {
 struct proc {
 	struct primary *primary;
 	unsigned slot;
-	unsigned index; /* within its generation */
+	enum msg_role role;
+	unsigned index; /* within its generation, among those of its role */
 	enum proc_state state;
 	bool leaving;           /* its slot is not filled again when it ends */
+	bool on_trial;          /* it may not accept yet: MSG_SERVE ends that */
 	struct generation *gen; /* NULL when the slot is free */
 
 	pid_t pid;
@@ -54,13 +57,22 @@ struct proc {
 	for (struct proc *pr = (p)->procs; pr < (p)->procs + (p)->n_used; pr++) \
 		if (pr->state != PROC_EMPTY)
 
+/* The same, workers only. */
+#define proctab_foreach_worker(p, pr) \
+	proctab_foreach (p, pr)       \
+		if (pr->role == ROLE_WORKER)
+
 int proctab_new(struct primary *p, size_t n_slots, event_callback_fn on_timer);
 const char *proc_state_name(enum proc_state s);
 bool proc_may_move(enum proc_state from, enum proc_state to);
 void proc_set_state(struct proc *pr, enum proc_state next, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 void proc_set_timer(struct proc *pr, uint64_t us);
-struct proc *proctab_take(struct primary *p, struct generation *g, unsigned index);
+const char *proc_role_name(const struct proc *pr);
+bool proc_serves(const struct proc *pr);
+struct proc *proctab_take(
+	struct primary *p, struct generation *g, enum msg_role role, unsigned index);
 void proctab_give_back(struct proc *pr);
 unsigned proctab_n_ready(const struct primary *p, const struct generation *g);
+bool proctab_all_ready(const struct primary *p, const struct generation *g);
 unsigned proctab_free_index(const struct primary *p, const struct generation *g);

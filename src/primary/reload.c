@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "primary/events.h"
 #include "primary/generation.h"
 #include "primary/listener.h"
 #include "primary/primary.h"
@@ -18,9 +19,14 @@
 #include "primary/supervisor.h"
 #include "shared/notify.h"
 
+#define RELOAD_ERROR_MAX 2048
+#define PROOF_RETRY_US   (5 * US_PER_MS)
+
 struct rollout {
 	struct generation *gen;
-	bool proving; /* every worker was ready once; probation runs */
+	unsigned n_started; /* workers forked so far */
+	bool proving;       /* everybody was ready once; probation runs */
+	bool asked;         /* it is over, and everybody was sent a last PING */
 	struct event ev_probation;
 	uint64_t started_us;
 };
@@ -32,6 +38,7 @@ static struct generation *rollout_end(struct primary *p)
 	event_del(&p->rollout->ev_probation);
 	free(p->rollout);
 	p->rollout = NULL;
+	sb_set(p->history->reloading, 0);
 	g->staged = false;
 	return g;
 }
@@ -50,10 +57,10 @@ static void dismiss(struct primary *p, struct generation *g, const char *why)
 
 static void on_catch_up(evutil_socket_t fd, short what, void *arg)
 {
-	rollout_reload(arg);
+	rollout_reload(arg, NULL);
 }
 
-/* A HUP that came while we were busy: next turn, when nothing of this reload is on the stack. */
+/* A reload that was asked for while we were busy: next turn, when nothing of this one is on the stack. */
 static void catch_up(struct primary *p)
 {
 	const struct timeval at_once = {0, 0};
@@ -64,129 +71,232 @@ static void catch_up(struct primary *p)
 	event_base_once(p->base, -1, EV_TIMEOUT, on_catch_up, p, &at_once);
 }
 
-static void commit(struct primary *p)
+/* A reload is over: everybody who asked hears the same. */
+static void give_verdict(struct primary *p, bool ok, const char *text)
 {
-	struct generation *old = p->current;
-	struct generation *g;
-	uint64_t took_us = now_us() - p->rollout->started_us;
-
-	g = rollout_end(p);
-	p->current = g;
-	p->phase = PRIMARY_SERVING;
-	primary_configure(p);
-	log_info("%s: generation %" PRIu64 " serves, %u workers, after %" PRIu64 " ms",
-		old ? "reload" : "start", g->number, g->target, took_us / US_PER_MS);
-	listener_pool_retire(p->pool, p);
-	if (old)
-		dismiss(p, old, "a new generation serves");
+	sb_add(p->history->reloads, 1);
+	if (!ok)
+		sb_add(p->history->reload_failures, 1);
+	snprintf(p->history->last_reload, sizeof(p->history->last_reload), "%s%s",
+		ok ? "" : "failed: ", text);
+	for (char *c = p->history->last_reload; *c; c++) {
+		if (*c < 0x20 || *c > 0x7e) /* it goes to systemd, line by line */
+			*c = *c == '\n' ? ';' : '?';
+	}
 	primary_ready(p);
+	waiters_tell(&p->reload_waiters, ok, text);
 	catch_up(p);
 }
 
-/* The new generation will not do: send it away. */
+static void commit(struct primary *p)
+{
+	struct generation *old = p->current;
+	uint64_t took_us = now_us() - p->rollout->started_us;
+	struct generation *g = rollout_end(p);
+	char text[128];
+
+	p->current = g;
+	primary_set_phase(p, PRIMARY_SERVING);
+	primary_configure(p);
+	snprintf(text, sizeof(text),
+		"generation %" PRIu64 " serves, %u workers, after %" PRIu64 " ms", g->number,
+		g->target, took_us / US_PER_MS);
+	event_note(p, LOG_LVL_INFO, EVENT_RELOAD, NULL, "%s: %s", old ? "reload" : "start", text);
+	proctab_foreach (p, pr) {
+		if (pr->gen == g)
+			supervisor_end_trial(pr);
+	}
+	listener_pool_assign(p->pool, p);
+	listener_pool_retire(p->pool, p);
+	if (!old) {
+		primary_ready(p);
+		catch_up(p);
+		return;
+	}
+	dismiss(p, old, "a new generation serves");
+	give_verdict(p, true, text);
+}
+
+/* The new generation will not do: send it away. why: one line for each error. */
 static void fail(struct primary *p, const char *why)
 {
 	struct generation *g = rollout_end(p);
 
-	log_error("%s", why);
+	event_note(p, LOG_LVL_ERROR, EVENT_RELOAD, NULL, "%s", why);
 	if (!p->current) {
 		dismiss(p, g, "it cannot serve");
 		primary_stop(p, EXIT_FAILURE);
 		return;
 	}
-	log_error("reload: failed; generation %" PRIu64 " serves on", p->current->number);
+	event_note(p, LOG_LVL_ERROR, EVENT_RELOAD, NULL,
+		"reload: failed; generation %" PRIu64 " serves on", p->current->number);
 	primary_configure(p);
 	listener_pool_retire(p->pool, p);
 	dismiss(p, g, "the reload failed");
-	primary_ready(p);
-	catch_up(p);
+	give_verdict(p, false, why);
+}
+
+/* Whether every loop of the new generation turns: one that was asked has answered. */
+static bool all_answer(const struct primary *p, const struct generation *g)
+{
+	proctab_foreach (p, pr) {
+		if (pr->gen == g && pr->asked_us != 0)
+			return false;
+	}
+	return true;
 }
 
 static void on_probation_over(evutil_socket_t fd, short what, void *arg)
 {
 	struct primary *p = arg;
 	const struct generation *g = p->rollout->gen;
+	const struct timeval retry = timeval_from_us(PROOF_RETRY_US);
 
-	/* One may be on its way out already: rollout_on_exit() will decide. */
-	if (proctab_n_ready(p, g) == g->target)
+	if (!proctab_all_ready(p, g)) /* one is on its way out: rollout_on_exit() will decide */
+		return;
+	if (p->rollout->asked && all_answer(p, g)) {
 		commit(p);
+		return;
+	}
+	p->rollout->asked = true;
+	proctab_foreach (p, pr) {
+		if (pr->gen == g)
+			supervisor_ping(pr);
+	}
+	event_add(&p->rollout->ev_probation, &retry);
 }
 
-static void start_members(struct primary *p, struct generation *g)
+/* Forks one member. Returns false when the rollout has ended by that. */
+static bool start_member(struct primary *p, enum msg_role role, unsigned index)
 {
-	const unsigned n = g->target;
+	struct proc *pr = proctab_take(p, p->rollout->gen, role, index);
 
-	for (unsigned i = 0; i < n && p->rollout;
-		i++) { /* a member that cannot start ends the rollout */
-		struct proc *pr = proctab_take(p, g, i);
+	if (!pr) {
+		fail(p, "no slot is free for another worker: too many are still draining");
+		return false;
+	}
+	pr->on_trial = p->current || p->succeeds;
+	supervisor_start(pr, "new generation");
+	return p->rollout != NULL;
+}
 
-		if (!pr) {
-			fail(p, "no slot is free for another worker: too many are still draining");
+static unsigned n_starting(const struct primary *p, const struct generation *g)
+{
+	unsigned n = 0;
+
+	proctab_foreach_worker(p, pr) n += pr->gen == g && pr->state == PROC_STARTING;
+	return n;
+}
+
+/* Starts as many workers as may start at the same time. */
+static void start_members(struct primary *p)
+{
+	struct rollout *ro = p->rollout;
+	uint64_t surge = ro->gen->config->workers.max_surge;
+
+	if (!p->current)
+		surge = 0;
+	while (ro->n_started < ro->gen->target && (surge == 0 || n_starting(p, ro->gen) < surge)) {
+		if (!start_member(p, ROLE_WORKER, ro->n_started++))
 			return;
-		}
-		supervisor_start(pr, "new generation");
 	}
 }
 
-/* Takes over the configuration and starts its workers. Returns false, having said why, when that cannot be. */
-static bool begin(struct primary *p, struct config *c)
+/* Takes over the configuration and starts its workers. Returns false, with the reason, when that cannot be. */
+static bool begin(struct primary *p, struct config *c, char *error, size_t size)
 {
 	struct rollout *ro = calloc(1, sizeof(*ro));
-	char error[512];
 	int r;
 
 	if (!ro) {
 		config_free(c);
-		log_error("out of memory");
+		snprintf(error, size, "out of memory");
 		return false;
 	}
-	r = generation_new(p, c, &ro->gen, error, sizeof(error));
+	r = generation_new(p, c, &ro->gen, error, size);
 	listener_pool_assign(p->pool,
 		p); /* new reuseport sockets are minded until their own workers are there */
 	if (r < 0) {
-		log_error("%s", error);
 		free(ro);
 		return false;
 	}
 	ro->started_us = now_us();
 	evtimer_assign(&ro->ev_probation, p->base, on_probation_over, p);
 	p->rollout = ro;
+	sb_set(p->history->reloading, 1);
 	primary_hasten(p, c);
-	if (primary_open_log(c, error, sizeof(error)) < 0 ||
-		(!p->current && primary_write_pid_file(p, c, error, sizeof(error)) < 0))
+	if (primary_open_log(c, error, size) < 0 ||
+		(!p->current && primary_write_pid_file(p, c, error, size) < 0)) {
 		fail(p, error);
-	else
-		start_members(p, ro->gen);
+		return true;
+	}
+	if (!ro->gen->has_admin || start_member(p, ROLE_ADMIN, 0))
+		start_members(p);
 	return true;
 }
 
 /* Brings up the first generation. What goes wrong ends the primary with status 1. */
 void rollout_first(struct primary *p, struct config *c)
 {
-	if (!begin(p, c))
-		primary_stop(p, EXIT_FAILURE);
+	char error[512];
+
+	if (begin(p, c, error, sizeof(error)))
+		return;
+	log_error("%s", error);
+	primary_stop(p, EXIT_FAILURE);
 }
+
+/* All that is wrong with a file, as far as there is room. */
+struct complaint {
+	char text[RELOAD_ERROR_MAX];
+	size_t used;
+};
 
 static void on_config_error(const char *line, void *arg)
 {
+	struct complaint *c = arg;
+	size_t len = strlen(line);
+
 	log_error("%s", line);
+	if (c->used + len + 2 > sizeof(c->text))
+		return;
+	if (c->used > 0)
+		c->text[c->used++] = '\n';
+	memcpy(c->text + c->used, line, len + 1);
+	c->used += len;
 }
 
-/* Starts a reload; one that runs already is followed by another. */
-void rollout_reload(struct primary *p)
+/*
+ * Starts a reload; one that runs already is followed by another. w, unless NULL, hears the verdict of the one that its call
+ * has brought about.
+ */
+void rollout_reload(struct primary *p, struct waiter *w)
 {
+	struct complaint complaint = {.text = "out of memory"};
 	struct config *c;
 
-	if (p->phase != PRIMARY_SERVING || p->rollout) {
-		p->reload_again = p->phase != PRIMARY_STOPPING;
+	if (w)
+		waiters_add(&p->next_reload_waiters, w);
+	if (p->phase == PRIMARY_STOPPING) {
+		waiters_tell(&p->next_reload_waiters, false, "stopping");
+		return;
+	}
+	if (p->phase != PRIMARY_SERVING || p->rollout || p->upgrade) {
+		p->reload_again = true;
 		log_info("reload: busy; doing it again afterwards");
 		return;
 	}
+	waiters_join(&p->reload_waiters, &p->next_reload_waiters);
 	notify_reloading();
-	if (config_load(p->config_path, on_config_error, NULL, &c) < 0 || !begin(p, c)) {
-		log_error("reload: failed; generation %" PRIu64 " serves on", p->current->number);
-		primary_ready(p);
+	event_note(p, LOG_LVL_INFO, EVENT_RELOAD, NULL, "reload: begins");
+	if (config_load(p->config_path, on_config_error, &complaint, &c) == 0) {
+		if (begin(p, c, complaint.text, sizeof(complaint.text)))
+			return;
+		log_error("%s", complaint.text);
 	}
+	event_note(p, LOG_LVL_ERROR, EVENT_RELOAD, NULL,
+		"reload: failed; generation %" PRIu64 " serves on", p->current->number);
+	give_verdict(p, false, complaint.text);
 }
 
 /* The primary stops: what is under way is of no more interest. */
@@ -195,6 +305,8 @@ void rollout_abandon(struct primary *p)
 	p->reload_again = false;
 	if (p->rollout)
 		dismiss(p, rollout_end(p), "stopping");
+	waiters_tell(&p->reload_waiters, false, "tined is stopping");
+	waiters_tell(&p->next_reload_waiters, false, "tined is stopping");
 }
 
 void rollout_on_ready(struct primary *p, struct proc *pr)
@@ -203,11 +315,13 @@ void rollout_on_ready(struct primary *p, struct proc *pr)
 	uint64_t us;
 	struct timeval tv;
 
-	if (!ro || pr->gen != ro->gen || ro->proving ||
-		proctab_n_ready(p, ro->gen) < ro->gen->target)
+	if (!ro || pr->gen != ro->gen || ro->proving)
+		return;
+	start_members(p);
+	if (!p->rollout || !proctab_all_ready(p, ro->gen))
 		return;
 	ro->proving = true;
-	us = p->current ? ro->gen->config->workers.probation_us : 0;
+	us = p->current || p->succeeds ? ro->gen->config->workers.probation_us : 0;
 	if (us == 0) {
 		commit(p);
 		return;
@@ -227,7 +341,8 @@ void rollout_on_exit(struct primary *p, struct proc *pr, const char *how)
 	if (pr->words)
 		snprintf(why, sizeof(why), "%s", pr->words);
 	else
-		snprintf(why, sizeof(why), "worker[%u] of the new generation %s %s", pr->slot,
+		snprintf(why, sizeof(why), "%s[%u] of the new generation %s %s", proc_role_name(pr),
+			pr->slot,
 			p->rollout->proving ? "did not survive its probation:"
 					    : "did not get ready:",
 			how);

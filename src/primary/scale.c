@@ -32,7 +32,7 @@ static void scale_up(struct primary *p)
 			"scale: cannot open another reuseport socket: %s; ignoring", strerror(-r));
 		return;
 	}
-	pr = proctab_take(p, g, index);
+	pr = proctab_take(p, g, ROLE_WORKER, index);
 	if (!pr) {
 		log_warning("scale: no slot is free; ignoring");
 		return;
@@ -59,7 +59,8 @@ static void scale_down(struct primary *p)
 		log_warning("scale: one worker is the least; ignoring");
 		return;
 	}
-	proctab_foreach (p, pr) {
+	proctab_foreach_worker(p, pr)
+	{
 		if (pr->gen == g && !pr->leaving && (!least || load(pr) < load(least)))
 			least = pr;
 	}

@@ -21,6 +21,11 @@ static void stop(struct primary *p)
 	primary_stop(p, EXIT_SUCCESS);
 }
 
+static void reload(struct primary *p)
+{
+	rollout_reload(p, NULL);
+}
+
 static void scale_up(struct primary *p)
 {
 	scale_by(p, 1);
@@ -43,7 +48,7 @@ static const struct {
 	{SIGTERM, stop},
 	{SIGQUIT, stop},
 	{SIGINT, stop},
-	{SIGHUP, rollout_reload},
+	{SIGHUP, reload},
 	{SIGUSR1, primary_reopen_logs},
 	{SIGUSR2, no_upgrade},
 	{SIGTTIN, scale_up},

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -45,6 +46,21 @@ static size_t own_sockets(const struct listener *l, unsigned index, const int **
 	return index < l->sockets->n_fds ? 1 : 0;
 }
 
+static size_t add_listeners(const struct proc *pr, int *ret)
+{
+	const struct generation *g = pr->gen;
+	const int *fds;
+	size_t n = 0;
+
+	for (size_t i = 0; i < g->n_listeners; i++) {
+		size_t n_own = own_sockets(&g->listeners[i], pr->index, &fds);
+
+		for (size_t j = 0; j < n_own; j++)
+			ret[n++] = fds[j];
+	}
+	return n;
+}
+
 static int keep_descriptors(const struct proc *pr, int control_fd, int bus_fd)
 {
 	const struct generation *g = pr->gen;
@@ -53,6 +69,8 @@ static int keep_descriptors(const struct proc *pr, int control_fd, int bus_fd)
 	int *keep;
 	int r;
 
+	if (pr->role == ROLE_ADMIN)
+		max += g->admin.sockets->n_fds;
 	for (size_t i = 0; i < g->n_listeners; i++)
 		max += own_sockets(&g->listeners[i], pr->index, &fds);
 	keep = calloc(max, sizeof(*keep));
@@ -62,13 +80,13 @@ static int keep_descriptors(const struct proc *pr, int control_fd, int bus_fd)
 	keep[n++] = bus_fd;
 	if (log_keep_fd() >= 0)
 		keep[n++] = log_keep_fd();
-	if (g->access_fd > STDERR_FILENO)
-		keep[n++] = g->access_fd;
-	for (size_t i = 0; i < g->n_listeners; i++) {
-		size_t n_own = own_sockets(&g->listeners[i], pr->index, &fds);
-
-		for (size_t j = 0; j < n_own; j++)
-			keep[n++] = fds[j];
+	if (pr->role == ROLE_ADMIN) {
+		for (size_t i = 0; i < g->admin.sockets->n_fds; i++)
+			keep[n++] = g->admin.sockets->fds[i];
+	} else {
+		if (g->access_fd > STDERR_FILENO)
+			keep[n++] = g->access_fd;
+		n += add_listeners(pr, keep + n);
 	}
 	r = fd_close_except(keep, n);
 	free(keep);
@@ -121,7 +139,7 @@ static void confine(const struct proc *pr, int control_fd, int bus_fd)
 	if (r < 0)
 		fatal("cannot close inherited descriptors", r);
 	reset_signals();
-	if (pr->gen->config->workers.cpu_affinity == AFFINITY_AUTO) {
+	if (pr->role == ROLE_WORKER && pr->gen->config->workers.cpu_affinity == AFFINITY_AUTO) {
 		r = cpu_pin(pr->index);
 		if (r < 0)
 			log_warning("cannot bind to a CPU: %s; going on without", strerror(-r));
@@ -133,25 +151,36 @@ static void confine(const struct proc *pr, int control_fd, int bus_fd)
 		fatal("cannot drop privileges", r);
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
-	prctl(PR_SET_NAME, "tined-worker", 0, 0, 0);
+	prctl(PR_SET_NAME, pr->role == ROLE_ADMIN ? "tined-admin" : "tined-worker", 0, 0, 0);
 	if (prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0) < 0)
 		fatal("cannot arm the parent-death signal", -errno);
 	if (getppid() != pr->primary->pid)
 		_exit(EXIT_FAILURE); /* it died before the signal was armed */
 }
 
+/* Workers have no business with the primary's memory; the admin process may look at it. */
+static void hide_history(struct history *h, bool readable)
+{
+	if (readable ? mprotect(h, sizeof(*h), PROT_READ) < 0 : munmap(h, sizeof(*h)) < 0)
+		fatal("cannot give the history up", -errno);
+}
+
 static void run_child(struct proc *pr, int control_fd, int bus_fd)
 {
 	const struct primary *p = pr->primary;
+	bool is_admin = pr->role == ROLE_ADMIN;
 	struct child c = {
 		.slot = pr->slot,
 		.index = pr->index,
 		.generation = pr->gen->number,
 		.config = pr->gen->config,
+		.on_trial = pr->on_trial,
 		.scoreboard = &p->scoreboard,
+		.history = is_admin ? p->history : NULL,
 		.listeners = pr->gen->listeners,
 		.n_listeners = pr->gen->n_listeners,
-		.access = pr->gen->access_fd >= 0 ? &p->access[pr->slot] : NULL,
+		.admin_listener = is_admin ? &pr->gen->admin : NULL,
+		.access = pr->gen->access_fd >= 0 && !is_admin ? &p->access[pr->slot] : NULL,
 		.access_fd = pr->gen->access_fd,
 		.clients = &pr->gen->clients,
 		.control_fd = control_fd,
@@ -159,10 +188,22 @@ static void run_child(struct proc *pr, int control_fd, int bus_fd)
 		.primary = p->pid,
 	};
 
-	log_set_name("worker", (int)pr->slot);
-	title_set("tined: worker[%u]", pr->slot);
+	log_set_name(proc_role_name(pr), (int)pr->slot);
+	title_set("tined: %s[%u]", proc_role_name(pr), pr->slot);
 	confine(pr, control_fd, bus_fd);
-	_exit(p->worker_main(&c));
+	hide_history(p->history, is_admin);
+	_exit(is_admin ? p->admin_main(&c) : p->worker_main(&c));
+}
+
+static void clear_slot(const struct proc *pr)
+{
+	struct sb_slot *sb = &pr->primary->scoreboard.slots[pr->slot];
+
+	scoreboard_clear_slot(sb);
+	sb_set(sb->role, (uint32_t)pr->role);
+	sb_set(sb->index, pr->index);
+	sb_set(sb->on_trial, pr->on_trial);
+	sb_set(sb->leaving, pr->leaving);
 }
 
 /*
@@ -188,7 +229,7 @@ int spawn(struct proc *pr, int *ret_control_fd, int *ret_bus_fd)
 	bus = fds[0];
 	bus_child = fds[1];
 
-	scoreboard_clear_slot(&pr->primary->scoreboard.slots[pr->slot]);
+	clear_slot(pr);
 	if (pr->primary->access)
 		access_slot_clear(&pr->primary->access[pr->slot]);
 	clients_clear(&pr->gen->clients, pr->slot);

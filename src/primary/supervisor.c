@@ -47,6 +47,24 @@ void supervisor_kill(struct proc *pr, int sig, const char *why)
 	listener_pool_assign(pr->primary->pool, pr->primary);
 }
 
+/* Its place is not filled again when it ends. */
+static void set_leaving(struct proc *pr)
+{
+	pr->leaving = true;
+	sb_set(pr->primary->scoreboard.slots[pr->slot].leaving, 1);
+}
+
+/* Lets a ready child accept connections. */
+void supervisor_end_trial(struct proc *pr)
+{
+	if (!pr->on_trial)
+		return;
+	pr->on_trial = false;
+	sb_set(pr->primary->scoreboard.slots[pr->slot].on_trial, 0);
+	if (pr->state == PROC_READY && lane_send(pr->control, MSG_SERVE, 0, NULL, 0) > 0)
+		supervisor_kill(pr, SIGKILL, "does not read its control lane");
+}
+
 /* Lets a child finish what it has; it is not replaced. */
 static void drain(struct proc *pr, const char *why)
 {
@@ -55,7 +73,6 @@ static void drain(struct proc *pr, const char *why)
 	uint64_t allowed_us = pr->state == PROC_STARTING ? 0 : m.timeout_us;
 	int r;
 
-	pr->leaving = true;
 	if (!proc_may_move(pr->state, PROC_DRAINING))
 		return;
 	proc_set_state(pr, PROC_DRAINING, "%s", why);
@@ -82,7 +99,7 @@ static void vacate(struct proc *pr, const char *why)
 /* Takes a child out of service by whatever way its state allows. */
 void supervisor_retire(struct proc *pr, const char *why)
 {
-	pr->leaving = true;
+	set_leaving(pr);
 	if (pr->state == PROC_BACKOFF || pr->state == PROC_FAILED)
 		vacate(pr, why);
 	else
@@ -174,7 +191,7 @@ static void on_leaving(struct proc *pr, const void *payload, size_t len)
 
 	if (pr->state != PROC_READY)
 		return;
-	pr->leaving = true;
+	set_leaving(pr);
 	proc_set_state(pr, PROC_DRAINING, "was told to leave, though not by us");
 	proc_set_timer(pr, pr->gen->config->workers.drain_timeout_us + EXIT_GRACE_US);
 	listener_pool_assign(p->pool, p);
@@ -182,7 +199,7 @@ static void on_leaving(struct proc *pr, const void *payload, size_t len)
 		rollout_on_exit(p, pr, "left of its own accord");
 	if (pr->gen != p->current || p->phase != PRIMARY_SERVING)
 		return;
-	next = proctab_take(p, pr->gen, pr->index);
+	next = proctab_take(p, pr->gen, pr->role, pr->index);
 	if (!next)
 		return;
 	next->backoff =
@@ -303,9 +320,9 @@ static void on_gone(evutil_socket_t fd, short what, void *arg)
 	event_del(&pr->ev_exit);
 	close(pr->pidfd);
 	pr->pidfd = -1;
-	sb_set(sb->accepting, 0);
-	sb_set(sb->connections, 0);
 	sb_set(sb->pid, 0);
+	history_retire_slot(p->history, sb);
+	scoreboard_clear_counters(sb);
 	proc_set_state(pr, PROC_DEAD, "%s", how);
 	listener_pool_assign(p->pool, p);
 	settle(pr, how);
@@ -319,7 +336,7 @@ static int watch(struct proc *pr, int control_fd, int bus_fd)
 	struct lane_options o = {.base = p->base,
 		.fd = control_fd,
 		.kind = LANE_CONTROL,
-		.peer = ROLE_WORKER,
+		.peer = pr->role,
 		.queue_max = CONTROL_MAX,
 		.on_message = on_message,
 		.on_closed = on_lane_closed,
@@ -339,7 +356,7 @@ static int watch(struct proc *pr, int control_fd, int bus_fd)
 	return r;
 }
 
-/* Forks a worker into the slot, whose state allows it. What fails is retried as a crash would be. */
+/* Forks a child into the slot, whose state allows it. What fails is retried as a crash would be. */
 void supervisor_start(struct proc *pr, const char *why)
 {
 	struct sb_slot *sb = &pr->primary->scoreboard.slots[pr->slot];
@@ -385,11 +402,13 @@ static void on_hang(struct proc *pr, uint64_t silent_us)
 	supervisor_kill(pr, SIGABRT, "hung");
 }
 
-static void ping(struct proc *pr, uint64_t now)
+/* Asks a child whether its loop turns, unless it has been asked and has not answered yet. */
+void supervisor_ping(struct proc *pr)
 {
-	if (lane_send(pr->control, MSG_PING, pr->primary->ping_id, NULL, 0) != 0)
+	if (pr->asked_us != 0 ||
+		lane_send(pr->control, MSG_PING, pr->primary->ping_id, NULL, 0) != 0)
 		return;
-	pr->asked_us = now;
+	pr->asked_us = now_us();
 	pr->cpu_asked_us = burial_cpu_us(pr->pid);
 }
 
@@ -409,7 +428,7 @@ void supervisor_heartbeat(struct primary *p)
 		if (pr->state != PROC_READY)
 			continue;
 		if (pr->asked_us == 0) {
-			ping(pr, now);
+			supervisor_ping(pr);
 			continue;
 		}
 		if (late_us > p->heartbeat_us)

@@ -104,7 +104,7 @@ static size_t write_journal(int fd, const char *data, size_t len)
 		const char *end = memchr(data + done, '\n', len - done);
 
 		n = end ? (size_t)(end - data) - done : len - done;
-		r = log_send_journal(fd, LOG_LVL_INFO, data + done, n);
+		r = log_send_journal(fd, LOG_LVL_INFO, NULL, data + done, n);
 		if (r == 0)
 			done += end ? n + 1 : n;
 	}

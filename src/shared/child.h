@@ -3,6 +3,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -10,6 +11,7 @@
 struct access_slot;
 struct clients;
 struct config;
+struct history;
 struct listener;
 struct scoreboard;
 
@@ -17,12 +19,15 @@ struct child {
 	unsigned slot;       /* on the scoreboard */
 	unsigned index;      /* 0 to count-1 within its generation: its CPU, its reuseport socket */
 	uint64_t generation; /* 1 or more */
+	bool on_trial;       /* accept nothing until SERVE comes */
 	const struct config *config;
 	const struct scoreboard *scoreboard;
+	const struct history *history; /* for the admin process alone */
 	const struct listener *listeners;
 	size_t n_listeners;
-	struct access_slot *access; /* its own; NULL: there is no access log */
-	int access_fd;              /* of the access log, when there is one */
+	const struct listener *admin_listener; /* for the admin process alone */
+	struct access_slot *access;            /* its own; NULL: there is no access log */
+	int access_fd;                         /* of the access log, when there is one */
 	struct clients
 		*clients; /* of its generation; nothing is mapped when they are not counted */
 	int control_fd, bus_fd;

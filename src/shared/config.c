@@ -362,6 +362,10 @@ static void config_keep_line(struct config_loader *l, const char *key, unsigned 
 		c->modules[l->section->index].path_line = line;
 	else if (l->section->kind == SECTION_HTTP && strcmp(key, "access_log") == 0)
 		c->http.access_log_line = line;
+	else if (l->section->kind == SECTION_TINED && strcmp(key, "control") == 0)
+		c->tined.control_line = line;
+	else if (l->section->kind == SECTION_ADMIN && strcmp(key, "listen") == 0)
+		c->admin.listen_line = line;
 }
 
 static int config_on_key(const char *key, const char *value, unsigned line, void *arg)

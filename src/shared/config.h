@@ -22,6 +22,9 @@ enum listener_accept { ACCEPT_SHARED, ACCEPT_REUSEPORT };
 enum client_header { CLIENT_HEADER_X_FORWARDED_FOR, CLIENT_HEADER_FORWARDED };
 enum access_format { ACCESS_COMBINED, ACCESS_JSON };
 enum cpu_affinity { AFFINITY_OFF, AFFINITY_AUTO };
+enum worker_probe { PROBE_OFF, PROBE_ON };
+/* What users beside the owner and the group may do on the control socket. */
+enum control_others { CONTROL_NOTHING, CONTROL_READ };
 
 /* stderr | journal | file:PATH, and "off" where the option allows it. */
 struct conf_sink {
@@ -35,7 +38,10 @@ struct conf_tined {
 	struct conf_sink log;
 	unsigned log_level; /* enum log_level */
 	char *control;
-	char *pid_file; /* NULL: none */
+	unsigned control_line;   /* line of the key; 0: the default */
+	char *control_group;     /* NULL: none */
+	unsigned control_others; /* enum control_others */
+	char *pid_file;          /* NULL: none */
 };
 
 struct conf_workers {
@@ -43,7 +49,10 @@ struct conf_workers {
 	unsigned cpu_affinity;
 	uint64_t threads;
 	uint64_t start_timeout_us, hang_timeout_us, drain_timeout_us, probation_us;
-	uint64_t max_requests, max_memory, max_lifetime_us; /* 0: never */
+	uint64_t max_requests, max_memory, max_memory_hard, max_lifetime_us; /* 0: never */
+	uint64_t max_unavailable; /* workers replaced at the same time */
+	uint64_t max_surge;       /* new workers that start at the same time; 0: all */
+	unsigned probe;           /* enum worker_probe */
 	uint64_t backoff_min_us, backoff_max_us;
 	struct rate crash_limit;
 	uint64_t max_connections; /* per worker */
@@ -71,12 +80,13 @@ struct conf_bus {
 
 struct conf_admin {
 	struct address listen;
-	char *token_file;
+	unsigned listen_line; /* line of the key; 0: the default */
+	char *token_file;     /* NULL: no actions */
 };
 
 struct conf_listener {
-	char name[CONFIG_NAME_MAX + 1];
-	unsigned line; /* of its section, for messages */
+	char name[CONFIG_NAME_MAX + 1]; /* empty: it is that of [admin] */
+	unsigned line;                  /* of its section, for messages */
 	struct address address;
 	unsigned address_line; /* line of the address key; 0: the default */
 	unsigned protocol, accept;

@@ -105,8 +105,13 @@ const struct option_row option_table[] = {
 		"Where the log goes.")
 	OPT_LIST(tined, log_level, "error|warning|info|debug", "info", GENERATION,
 		"The least important lines that are still logged.")
-	OPT_TEXT(tined, control, PATH, "/run/tined/control.sock", NONE,
+	OPT_TEXT(tined, control, PATH, "/run/tined/control.sock", RESTART,
 		"Socket on which tinectl finds the daemon.")
+	OPT_TEXT(tined, control_group, TEXT, "", RESTART,
+		"Group whose members may give commands there, as root and the daemon's own user "
+		"may.")
+	OPT_LIST(tined, control_others, "nothing|read", "nothing", RESTART,
+		"What everybody else may do there: nothing, or ask how things are.")
 	OPT_TEXT(tined, pid_file, PATH, "", RESTART,
 		"File that gets the primary's process number; empty: none.")
 
@@ -125,11 +130,20 @@ const struct option_row option_table[] = {
 		"Requests in flight may take this long to finish when a worker is to leave.")
 	OPT(workers, probation, DURATION, "0", "1h", "2s", GENERATION,
 		"How long a new generation must stay healthy before the old one drains.")
-	OPT(workers, max_requests, UINT, "0", "1000000000000", "0", NONE,
+	OPT(workers, max_surge, UINT, "0", "1024", "0", GENERATION,
+		"New workers that start at the same time in a reload; 0: all.")
+	OPT_LIST(workers, probe, "off|on", "on", GENERATION,
+		"Whether workers of a new generation are sent requests of our own (GET of each "
+		"mount, and of what the old ones are being asked for) before they get clients.")
+	OPT(workers, max_unavailable, UINT, "1", "1024", "1", GENERATION,
+		"Workers that are replaced at the same time when they are recycled or restarted.")
+	OPT(workers, max_requests, UINT, "0", "1000000000000", "0", GENERATION,
 		"A worker is replaced after about so many requests; 0: never.")
-	OPT(workers, max_memory, SIZE, "0", "1024G", "0", NONE,
-		"A worker that uses more memory than this is replaced; 0: never.")
-	OPT(workers, max_lifetime, DURATION, "0", "365d", "0", NONE,
+	OPT(workers, max_memory, SIZE, "0", "1024G", "0", GENERATION,
+		"A worker whose resident memory exceeds this is replaced; 0: never.")
+	OPT(workers, max_memory_hard, SIZE, "0", "1024G", "0", GENERATION,
+		"A worker whose resident memory exceeds this is killed at once; 0: never.")
+	OPT(workers, max_lifetime, DURATION, "0", "365d", "0", GENERATION,
 		"A worker is replaced after about this long; 0: never.")
 	OPT(workers, backoff_min, DURATION, "1ms", "1h", "100ms", GENERATION,
 		"Wait before the second restart in a row of a worker that keeps failing; it "
@@ -220,9 +234,9 @@ const struct option_row option_table[] = {
 	OPT(bus, queue_low, SIZE, "0", "1G", "1M", NONE,
 		"Senders may go on when the queue is shorter than this.")
 
-	OPT_TEXT(admin, listen, ADDRESS, "127.0.0.1:8081", NONE,
-		"Address of the dashboard.")
-	OPT_TEXT(admin, token_file, PATH, "", NONE,
+	OPT_TEXT(admin, listen, ADDRESS, "127.0.0.1:8081", GENERATION,
+		"Address of the dashboard, metrics and health checks.")
+	OPT_TEXT(admin, token_file, PATH, "", GENERATION,
 		"File with the token that permits actions; empty: it only shows.")
 };
 /* clang-format on */

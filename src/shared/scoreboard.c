@@ -26,6 +26,14 @@ int scoreboard_new(size_t n_slots, struct scoreboard *ret)
 	return 0;
 }
 
+/* All that a child wrote: when it has ended, and was counted among those that are gone. */
+void scoreboard_clear_counters(struct sb_slot *s)
+{
+	const size_t head = offsetof(struct sb_slot, accepting);
+
+	memset((char *)s + head, 0, sizeof(*s) - head);
+}
+
 /* For a new child: by the primary, before the fork. */
 void scoreboard_clear_slot(struct sb_slot *s)
 {

@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "shared/histogram.h"
+
 #define SB_REQUEST_LINE 128 /* bytes kept of the request being served */
 
 struct sb_slot {
@@ -19,6 +21,12 @@ struct sb_slot {
 	_Atomic uint32_t pid;
 	_Atomic uint64_t generation;
 	_Atomic uint64_t started_us; /* CLOCK_MONOTONIC */
+	_Atomic uint32_t role;       /* enum msg_role; 0: the slot is free */
+	_Atomic uint32_t index;      /* within its generation */
+	_Atomic uint32_t on_trial;   /* 1 while it is ready but not yet allowed to accept */
+	_Atomic uint32_t leaving;    /* 1: its place is not filled again */
+	_Atomic uint32_t failures;   /* starts in a row that did not turn out well */
+	_Atomic uint64_t rss;        /* bytes of memory, sampled about every second */
 
 	/* written by the child: read by the other workers at every accept */
 	_Alignas(64) _Atomic uint32_t accepting; /* 1 while it takes new connections */
@@ -32,6 +40,14 @@ struct sb_slot {
 	_Atomic uint64_t bytes_in, bytes_out;
 	_Atomic uint64_t client_errors, server_errors; /* 4xx and 5xx answers */
 	_Atomic uint64_t stepped_back; /* times it left a connection to a less loaded worker */
+	_Atomic uint64_t busy_us;      /* time its loop did not wait for events */
+	_Atomic uint64_t pool_jobs;    /* jobs its thread pool has finished */
+	_Atomic uint32_t pool_queued, pool_running;
+
+	_Alignas(64) struct histogram
+		latency; /* of answers, from the head's arrival to the last byte queued */
+	struct histogram
+		loop_lag; /* of turns: how long an event may have had to wait for the one before it */
 
 	_Alignas(64) char request_line[SB_REQUEST_LINE]; /* not terminated; may be torn */
 };
@@ -50,3 +66,4 @@ struct scoreboard {
 
 int scoreboard_new(size_t n_slots, struct scoreboard *ret);
 void scoreboard_clear_slot(struct sb_slot *s);
+void scoreboard_clear_counters(struct sb_slot *s);

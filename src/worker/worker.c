@@ -139,6 +139,12 @@ static void on_drain(struct worker *w, const struct frame *f, const void *payloa
 	drain(w, m->timeout_us);
 }
 
+static void on_serve(struct worker *w, const struct frame *f, const void *payload, int fd)
+{
+	if (!w->draining)
+		acceptor_start(w->acceptor);
+}
+
 static void on_quit(struct worker *w, const struct frame *f, const void *payload, int fd)
 {
 	net_server_abort(w->net);
@@ -187,6 +193,7 @@ static void (*const handlers[MSG_TYPE_END])(
 	struct worker *w, const struct frame *f, const void *payload, int fd) = {
 	[MSG_PING] = on_ping,
 	[MSG_DRAIN] = on_drain,
+	[MSG_SERVE] = on_serve,
 	[MSG_QUIT] = on_quit,
 	[MSG_LOG_LEVEL] = on_log_level,
 	[MSG_LOG_REOPEN] = on_log_reopen,
@@ -519,7 +526,8 @@ int worker_main(const struct child *c, const struct module_builtin *builtins)
 		return EXIT_FAILURE;
 	}
 	sb_set(w.slot->tick_us, now_us());
-	acceptor_start(w.acceptor);
+	if (!c->on_trial)
+		acceptor_start(w.acceptor);
 	lane_send(w.control, MSG_READY, 0, NULL, 0);
 	run(&w);
 	for (size_t i = 0; i < w.n_modules; i++)

@@ -47,7 +47,7 @@ static void set_up(void)
 
 static struct proc *take(unsigned index)
 {
-	struct proc *pr = proctab_take(&p, &g, index);
+	struct proc *pr = proctab_take(&p, &g, ROLE_WORKER, index);
 
 	if (!pr)
 		return NULL;

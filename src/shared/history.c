@@ -1,0 +1,121 @@
+/*
+ * The primary's memory. Written by the primary, read by the admin process through the same mapping.
+ */
+#include "shared/history.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+static const char *const event_names[N_EVENT_KINDS] = {
+#define X(name, text) [EVENT_##name] = text,
+	HISTORY_EVENT_TABLE(X)
+#undef X
+};
+
+/* Maps an empty history, shared with every child forked later. Returns 0 or -errno. */
+int history_new(struct history **ret)
+{
+	struct history *h =
+		mmap(NULL, sizeof(*h), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	if (h == MAP_FAILED)
+		return -errno;
+	*ret = h;
+	return 0;
+}
+
+const char *history_event_name(unsigned kind)
+{
+	return kind < N_EVENT_KINDS ? event_names[kind] : "unknown";
+}
+
+/* The oldest record, to be filled in anew; history_end_event() publishes it. */
+struct history_event *history_begin_event(struct history *h)
+{
+	struct history_event *e = &h->event_ring[(sb_get(h->n_events) + 1) % HISTORY_EVENTS];
+
+	sb_set(e->number, 0);
+	atomic_thread_fence(memory_order_release);
+	return e;
+}
+
+/* The same for crashes. */
+struct history_crash *history_begin_crash(struct history *h)
+{
+	struct history_crash *c = &h->crash_ring[(sb_get(h->n_crashes) + 1) % HISTORY_CRASHES];
+
+	sb_set(c->number, 0);
+	atomic_thread_fence(memory_order_release);
+	return c;
+}
+
+/* Returns its number. */
+uint64_t history_end_event(struct history *h, struct history_event *e)
+{
+	uint64_t number = sb_get(h->n_events) + 1;
+
+	atomic_store_explicit(&e->number, number, memory_order_release);
+	atomic_store_explicit(&h->n_events, number, memory_order_release);
+	return number;
+}
+
+uint64_t history_end_crash(struct history *h, struct history_crash *c)
+{
+	uint64_t number = sb_get(h->n_crashes) + 1;
+
+	atomic_store_explicit(&c->number, number, memory_order_release);
+	atomic_store_explicit(&h->n_crashes, number, memory_order_release);
+	return number;
+}
+
+/* For the primary, to add what becomes known later (a backtrace); NULL when it is no longer remembered. */
+struct history_crash *history_crash(struct history *h, uint64_t number)
+{
+	struct history_crash *c = &h->crash_ring[number % HISTORY_CRASHES];
+
+	return number > 0 && sb_get(c->number) == number ? c : NULL;
+}
+
+/* Copies a record as it was while `number` stood for it. Returns false when it is not, or no longer, to be had. */
+bool history_read_event(const struct history *h, uint64_t number, struct history_event *ret)
+{
+	const struct history_event *e = &h->event_ring[number % HISTORY_EVENTS];
+
+	if (number == 0 || atomic_load_explicit(&e->number, memory_order_acquire) != number)
+		return false;
+	memcpy((void *)ret, (const void *)e, sizeof(*ret));
+	atomic_thread_fence(memory_order_acquire);
+	ret->text[sizeof(ret->text) - 1] = '\0';
+	return sb_get(e->number) == number;
+}
+
+bool history_read_crash(const struct history *h, uint64_t number, struct history_crash *ret)
+{
+	const struct history_crash *c = &h->crash_ring[number % HISTORY_CRASHES];
+
+	if (number == 0 || atomic_load_explicit(&c->number, memory_order_acquire) != number)
+		return false;
+	memcpy((void *)ret, (const void *)c, sizeof(*ret));
+	atomic_thread_fence(memory_order_acquire);
+	ret->how[sizeof(ret->how) - 1] = '\0';
+	ret->request_line[sizeof(ret->request_line) - 1] = '\0';
+	ret->backtrace[sizeof(ret->backtrace) - 1] = '\0';
+	return sb_get(c->number) == number;
+}
+
+/* Adds the counters of a child that has ended to the totals. They are numbers it wrote: shown, and nothing else. */
+void history_retire_slot(struct history *h, const struct sb_slot *s)
+{
+	struct history_totals *t = &h->totals;
+
+	sb_add(t->accepted, sb_get(s->accepted));
+	sb_add(t->requests, sb_get(s->requests));
+	sb_add(t->bytes_in, sb_get(s->bytes_in));
+	sb_add(t->bytes_out, sb_get(s->bytes_out));
+	sb_add(t->client_errors, sb_get(s->client_errors));
+	sb_add(t->server_errors, sb_get(s->server_errors));
+	sb_add(t->stepped_back, sb_get(s->stepped_back));
+	histogram_merge(&t->latency, &s->latency);
+	histogram_merge(&t->loop_lag, &s->loop_lag);
+}
