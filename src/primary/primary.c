@@ -38,6 +38,13 @@
 
 /* --- what systemd and the operator get to see --- */
 
+/* What is wanted, for those who look. */
+static void publish_target(struct primary *p)
+{
+	sb_set(p->history->generation, p->current ? p->current->number : 0);
+	sb_set(p->history->target, p->current ? p->current->target : 0);
+}
+
 void primary_set_phase(struct primary *p, enum primary_phase phase)
 {
 	p->phase = phase;
@@ -68,6 +75,7 @@ void primary_status(struct primary *p)
 {
 	char text[STATUS_MAX];
 
+	publish_target(p);
 	if (p->phase != PRIMARY_SERVING || p->rollout)
 		return;
 	status_text(p, text, sizeof(text));
@@ -79,6 +87,7 @@ void primary_ready(struct primary *p)
 {
 	char text[STATUS_MAX];
 
+	publish_target(p);
 	status_text(p, text, sizeof(text));
 	notify_ready(text);
 }

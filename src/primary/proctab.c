@@ -16,30 +16,28 @@
 #include "primary/generation.h"
 #include "primary/primary.h"
 
-static const struct {
-	const char *name;
-	unsigned next; /* the states it may move to, as a set */
-} states[PROC_STATES] = {
+/* The states a child may move to from each state, as a set. */
+static const unsigned next_states[PROC_STATES] = {
 #define TO(s) (1u << PROC_##s)
-	[PROC_EMPTY] = {"empty", TO(STARTING) | TO(BACKOFF) | TO(FAILED)},
-	[PROC_STARTING] = {"starting", TO(READY) | TO(DRAINING) | TO(KILLING) | TO(DEAD)},
-	[PROC_READY] = {"ready", TO(DRAINING) | TO(KILLING) | TO(DEAD)},
-	[PROC_DRAINING] = {"draining", TO(KILLING) | TO(DEAD)},
-	[PROC_KILLING] = {"killing", TO(DEAD)},
-	[PROC_DEAD] = {"dead", TO(EMPTY) | TO(STARTING) | TO(BACKOFF) | TO(FAILED)},
-	[PROC_BACKOFF] = {"backoff", TO(STARTING) | TO(EMPTY)},
-	[PROC_FAILED] = {"failed", TO(STARTING) | TO(EMPTY)},
+	[PROC_EMPTY] = TO(STARTING) | TO(BACKOFF) | TO(FAILED),
+	[PROC_STARTING] = TO(READY) | TO(DRAINING) | TO(KILLING) | TO(DEAD),
+	[PROC_READY] = TO(DRAINING) | TO(KILLING) | TO(DEAD),
+	[PROC_DRAINING] = TO(KILLING) | TO(DEAD),
+	[PROC_KILLING] = TO(DEAD),
+	[PROC_DEAD] = TO(EMPTY) | TO(STARTING) | TO(BACKOFF) | TO(FAILED),
+	[PROC_BACKOFF] = TO(STARTING) | TO(EMPTY),
+	[PROC_FAILED] = TO(STARTING) | TO(EMPTY),
 #undef TO
 };
 
 const char *proc_state_name(enum proc_state s)
 {
-	return states[s].name;
+	return scoreboard_state_name((uint32_t)s);
 }
 
 bool proc_may_move(enum proc_state from, enum proc_state to)
 {
-	return states[from].next & (1u << to);
+	return next_states[from] & (1u << to);
 }
 
 const char *proc_role_name(const struct proc *pr)

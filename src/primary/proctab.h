@@ -11,22 +11,11 @@
 
 #include "base/backoff.h"
 #include "ipc/msg.h"
+#include "shared/scoreboard.h"
 
 struct generation;
 struct lane;
 struct primary;
-
-enum proc_state {
-	PROC_EMPTY,    /* nobody here */
-	PROC_STARTING, /* forked, not yet READY */
-	PROC_READY,    /* serves */
-	PROC_DRAINING, /* takes nothing new, finishes what it has */
-	PROC_KILLING,  /* told to die by signal */
-	PROC_DEAD,     /* reaped; what comes next is being decided */
-	PROC_BACKOFF,  /* waits for its next start */
-	PROC_FAILED,   /* spent its budget; a reload tries again */
-	PROC_STATES
-};
 
 struct proc {
 	struct primary *primary;

@@ -104,11 +104,9 @@ bool history_read_crash(const struct history *h, uint64_t number, struct history
 	return sb_get(c->number) == number;
 }
 
-/* Adds the counters of a child that has ended to the totals. They are numbers it wrote: shown, and nothing else. */
-void history_retire_slot(struct history *h, const struct sb_slot *s)
+/* Adds the counters of a child. They are numbers it wrote: shown, and nothing else. */
+void history_add_slot(struct history_totals *t, const struct sb_slot *s)
 {
-	struct history_totals *t = &h->totals;
-
 	sb_add(t->accepted, sb_get(s->accepted));
 	sb_add(t->requests, sb_get(s->requests));
 	sb_add(t->bytes_in, sb_get(s->bytes_in));

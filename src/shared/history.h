@@ -106,4 +106,4 @@ uint64_t history_end_crash(struct history *h, struct history_crash *c);
 struct history_crash *history_crash(struct history *h, uint64_t number);
 bool history_read_event(const struct history *h, uint64_t number, struct history_event *ret);
 bool history_read_crash(const struct history *h, uint64_t number, struct history_crash *ret);
-void history_retire_slot(struct history *h, const struct sb_slot *s);
+void history_add_slot(struct history_totals *t, const struct sb_slot *s);

@@ -26,6 +26,22 @@ int scoreboard_new(size_t n_slots, struct scoreboard *ret)
 	return 0;
 }
 
+const char *scoreboard_state_name(uint32_t state)
+{
+	static const char *const names[PROC_STATES] = {
+		[PROC_EMPTY] = "empty",
+		[PROC_STARTING] = "starting",
+		[PROC_READY] = "ready",
+		[PROC_DRAINING] = "draining",
+		[PROC_KILLING] = "killing",
+		[PROC_DEAD] = "dead",
+		[PROC_BACKOFF] = "backoff",
+		[PROC_FAILED] = "failed",
+	};
+
+	return state < PROC_STATES ? names[state] : "unknown";
+}
+
 /* All that a child wrote: when it has ended, and was counted among those that are gone. */
 void scoreboard_clear_counters(struct sb_slot *s)
 {

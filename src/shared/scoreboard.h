@@ -15,6 +15,19 @@
 
 #define SB_REQUEST_LINE 128 /* bytes kept of the request being served */
 
+/* The states of a child, which the primary moves it between (primary/proctab.c). */
+enum proc_state {
+	PROC_EMPTY,    /* nobody here */
+	PROC_STARTING, /* forked, not yet READY */
+	PROC_READY,    /* serves */
+	PROC_DRAINING, /* takes nothing new, finishes what it has */
+	PROC_KILLING,  /* told to die by signal */
+	PROC_DEAD,     /* reaped; what comes next is being decided */
+	PROC_BACKOFF,  /* waits for its next start */
+	PROC_FAILED,   /* spent its budget; a reload tries again */
+	PROC_STATES
+};
+
 struct sb_slot {
 	/* written by the primary */
 	_Alignas(64) _Atomic uint32_t state; /* enum proc_state */
@@ -65,5 +78,6 @@ struct scoreboard {
 #define sb_add(field, n)     sb_set(field, sb_get(field) + (n))
 
 int scoreboard_new(size_t n_slots, struct scoreboard *ret);
+const char *scoreboard_state_name(uint32_t state);
 void scoreboard_clear_slot(struct sb_slot *s);
 void scoreboard_clear_counters(struct sb_slot *s);
