@@ -11,7 +11,8 @@ import tempfile
 from . import rows as results
 from .common import BenchError, WrongAnswer
 
-NAMES = ("http", "websocket", "slow", "stalled", "cold", "fairness", "crash", "reload", "memory")
+NAMES = ("http", "websocket", "slow", "stalled", "cold", "fairness", "crash", "reload", "rollback",
+         "memory")
 FAILED, CANNOT = 1, 2
 
 

@@ -76,6 +76,16 @@ def tined():
     return BUILD / "tined"
 
 
+def tinectl():
+    """The client that was built with it."""
+    binary = tined().parent / "tinectl"
+    if "TINED" not in os.environ:
+        run(["ninja", "-C", BUILD, "tinectl"], "build", timeout=900)
+    if not os.access(binary, os.X_OK):
+        raise BenchError(f"{binary} cannot be executed")
+    return binary
+
+
 def compile_c(source, binary, *flags, newest=0.0):
     """Compiles when the binary is older than its source, or than `newest`."""
     need("cc")

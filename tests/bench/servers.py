@@ -146,12 +146,14 @@ class Server:
 class Tined(Server):
     name = "tined"
 
-    def __init__(self, *args, options=None, http=None, modules=(), **more):
-        """options: keys of [workers]; http: keys of [http]; modules: of those here, each mounted at /NAME."""
+    def __init__(self, *args, options=None, http=None, modules=(), keys=None, **more):
+        """options: keys of [workers]; http: keys of [http]; modules: of those here, each mounted at /NAME; keys: their
+        own options, for all of them."""
         super().__init__(*args, **more)
         self.options = options or {}
         self.http = http or {}
         self.modules = modules
+        self.keys = keys or {}
 
     def command(self):
         sections = {
@@ -166,7 +168,7 @@ class Tined(Server):
             "module:site": {"path": "builtin:static", "mount": FILES.rstrip("/"), "root": self.files},
         }
         for name in self.modules:
-            sections[f"module:{name}"] = {"path": provision.module(name), "mount": f"/{name}"}
+            sections[f"module:{name}"] = {"path": provision.module(name), "mount": f"/{name}", **self.keys}
         path = self.folder / "tined.ini"
         with open(path, "w", encoding="utf-8") as f:
             for section, keys in sections.items():
@@ -175,6 +177,12 @@ class Tined(Server):
 
     def complete(self):
         return "start: generation 1 serves" in self.log()
+
+    def control(self, *arguments, timeout=60):
+        """tinectl, run to its end."""
+        command = [provision.tinectl(), "-s", self.folder / "control.sock", *arguments]
+        return subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False)
 
     def reload(self):
         done = self.log().count("reload: generation ")
