@@ -160,13 +160,29 @@ static void settle_standard_streams(void)
 	signal(SIGPIPE, SIG_IGN); /* nobody may be reading what we say */
 }
 
+/* The arguments as they are now: what ps(1) shows of us will be written over them. */
+static char **copy_arguments(int argc, char **argv)
+{
+	char **copy = calloc((size_t)argc + 1, sizeof(*copy));
+
+	for (int i = 0; copy && i < argc; i++) {
+		copy[i] = strdup(argv[i]);
+		if (!copy[i])
+			return NULL;
+	}
+	return copy;
+}
+
 int main(int argc, char **argv)
 {
+	char **arguments = copy_arguments(argc, argv);
 	enum action action = ACT_RUN;
 	const char *path = NULL;
 	struct config *c = NULL;
 	int status;
 
+	if (!arguments)
+		return EXIT_FAILURE;
 	settle_standard_streams();
 	status = parse_arguments(argc, argv, &action, &path);
 	if (status >= 0)
@@ -175,7 +191,8 @@ int main(int argc, char **argv)
 	if (config_load(path, print_line, NULL, &c) < 0)
 		return EXIT_FAILURE;
 	if (action == ACT_RUN)
-		return primary_run(&(struct primary_options){path, c, run_worker, admin_main});
+		return primary_run(
+			&(struct primary_options){path, c, run_worker, admin_main, arguments});
 	status = action == ACT_CHECK ? check(c) : print(c);
 	config_free(c);
 	return status;

@@ -212,3 +212,28 @@ bool address_equal(const struct address *a, const struct address *b)
 {
 	return a->kind == b->kind && strcmp(a->text, b->text) == 0;
 }
+
+/* What a socket is bound to. Returns 0 or -errno; -EAFNOSUPPORT for what has no such text. */
+int address_of_socket(int fd, struct address *ret)
+{
+	struct sockaddr_storage sa = {0};
+	socklen_t len = sizeof(sa);
+	const struct sockaddr_in *v4 = (const struct sockaddr_in *)&sa;
+	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&sa;
+	char host[INET6_ADDRSTRLEN] = "", text[sizeof(sa) + 8];
+	const char *why;
+
+	if (getsockname(fd, (struct sockaddr *)&sa, &len) < 0)
+		return -errno;
+	if (sa.ss_family == AF_INET && inet_ntop(AF_INET, &v4->sin_addr, host, sizeof(host)))
+		snprintf(text, sizeof(text), "%s:%u", host, ntohs(v4->sin_port));
+	else if (sa.ss_family == AF_INET6 &&
+		inet_ntop(AF_INET6, &v6->sin6_addr, host, sizeof(host)))
+		snprintf(text, sizeof(text), "[%s]:%u", host, ntohs(v6->sin6_port));
+	else if (sa.ss_family == AF_UNIX && *((const struct sockaddr_un *)&sa)->sun_path == '/')
+		snprintf(
+			text, sizeof(text), "unix:%s", ((const struct sockaddr_un *)&sa)->sun_path);
+	else
+		return -EAFNOSUPPORT;
+	return address_parse(text, ret, &why);
+}

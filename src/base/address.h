@@ -14,4 +14,5 @@ struct address {
 };
 
 int address_parse(const char *s, struct address *ret, const char **ret_why);
+int address_of_socket(int fd, struct address *ret);
 bool address_equal(const struct address *a, const struct address *b);

@@ -24,7 +24,7 @@ enum command_right { COMMAND_READ, COMMAND_ACT };
 	X(workers,   "",          COMMAND_READ, "Shows a line for each process.")                           \
 	X(crashes,   "",          COMMAND_READ, "Shows the last 64 crashes, with what is known of each.")   \
 	X(events,    "[--follow]", COMMAND_READ, "Shows what happened lately; --follow goes on with what happens.") \
-	X(config,    "",          COMMAND_READ, "Shows the configuration in force, defaults included.")     \
+	X(config,    "",          COMMAND_ACT,  "Shows the configuration in force, defaults included.")     \
 	X(reload,    "",          COMMAND_ACT,  "Brings up a new generation; returns with its verdict.")    \
 	X(restart,   "SLOT|all",  COMMAND_ACT,  "Replaces a worker, or all, one after the other; the replacement is ready first.") \
 	X(drain,     "SLOT",      COMMAND_ACT,  "Takes a worker out of service; it is not replaced.")       \

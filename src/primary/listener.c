@@ -23,14 +23,24 @@
 #include "ipc/lane.h"
 #include "primary/primary.h"
 #include "primary/proctab.h"
+#include "shared/notify.h"
 
 #define NOBODY UINT32_MAX
+
+/*
+ * Names of descriptors that systemd keeps for us, or that the process before us passed on: sockets we opened ourselves have
+ * this before the name of their listener; others are those of socket units.
+ */
+#define OWN_PREFIX "tined."
 
 struct pool_entry {
 	TAILQ_ENTRY(pool_entry) link;
 	char name[CONFIG_NAME_MAX + 1]; /* of the listener that opened it */
-	struct address address;         /* as configured */
-	struct address bound;           /* as it is: differs where the port was 0 */
+	char fd_name[CONFIG_NAME_MAX +
+		sizeof(OWN_PREFIX)]; /* sd_listen_fds_with_names(3), FDNAME= */
+	bool inherited; /* from a former process; which port its configuration asked for is not known */
+	struct address address; /* as configured */
+	struct address bound;   /* as it is: differs where the port was 0 */
 	unsigned accept;
 	struct socket_set sockets;
 	uint32_t *
@@ -39,6 +49,7 @@ struct pool_entry {
 };
 
 struct listener_pool {
+	bool handed_over; /* somebody else serves on them: paths are his */
 	TAILQ_HEAD(, pool_entry) entries;
 };
 
@@ -49,6 +60,7 @@ static struct pool_entry *entry_new(const char *name, const struct address *a)
 	if (!e)
 		return NULL;
 	snprintf(e->name, sizeof(e->name), "%s", name);
+	snprintf(e->fd_name, sizeof(e->fd_name), OWN_PREFIX "%s", name);
 	e->address = e->bound = *a;
 	return e;
 }
@@ -75,19 +87,21 @@ static const char *unix_path(const struct address *a)
 	return ((const struct sockaddr_un *)&a->sa)->sun_path;
 }
 
-static void entry_close(struct pool_entry *e)
+static void entry_close(struct pool_entry *e, bool handed_over)
 {
-	if (e->address.kind == ADDRESS_UNIX && e->sockets.n_fds > 0)
+	if (e->sockets.n_fds > 0 && !handed_over && e->address.kind != ADDRESS_SYSTEMD)
+		notify_forget_fds(e->fd_name);
+	if (e->address.kind == ADDRESS_UNIX && e->sockets.n_fds > 0 && !handed_over)
 		unlink(unix_path(&e->address));
 	while (e->sockets.n_fds > 0)
 		close(e->sockets.fds[--e->sockets.n_fds]);
 }
 
-static struct pool_entry *entry_free(struct pool_entry *e)
+static struct pool_entry *entry_free(struct pool_entry *e, bool handed_over)
 {
 	if (!e)
 		return NULL;
-	entry_close(e);
+	entry_close(e, handed_over);
 	free(e->sockets.fds);
 	free(e->adopters);
 	free(e);
@@ -222,6 +236,18 @@ static int open_sockets(struct pool_entry *e, unsigned backlog, size_t n)
 	return 0;
 }
 
+/* Whether an address that asks for any port of a host means one that has a port there. */
+static bool is_any_port(const struct address *asked, const struct address *bound)
+{
+	const char *asked_port = strrchr(asked->text, ':');
+	const char *bound_port = strrchr(bound->text, ':');
+
+	return asked->kind == ADDRESS_INET && bound->kind == ADDRESS_INET && asked_port &&
+		strcmp(asked_port, ":0") == 0 && bound_port &&
+		asked_port - asked->text == bound_port - bound->text &&
+		strncmp(asked->text, bound->text, (size_t)(asked_port - asked->text)) == 0;
+}
+
 static struct pool_entry *pool_find(struct listener_pool *pool, const struct conf_listener *conf)
 {
 	struct pool_entry *e;
@@ -229,7 +255,9 @@ static struct pool_entry *pool_find(struct listener_pool *pool, const struct con
 	TAILQ_FOREACH (e, &pool->entries, link) {
 		if (address_equal(&e->bound, &conf->address))
 			return e;
-		if (address_equal(&e->address, &conf->address) && strcmp(e->name, conf->name) == 0)
+		if (strcmp(e->name, conf->name) == 0 &&
+			(address_equal(&e->address, &conf->address) ||
+				(e->inherited && is_any_port(&conf->address, &e->bound))))
 			return e; /* port 0: the port it was given is still good */
 	}
 	return NULL;
@@ -274,7 +302,7 @@ int listener_pool_open(struct listener_pool *pool, const struct config *config,
 	r = open_sockets(e, (unsigned)conf->backlog, n);
 	if (r < 0) {
 		if (is_new)
-			entry_free(e);
+			entry_free(e, false);
 		return refuse(config, conf, strerror(-r), r, error, size);
 	}
 	if (is_new)
@@ -304,7 +332,7 @@ void listener_pool_release(struct listener_pool *pool, struct listener *l)
 	TAILQ_REMOVE(&pool->entries, e, link);
 	if (e->sockets.n_fds > 0)
 		log_info("no longer listening on %s", e->bound.text);
-	entry_free(e);
+	entry_free(e, pool->handed_over);
 }
 
 /* More workers: each index needs a socket of its own where accept = reuseport. Returns 0 or -errno. */
@@ -391,31 +419,60 @@ void listener_pool_assign(struct listener_pool *pool, struct primary *p)
 	}
 }
 
-/* Takes one socket that systemd passed under a name (sd_listen_fds_with_names(3)). */
-static int adopt(struct listener_pool *pool, const char *name, int fd)
+static struct pool_entry *find_by_fd_name(
+	struct listener_pool *pool, const struct address *bound, const char *fd_name)
 {
-	struct address a = {.kind = ADDRESS_SYSTEMD};
 	struct pool_entry *e;
 
-	if (sd_is_socket(fd, AF_UNSPEC, SOCK_STREAM, 1) <= 0) {
+	TAILQ_FOREACH (e, &pool->entries, link) {
+		if (strcmp(e->fd_name, fd_name) == 0 && address_equal(&e->bound, bound))
+			return e;
+	}
+	return NULL;
+}
+
+/* What the entry of an adopted socket is to be called. Returns false when it is none that can be used. */
+static bool identify(const char *fd_name, int fd, struct address *ret)
+{
+	if (sd_is_socket(fd, AF_UNSPEC, SOCK_STREAM, 1) <= 0)
+		return false;
+	if (strncmp(fd_name, OWN_PREFIX, strlen(OWN_PREFIX)) == 0)
+		return address_of_socket(fd, ret) == 0;
+	*ret = (struct address){.kind = ADDRESS_SYSTEMD};
+	snprintf(ret->text, sizeof(ret->text), "systemd:%s", fd_name);
+	return true;
+}
+
+/* Takes one socket that was passed under a name (sd_listen_fds_with_names(3)). */
+static int adopt(struct listener_pool *pool, const char *fd_name, int fd)
+{
+	struct pool_entry *e;
+	struct address a;
+	int on = 0;
+	socklen_t len = sizeof(on);
+
+	if (!identify(fd_name, fd, &a)) {
 		log_warning(
-			"systemd passed descriptor %d (%s), which is no listening stream socket; "
+			"descriptor %d (%s) was passed to us and is no listening stream socket; "
 			"ignoring it",
-			fd, name);
+			fd, fd_name);
 		close(fd);
 		return 0;
 	}
-	snprintf(a.text, sizeof(a.text), "systemd:%s", name);
 	fd_set_cloexec(fd, true);
 	fd_set_nonblock(fd);
-	set_options(fd, &a, false);
-	TAILQ_FOREACH (e, &pool->entries, link) {
-		if (strcmp(e->address.text, a.text) == 0)
-			return entry_add_fd(e, fd);
-	}
-	e = entry_new(name, &a);
+	e = find_by_fd_name(pool, &a, fd_name);
+	if (e)
+		return entry_add_fd(e, fd);
+	e = entry_new(a.kind == ADDRESS_SYSTEMD ? fd_name : fd_name + strlen(OWN_PREFIX), &a);
 	if (!e)
 		return -ENOMEM;
+	snprintf(e->fd_name, sizeof(e->fd_name), "%s", fd_name);
+	e->inherited = a.kind != ADDRESS_SYSTEMD;
+	if (a.kind == ADDRESS_SYSTEMD)
+		set_options(fd, &a, false);
+	else if (getsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, &len) == 0 && on)
+		e->accept = ACCEPT_REUSEPORT;
 	TAILQ_INSERT_TAIL(&pool->entries, e, link);
 	return entry_add_fd(e, fd);
 }
@@ -452,6 +509,39 @@ int listener_pool_new(struct listener_pool **ret)
 	return 0;
 }
 
+/* All sockets, and the names under which a new binary knows them again. Returns how many there are, at most max. */
+size_t listener_pool_export(
+	const struct listener_pool *pool, int *ret_fds, const char **ret_names, size_t max)
+{
+	const struct pool_entry *e;
+	size_t n = 0;
+
+	TAILQ_FOREACH (e, &pool->entries, link) {
+		for (size_t i = 0; i < e->sockets.n_fds && n < max; i++) {
+			ret_fds[n] = e->sockets.fds[i];
+			ret_names[n++] = e->fd_name;
+		}
+	}
+	return n;
+}
+
+/* From now on they are somebody else's: closing them here takes nothing away. */
+void listener_pool_hand_over(struct listener_pool *pool)
+{
+	pool->handed_over = true;
+}
+
+/* Has systemd keep what we opened, for the one after us, should we die. Those it has already it does not keep twice. */
+void listener_pool_store(const struct listener_pool *pool)
+{
+	const struct pool_entry *e;
+
+	TAILQ_FOREACH (e, &pool->entries, link) {
+		for (size_t i = 0; i < e->sockets.n_fds && e->address.kind != ADDRESS_SYSTEMD; i++)
+			notify_store_fd(e->fd_name, e->sockets.fds[i]);
+	}
+}
+
 /* No new connections from here on: clients are refused at once, but for those at sockets that systemd holds. */
 void listener_pool_close(struct listener_pool *pool)
 {
@@ -462,7 +552,7 @@ void listener_pool_close(struct listener_pool *pool)
 			continue;
 		if (e->sockets.n_fds > 0)
 			log_info("no longer listening on %s", e->bound.text);
-		entry_close(e);
+		entry_close(e, pool->handed_over);
 	}
 }
 
@@ -481,7 +571,7 @@ void listener_pool_retire(struct listener_pool *pool, const struct primary *p)
 			is_needed_by(p->current, e))
 			continue;
 		log_info("no longer listening on %s", e->bound.text);
-		entry_close(e);
+		entry_close(e, false);
 	}
 }
 
@@ -493,7 +583,7 @@ struct listener_pool *listener_pool_free(struct listener_pool *pool)
 		return NULL;
 	while ((e = TAILQ_FIRST(&pool->entries))) {
 		TAILQ_REMOVE(&pool->entries, e, link);
-		entry_free(e);
+		entry_free(e, pool->handed_over);
 	}
 	free(pool);
 	return NULL;

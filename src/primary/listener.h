@@ -20,4 +20,8 @@ int listener_pool_open(struct listener_pool *pool, const struct config *config,
 	size_t size);
 void listener_pool_release(struct listener_pool *pool, struct listener *l);
 int listener_pool_grow(struct listener_pool *pool, struct primary *p, unsigned n_workers);
+size_t listener_pool_export(
+	const struct listener_pool *pool, int *ret_fds, const char **ret_names, size_t max);
+void listener_pool_hand_over(struct listener_pool *pool);
+void listener_pool_store(const struct listener_pool *pool);
 void listener_pool_assign(struct listener_pool *pool, struct primary *p);

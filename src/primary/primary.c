@@ -20,13 +20,17 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "ipc/lane.h"
+#include "primary/control.h"
 #include "primary/events.h"
 #include "primary/generation.h"
 #include "primary/listener.h"
 #include "primary/proctab.h"
 #include "primary/reload.h"
+#include "primary/replace.h"
+#include "primary/scale.h"
 #include "primary/signals.h"
 #include "primary/supervisor.h"
+#include "primary/upgrade.h"
 #include "shared/limits.h"
 #include "shared/notify.h"
 
@@ -171,6 +175,8 @@ static void on_heartbeat(evutil_socket_t fd, short what, void *arg)
 
 	sb_set(p->history->heartbeat_us, now);
 	supervisor_heartbeat(p);
+	replace_heartbeat(p);
+	scale_follow_cpus(p);
 	notify_retry();
 	if (p->watchdog_us && now >= p->watchdog_due_us && is_making_progress(p, now)) {
 		notify_watchdog();
@@ -241,7 +247,10 @@ void primary_stop(struct primary *p, int exit_status)
 	if (exit_status == EXIT_SUCCESS)
 		event_note(p, LOG_LVL_INFO, EVENT_LIFE, NULL, "stopping");
 	notify_stopping();
+	upgrade_abandon(p);
 	rollout_abandon(p);
+	replace_abandon(p);
+	scale_abandon(p);
 	proctab_foreach (p, pr)
 		supervisor_retire(pr, "stopping");
 	listener_pool_close(p->pool);
@@ -265,7 +274,7 @@ void primary_settled(struct primary *p)
  * Writes the pid file, whole or not at all: a service that runs already keeps its own until its port is free.
  * Returns 0, or -errno and what is wrong.
  */
-int primary_write_pid_file(struct primary *p, const struct config *c, char *error, size_t size)
+static int write_pid_file(struct primary *p, const struct config *c, char *error, size_t size)
 {
 	CLEANUP(freep)
 	char *path = c->tined.pid_file && *c->tined.pid_file ? strdup(c->tined.pid_file) : NULL;
@@ -288,6 +297,14 @@ int primary_write_pid_file(struct primary *p, const struct config *c, char *erro
 	}
 	p->pid_file = take_ptr(path);
 	return 0;
+}
+
+/* What there is but one of, and others know us by: the pid file and the control socket. Returns as above. */
+int primary_take_names(struct primary *p, const struct config *c, char *error, size_t size)
+{
+	int r = write_pid_file(p, c, error, size);
+
+	return r < 0 ? r : control_open(p, c, error, size);
 }
 
 /* Unless somebody else has written his there. */
@@ -354,6 +371,8 @@ static int set_up(struct primary *p, const struct config *c)
 		r = signals_open(p);
 	if (r == 0)
 		r = listener_pool_new(&p->pool);
+	if (r == 0)
+		r = upgrade_adopt(p);
 	if (r < 0)
 		log_error("cannot start: %s", strerror(-r));
 	return r;
@@ -367,18 +386,37 @@ static void tear_down(struct primary *p)
 	p->current = NULL;
 	if (g)
 		generation_release(p, g);
+	control_close(p);
 	listener_pool_free(p->pool);
 	remove_pid_file(p);
 	free(p->pid_file);
+	free(p->binary);
 	free(p->procs);
 	if (p->base) {
 		event_del(&p->ev_heartbeat);
+		if (p->predecessor_fd >= 0)
+			event_del(&p->ev_predecessor);
 		if (p->signal_fd >= 0)
 			event_del(&p->ev_signal);
 		event_base_free(p->base);
 	}
 	if (p->signal_fd >= 0)
 		close(p->signal_fd);
+}
+
+/* The file to execute for an upgrade: it may have been replaced by the time it is. */
+static char *own_binary(void)
+{
+	static const char deleted[] = " (deleted)";
+	char path[PATH_MAX];
+	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 1);
+
+	if (n < 0)
+		return strdup("/proc/self/exe");
+	path[n] = '\0';
+	if ((size_t)n > strlen(deleted) && strcmp(path + n - strlen(deleted), deleted) == 0)
+		path[(size_t)n - strlen(deleted)] = '\0';
+	return strdup(path);
 }
 
 /* Runs the primary to its end. Returns the exit status. The configuration is taken over. */
@@ -389,7 +427,10 @@ int primary_run(const struct primary_options *o)
 		.admin_main = o->admin_main,
 		.pid = getpid(),
 		.exit_status = EXIT_FAILURE,
-		.signal_fd = -1};
+		.signal_fd = -1,
+		.binary = own_binary(),
+		.arguments = o->arguments,
+		.predecessor_fd = -1};
 
 	srandom((unsigned)(now_us() ^ (uint64_t)p.pid));
 	if (set_up(&p, o->config) < 0) {

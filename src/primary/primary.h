@@ -27,6 +27,7 @@ struct identity {
 	int n_groups;
 };
 
+struct control;
 struct listener_pool;
 struct proc;
 struct rollout;
@@ -64,6 +65,7 @@ struct primary {
 
 	struct scoreboard scoreboard;
 	struct history *history;
+	struct control *control; /* NULL: there is no control socket */
 	void (*on_event)(
 		struct primary *p, uint64_t number); /* for those who follow; NULL: nobody */
 	struct access_slot
@@ -78,8 +80,21 @@ struct primary {
 	struct rollout *rollout;    /* a generation on its way to be current; NULL: none */
 	bool reload_again;          /* another was asked for during a reload */
 	struct waiters reload_waiters, next_reload_waiters;
-	bool succeeds; /* another primary serves until we have proven ourselves: an upgrade */
-	struct upgrade *upgrade; /* our successor, on its way; NULL: none */
+	struct waiters restart_waiters, scale_waiters;
+	unsigned n_restarted; /* by the restart under way */
+	bool scaled_by_hand;  /* since the last reload: the number of CPUs is not followed */
+	uint64_t sampled_us, cpus_seen_us;
+
+	/* upgrade.c */
+	char *binary, **arguments; /* what to execute */
+	struct upgrade *upgrade;   /* our successor, on its way; NULL: none */
+	struct waiters upgrade_waiters;
+	bool succeeds;      /* another primary serves until we have proven ourselves */
+	bool proven;        /* we have */
+	bool orphan;        /* it died before it could say "go" */
+	int predecessor_fd; /* to it; -1: there is none */
+	struct event ev_predecessor;
+
 	uint64_t last_generation;
 
 	int signal_fd;
@@ -95,6 +110,7 @@ struct primary_options {
 	const char *config_path;
 	struct config *config; /* parsed already; taken over */
 	child_main_fn worker_main, admin_main;
+	char **arguments; /* of this process, for the binary that replaces it; outlive it */
 };
 
 int primary_run(const struct primary_options *o);
@@ -108,5 +124,5 @@ void primary_ready(struct primary *p);
 void primary_status(struct primary *p);
 void primary_configure(struct primary *p);
 void primary_hasten(struct primary *p, const struct config *c);
-int primary_write_pid_file(struct primary *p, const struct config *c, char *error, size_t size);
+int primary_take_names(struct primary *p, const struct config *c, char *error, size_t size);
 int primary_open_log(const struct config *c, char *error, size_t size);

@@ -109,7 +109,10 @@ struct proc *proctab_take(
 		pr->pidfd = -1;
 		if (!event_initialized(&pr->ev_timer))
 			event_assign(&pr->ev_timer, p->base, -1, 0, p->on_timer, pr);
-		pr->leaving = pr->on_trial = false;
+		pr->leaving = pr->on_trial = pr->wants_restart = false;
+		pr->successor = pr->predecessor = NULL;
+		pr->not_before_us = 0;
+		backoff_reset(&pr->replace_backoff);
 		sb_set(p->scoreboard.slots[i].role, (uint32_t)role);
 		sb_set(p->scoreboard.slots[i].index, index);
 		backoff_reset(&pr->backoff);

@@ -11,6 +11,8 @@
 
 #include "base/backoff.h"
 #include "ipc/msg.h"
+#include "primary/waiters.h"
+#include "shared/history.h"
 #include "shared/scoreboard.h"
 
 struct generation;
@@ -38,6 +40,14 @@ struct proc {
 	uint64_t cpu_asked_us; /* CPU time it had used by then */
 	bool drained;          /* it said so */
 	struct backoff backoff;
+	/* replace.c */
+	struct proc *successor, *predecessor; /* of a pair, until one is out of the question */
+	enum history_event_kind replaced_for; /* EVENT_RECYCLE or EVENT_RESTART */
+	bool wants_restart;
+	uint64_t max_requests, max_age_us; /* with jitter */
+	struct backoff replace_backoff;    /* of successors that did not get ready */
+	uint64_t not_before_us;            /* the next one */
+	struct waiters gone_waiters;       /* who wants to know when its slot is free */
 	char *words; /* why it said it could not start; NULL when it did not */
 };
 

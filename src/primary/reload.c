@@ -17,6 +17,7 @@
 #include "primary/primary.h"
 #include "primary/proctab.h"
 #include "primary/supervisor.h"
+#include "primary/upgrade.h"
 #include "shared/notify.h"
 
 #define RELOAD_ERROR_MAX 2048
@@ -96,6 +97,7 @@ static void commit(struct primary *p)
 	char text[128];
 
 	p->current = g;
+	p->scaled_by_hand = false;
 	primary_set_phase(p, PRIMARY_SERVING);
 	primary_configure(p);
 	snprintf(text, sizeof(text),
@@ -108,6 +110,7 @@ static void commit(struct primary *p)
 	}
 	listener_pool_assign(p->pool, p);
 	listener_pool_retire(p->pool, p);
+	listener_pool_store(p->pool);
 	if (!old) {
 		primary_ready(p);
 		catch_up(p);
@@ -124,6 +127,8 @@ static void fail(struct primary *p, const char *why)
 
 	event_note(p, LOG_LVL_ERROR, EVENT_RELOAD, NULL, "%s", why);
 	if (!p->current) {
+		if (p->succeeds)
+			upgrade_report_failure(p, why);
 		dismiss(p, g, "it cannot serve");
 		primary_stop(p, EXIT_FAILURE);
 		return;
@@ -146,6 +151,28 @@ static bool all_answer(const struct primary *p, const struct generation *g)
 	return true;
 }
 
+/* The new generation has proven itself. */
+static void finish(struct primary *p)
+{
+	if (p->succeeds && !p->proven)
+		upgrade_report_ready(p);
+	else
+		commit(p);
+}
+
+/* The primary before this one lets us serve. */
+void rollout_take_over(struct primary *p)
+{
+	char error[512];
+
+	if (!p->rollout)
+		return;
+	if (primary_take_names(p, p->rollout->gen->config, error, sizeof(error)) < 0)
+		log_error("%s", error);
+	commit(p);
+	upgrade_report_serving(p);
+}
+
 static void on_probation_over(evutil_socket_t fd, short what, void *arg)
 {
 	struct primary *p = arg;
@@ -155,7 +182,7 @@ static void on_probation_over(evutil_socket_t fd, short what, void *arg)
 	if (!proctab_all_ready(p, g)) /* one is on its way out: rollout_on_exit() will decide */
 		return;
 	if (p->rollout->asked && all_answer(p, g)) {
-		commit(p);
+		finish(p);
 		return;
 	}
 	p->rollout->asked = true;
@@ -226,7 +253,7 @@ static bool begin(struct primary *p, struct config *c, char *error, size_t size)
 	sb_set(p->history->reloading, 1);
 	primary_hasten(p, c);
 	if (primary_open_log(c, error, size) < 0 ||
-		(!p->current && primary_write_pid_file(p, c, error, size) < 0)) {
+		(!p->current && !p->succeeds && primary_take_names(p, c, error, size) < 0)) {
 		fail(p, error);
 		return true;
 	}
@@ -243,6 +270,8 @@ void rollout_first(struct primary *p, struct config *c)
 	if (begin(p, c, error, sizeof(error)))
 		return;
 	log_error("%s", error);
+	if (p->succeeds)
+		upgrade_report_failure(p, error);
 	primary_stop(p, EXIT_FAILURE);
 }
 
@@ -323,7 +352,7 @@ void rollout_on_ready(struct primary *p, struct proc *pr)
 	ro->proving = true;
 	us = p->current || p->succeeds ? ro->gen->config->workers.probation_us : 0;
 	if (us == 0) {
-		commit(p);
+		finish(p);
 		return;
 	}
 	tv = timeval_from_us(us);

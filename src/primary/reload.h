@@ -12,5 +12,6 @@ struct waiter;
 void rollout_first(struct primary *p, struct config *c);
 void rollout_reload(struct primary *p, struct waiter *w);
 void rollout_abandon(struct primary *p);
+void rollout_take_over(struct primary *p);
 void rollout_on_ready(struct primary *p, struct proc *pr);
 void rollout_on_exit(struct primary *p, struct proc *pr, const char *how);

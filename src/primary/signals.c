@@ -15,6 +15,7 @@
 #include "primary/primary.h"
 #include "primary/reload.h"
 #include "primary/scale.h"
+#include "primary/upgrade.h"
 
 static void stop(struct primary *p)
 {
@@ -28,17 +29,24 @@ static void reload(struct primary *p)
 
 static void scale_up(struct primary *p)
 {
-	scale_by(p, 1);
+	char error[256];
+
+	scale_by(p, 1, NULL, error, sizeof(error));
 }
 
 static void scale_down(struct primary *p)
 {
-	scale_by(p, -1);
+	char error[256];
+
+	scale_by(p, -1, NULL, error, sizeof(error));
 }
 
-static void no_upgrade(struct primary *p)
+static void upgrade(struct primary *p)
 {
-	log_warning("this version cannot upgrade its binary while it runs; ignoring SIGUSR2");
+	char error[512];
+
+	if (upgrade_begin(p, NULL, error, sizeof(error)) < 0)
+		log_error("upgrade: %s", error);
 }
 
 static const struct {
@@ -50,7 +58,7 @@ static const struct {
 	{SIGINT, stop},
 	{SIGHUP, reload},
 	{SIGUSR1, primary_reopen_logs},
-	{SIGUSR2, no_upgrade},
+	{SIGUSR2, upgrade},
 	{SIGTTIN, scale_up},
 	{SIGTTOU, scale_down},
 };

@@ -22,6 +22,8 @@
 #include "primary/primary.h"
 #include "primary/proctab.h"
 #include "primary/reload.h"
+#include "primary/replace.h"
+#include "primary/scale.h"
 #include "primary/spawn.h"
 
 #define KILL_GRACE_US  (2 * US_PER_S) /* between SIGABRT and SIGKILL */
@@ -48,7 +50,7 @@ void supervisor_kill(struct proc *pr, int sig, const char *why)
 }
 
 /* Its place is not filled again when it ends. */
-static void set_leaving(struct proc *pr)
+void supervisor_set_leaving(struct proc *pr)
 {
 	pr->leaving = true;
 	sb_set(pr->primary->scoreboard.slots[pr->slot].leaving, 1);
@@ -89,6 +91,7 @@ static void vacate(struct proc *pr, const char *why)
 {
 	struct primary *p = pr->primary;
 
+	replace_on_vacate(pr);
 	proc_set_state(pr, PROC_EMPTY, "%s", why);
 	free(pr->words);
 	pr->words = NULL;
@@ -99,7 +102,8 @@ static void vacate(struct proc *pr, const char *why)
 /* Takes a child out of service by whatever way its state allows. */
 void supervisor_retire(struct proc *pr, const char *why)
 {
-	set_leaving(pr);
+	replace_on_retire(pr);
+	supervisor_set_leaving(pr);
 	if (pr->state == PROC_BACKOFF || pr->state == PROC_FAILED)
 		vacate(pr, why);
 	else
@@ -136,6 +140,7 @@ static void replace(struct proc *pr)
 
 	wait_or_give_up(
 		pr, backoff_failed(&pr->backoff, &limits, healthy, now, (uint32_t)random()));
+	scale_settle(pr->primary);
 	primary_status(pr->primary);
 }
 
@@ -156,7 +161,9 @@ static void on_ready(struct proc *pr, const void *payload, size_t len)
 	proc_set_state(pr, PROC_READY, "generation %" PRIu64 ", started in %.1f ms",
 		pr->gen->number, (double)(pr->ready_us - pr->started_us) / 1e3);
 	listener_pool_assign(pr->primary->pool, pr->primary);
+	replace_on_ready(pr);
 	rollout_on_ready(pr->primary, pr);
+	scale_settle(pr->primary);
 	primary_status(pr->primary);
 }
 
@@ -191,7 +198,7 @@ static void on_leaving(struct proc *pr, const void *payload, size_t len)
 
 	if (pr->state != PROC_READY)
 		return;
-	set_leaving(pr);
+	supervisor_set_leaving(pr);
 	proc_set_state(pr, PROC_DRAINING, "was told to leave, though not by us");
 	proc_set_timer(pr, pr->gen->config->workers.drain_timeout_us + EXIT_GRACE_US);
 	listener_pool_assign(p->pool, p);
@@ -295,6 +302,7 @@ static void settle(struct proc *pr, const char *how)
 {
 	struct primary *p = pr->primary;
 
+	replace_on_exit(pr, how);
 	if (!pr->leaving && p->rollout)
 		rollout_on_exit(p, pr, how); /* may take it out of service */
 	if (pr->leaving || p->phase == PRIMARY_STOPPING)
@@ -365,6 +373,7 @@ void supervisor_start(struct proc *pr, const char *why)
 
 	proc_set_state(pr, PROC_STARTING, "%s", why);
 	pr->started_us = now_us();
+	replace_on_start(pr);
 	pr->ready_us = 0;
 	pr->asked_us = 0;
 	pr->drained = false;

@@ -9,6 +9,7 @@ struct proc;
 void supervisor_start(struct proc *pr, const char *why);
 void supervisor_kill(struct proc *pr, int sig, const char *why);
 void supervisor_retire(struct proc *pr, const char *why);
+void supervisor_set_leaving(struct proc *pr);
 void supervisor_end_trial(struct proc *pr);
 void supervisor_ping(struct proc *pr);
 void supervisor_heartbeat(struct primary *p);

@@ -22,6 +22,7 @@
 
 #define TEXT_MAX 512
 
+static bool ended;          /* another process speaks for the service now */
 static char kept[TEXT_MAX]; /* the latest change of state that systemd has not heard of */
 
 static bool find_socket(struct sockaddr_un *ret, socklen_t *ret_len)
@@ -39,20 +40,37 @@ static bool find_socket(struct sockaddr_un *ret, socklen_t *ret_len)
 	return true;
 }
 
-/* Returns false when it would have to wait. */
-static bool send_text(const char *text)
+/* Returns false when it would have to wait. passed: a descriptor that goes along, or -1. */
+static bool send_with_fd(const char *text, int passed)
 {
+	union {
+		struct cmsghdr align;
+		char space[CMSG_SPACE(sizeof(int))];
+	} control = {.align = {CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS}};
+	struct iovec iov = {(void *)text, strlen(text)};
+	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
 	CLEANUP(closep) int fd = -1;
 	struct sockaddr_un sa;
 	socklen_t len;
 
-	if (!find_socket(&sa, &len))
+	if (ended || !find_socket(&sa, &len))
 		return true;
+	m.msg_name = &sa;
+	m.msg_namelen = len;
+	if (passed >= 0) {
+		memcpy(CMSG_DATA(&control.align), &passed, sizeof(passed));
+		m.msg_control = &control;
+		m.msg_controllen = sizeof(control);
+	}
 	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return true;
-	return sendto(fd, text, strlen(text), MSG_NOSIGNAL, (struct sockaddr *)&sa, len) >= 0 ||
-		errno != EAGAIN;
+	return sendmsg(fd, &m, MSG_NOSIGNAL) >= 0 || errno != EAGAIN;
+}
+
+static bool send_text(const char *text)
+{
+	return send_with_fd(text, -1);
 }
 
 static void send_state(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
@@ -99,6 +117,39 @@ void notify_status(const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text + used, sizeof(text) - used, fmt, ap);
 	va_end(ap);
+	send_text(text);
+}
+
+/* The service's main process is another one from now on: only we may say so (NotifyAccess=main). */
+void notify_main_pid(int pid)
+{
+	char text[64];
+
+	snprintf(text, sizeof(text), "MAINPID=%d", pid);
+	send_text(text);
+}
+
+/* Nothing more is said. */
+void notify_end(void)
+{
+	ended = true;
+	*kept = '\0';
+}
+
+/* Has systemd keep a descriptor under a name, for the next process of this service (systemd.service(5)). */
+void notify_store_fd(const char *name, int fd)
+{
+	char text[TEXT_MAX];
+
+	snprintf(text, sizeof(text), "FDSTORE=1\nFDPOLL=0\nFDNAME=%s", name);
+	send_with_fd(text, fd);
+}
+
+void notify_forget_fds(const char *name)
+{
+	char text[TEXT_MAX];
+
+	snprintf(text, sizeof(text), "FDSTOREREMOVE=1\nFDNAME=%s", name);
 	send_text(text);
 }
 

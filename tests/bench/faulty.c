@@ -10,7 +10,9 @@
 #include <tine/loop.h>
 
 static const struct tine_option options[] = {
-	{.name = "fault", .def = "none", .doc = "none, error, hang, later (crashes a second after the start) or first."},
+	{.name = "fault",
+		.def = "none",
+		.doc = "none, error, hang, later (crashes a second after the start) or first."},
 	{.name = NULL},
 };
 

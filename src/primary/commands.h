@@ -1,0 +1,30 @@
+/*
+ * Commands to the daemon, from the control socket or passed on by the admin process: one line in, objects of JSON out
+ * (ipc/commands.h). Runs in the primary.
+ */
+#pragma once
+
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "ipc/commands.h"
+#include "primary/waiters.h"
+
+struct primary;
+
+enum command_permission { COMMAND_MAY_NOTHING, COMMAND_MAY_READ, COMMAND_MAY_ACT };
+
+/* One command under way; embedded in whoever gave it. */
+struct command_request {
+	struct primary *primary;
+	struct waiter waiter; /* of what takes a while */
+	enum command_permission permission;
+	const char *who; /* for the log: "uid 0, pid 42" */
+	bool follows;    /* it gets every event as it happens */
+
+	/* One object; takes the reference. last: nothing comes after it. Called once or more, also from within command_run(). */
+	void (*reply)(struct command_request *r, json_t *object, bool last);
+};
+
+void command_run(struct command_request *r, char *line);
+void command_cancel(struct command_request *r);

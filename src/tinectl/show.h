@@ -1,0 +1,23 @@
+/* Records of the daemon for people: tables and blocks. Runs in tinectl. */
+#pragma once
+
+#include <jansson.h>
+#include <stddef.h>
+#include <stdio.h>
+
+void show_status(const json_t *status, FILE *out);
+void show_processes(const json_t *list, FILE *out);
+void show_crashes(const json_t *list, FILE *out);
+void show_event(const json_t *event, FILE *out);
+
+/* Numbers for people, into the caller's buffer, which is returned. */
+const char *show_bytes(double n, char *buf, size_t size);
+const char *show_count(double n, char *buf, size_t size);
+const char *show_age(double ms, char *buf, size_t size);
+const char *show_us(double us, char *buf, size_t size);
+
+/* Members of an object; 0, "" and so on when they are not there or not of that kind. */
+double show_number(const json_t *o, const char *key);
+const char *show_text(const json_t *o, const char *key);
+const json_t *show_member(const json_t *o, const char *key);
+int show_is(const json_t *o, const char *key);
