@@ -160,6 +160,8 @@ static void settle_standard_streams(void)
 	signal(SIGPIPE, SIG_IGN); /* nobody may be reading what we say */
 }
 
+static char **arguments; /* of this process, for the binary that may replace it */
+
 /* The arguments as they are now: what ps(1) shows of us will be written over them. */
 static char **copy_arguments(int argc, char **argv)
 {
@@ -175,18 +177,19 @@ static char **copy_arguments(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	char **arguments = copy_arguments(argc, argv);
 	enum action action = ACT_RUN;
 	const char *path = NULL;
 	struct config *c = NULL;
 	int status;
 
-	if (!arguments)
-		return EXIT_FAILURE;
 	settle_standard_streams();
 	status = parse_arguments(argc, argv, &action, &path);
 	if (status >= 0)
 		return status;
+	if (action == ACT_RUN)
+		arguments = copy_arguments(argc, argv);
+	if (action == ACT_RUN && !arguments)
+		return EXIT_FAILURE;
 	title_init(argc, argv);
 	if (config_load(path, print_line, NULL, &c) < 0)
 		return EXIT_FAILURE;

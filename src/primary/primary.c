@@ -68,10 +68,12 @@ static void publish(struct primary *p)
 static void status_text(const struct primary *p, char *ret, size_t size)
 {
 	const struct generation *g = p->current;
+	const char *verdict = p->history->last_reload;
+	bool failed = strncmp(verdict, "failed: ", 8) == 0;
 
 	snprintf(ret, size, "%u of %u workers ready, generation %" PRIu64 "%s%s",
-		proctab_n_ready(p, g), g->target, g->number,
-		*p->history->last_reload ? "; last reload: " : "", p->history->last_reload);
+		proctab_n_ready(p, g), g->target, g->number, failed ? "; last reload " : "",
+		failed ? verdict : "");
 }
 
 /* Updates STATUS=, where there is something to say. */

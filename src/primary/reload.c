@@ -110,12 +110,13 @@ static void commit(struct primary *p)
 	}
 	listener_pool_assign(p->pool, p);
 	listener_pool_retire(p->pool, p);
-	listener_pool_store(p->pool);
 	if (!old) {
 		primary_ready(p);
+		listener_pool_store(p->pool);
 		catch_up(p);
 		return;
 	}
+	listener_pool_store(p->pool);
 	dismiss(p, old, "a new generation serves");
 	give_verdict(p, true, text);
 }

@@ -147,8 +147,8 @@ static enum tinectl_status broken(int r, char *error)
 }
 
 /* Reads to the last object. */
-static enum tinectl_status receive(struct reader *rd, client_record_fn on_record, void *arg,
-	json_t **ret_last, char *error)
+static enum tinectl_status receive(
+	struct reader *rd, client_record_fn on_record, void *arg, json_t **ret_last, char *error)
 {
 	for (;;) {
 		CLEANUP(freep) char *line = NULL;

@@ -136,8 +136,9 @@ void show_status(const json_t *s, FILE *out)
 	const json_t *t = show_member(s, "totals"), *latency = show_member(s, "latency");
 	char a[32], b[32], c[32], d[32];
 
-	fprintf(out, "tined %s, pid %.0f, %s%s%s for %s, configuration %s\n", show_text(s, "version"),
-		show_number(s, "pid"), show_text(s, "phase"), show_is(s, "reloading") ? ", reloading" : "",
+	fprintf(out, "tined %s, pid %.0f, %s%s%s for %s, configuration %s\n",
+		show_text(s, "version"), show_number(s, "pid"), show_text(s, "phase"),
+		show_is(s, "reloading") ? ", reloading" : "",
 		show_is(s, "upgrading") ? ", upgrading" : "",
 		show_age(show_number(s, "uptime_ms"), a, sizeof(a)),
 		*show_text(s, "config") ? show_text(s, "config") : "(built-in)");
@@ -145,10 +146,12 @@ void show_status(const json_t *s, FILE *out)
 		show_number(s, "workers_ready"), show_number(s, "workers_wanted"),
 		show_number(s, "generation"));
 	show_verdict(s, out);
-	fprintf(out, "since start  %.0f crashes, %.0f hangs, %.0f restarts, %.0f recycled; "
-		     "%.0f reloads, %.0f of them failed\n",
+	fprintf(out,
+		"since start  %.0f crashes, %.0f hangs, %.0f restarts, %.0f recycled; "
+		"%.0f reloads, %.0f of them failed\n",
 		show_number(s, "crashes"), show_number(s, "hangs"), show_number(s, "restarts"),
-		show_number(s, "recycled"), show_number(s, "reloads"), show_number(s, "reload_failures"));
+		show_number(s, "recycled"), show_number(s, "reloads"),
+		show_number(s, "reload_failures"));
 	fprintf(out, "traffic      %s connections, %s requests, %s in, %s out\n",
 		show_count(show_number(t, "connections"), a, sizeof(a)),
 		show_count(show_number(t, "requests"), b, sizeof(b)),
@@ -258,7 +261,8 @@ static void measure(const json_t *list, int width[N_COLUMNS])
 
 	for (size_t c = 0; c < N_COLUMNS; c++)
 		width[c] = (int)strlen(columns[c].title);
-	json_array_foreach (list, i, p) {
+	json_array_foreach(list, i, p)
+	{
 		for (size_t c = 0; c < N_COLUMNS; c++) {
 			columns[c].cell(p, cell, sizeof(cell));
 			if ((int)strlen(cell) > width[c])
@@ -296,8 +300,7 @@ void show_processes(const json_t *list, FILE *out)
 
 	measure(list, width);
 	show_row(NULL, width, colour, out);
-	json_array_foreach (list, i, p)
-		show_row(p, width, colour, out);
+	json_array_foreach(list, i, p) show_row(p, width, colour, out);
 }
 
 /* --- crashes and events --- */
@@ -344,13 +347,13 @@ void show_crashes(const json_t *list, FILE *out)
 
 	if (json_array_size(list) == 0)
 		fputs("no crashes\n", out);
-	json_array_foreach (list, i, c)
-		show_crash(c, out);
+	json_array_foreach(list, i, c) show_crash(c, out);
 }
 
 void show_event(const json_t *e, FILE *out)
 {
-	fprintf(out, "%s %-7s %-8s", show_text(e, "time"), show_text(e, "level"), show_text(e, "event"));
+	fprintf(out, "%s %-7s %-8s", show_text(e, "time"), show_text(e, "level"),
+		show_text(e, "event"));
 	if (show_member(e, "slot"))
 		fprintf(out, " [%.0f]", show_number(e, "slot"));
 	fputc(' ', out);

@@ -250,7 +250,7 @@ def test_datagram_socket_is_ignored_with_a_warning(tined, passed):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as wrong:
         wrong.bind(("127.0.0.1", 0))
         t = adopts(tined, {"listener:web": {"address": "systemd:web"}}, [passed, wrong], ["web", "web"]).start()
-        said = r"systemd passed descriptor 4 \(web\), which is no listening stream socket; ignoring it"
+        said = r"descriptor 4 \(web\) was passed to us and is no listening stream socket; ignoring it"
         assert t.find("warning tined: " + said)
         with Client(passed.getsockname()) as c:
             assert c.request().body == HELLO

@@ -145,7 +145,8 @@ def test_reload_that_fails(supervised, notify):
     t.configure(text="nonsense")
     t.signal(signal.SIGHUP)
     notify.wait("RELOADING", "1")
-    assert notify.wait("READY", "1")["STATUS"] == "2 of 2 workers ready, generation 1"
+    assert notify.wait("READY", "1")["STATUS"].startswith(
+        "2 of 2 workers ready, generation 1; last reload failed: ")
 
 
 def test_reload_whose_workers_fail(supervised, notify, module):
@@ -154,7 +155,7 @@ def test_reload_whose_workers_fail(supervised, notify, module):
     t.configure({"module:m": {"path": module, "mount": "/m", "fail": "start"}})
     t.signal(signal.SIGHUP)
     notify.wait("RELOADING", "1")
-    assert notify.wait("READY", "1")["STATUS"].endswith("generation 1")
+    assert notify.wait("READY", "1")["STATUS"].endswith("told to fail in worker_start")
 
 
 def test_every_reloading_has_its_ready(supervised, notify):
