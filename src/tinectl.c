@@ -360,7 +360,7 @@ static int parse_arguments(int argc, char **argv, struct invocation *inv)
 			inv->client.timeout_us == 0)
 			return fprintf(stderr,
 				       "tinectl: --timeout: \"%s\" is no duration; write 500ms, "
-			               "30s, 5m\n",
+				       "30s, 5m\n",
 				       optarg),
 			       TINECTL_USAGE;
 	}

@@ -10,14 +10,18 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "primary/events.h"
 #include "primary/primary.h"
 #include "primary/proctab.h"
+#include "primary/symbolizer.h"
 #include "shared/access_log.h"
+#include "shared/backtrace.h"
 
 /*
  * CPU time a living child has used so far, in microseconds (proc_pid_stat(5), fields 14 and 15); 0 when it
@@ -85,6 +89,42 @@ static bool was_expected(const struct proc *pr, const siginfo_t *si)
 	return pr->leaving && si->si_code == CLD_EXITED && si->si_status == 0;
 }
 
+static uint64_t us_of(struct timeval tv)
+{
+	return (uint64_t)tv.tv_sec * US_PER_S + (uint64_t)tv.tv_usec;
+}
+
+/* Remembers an end nobody asked for. Returns the number of the record. */
+static uint64_t remember(
+	const struct proc *pr, const siginfo_t *si, const struct rusage *ru, const char *how)
+{
+	struct history *h = pr->primary->history;
+	const struct sb_slot *sb = &pr->primary->scoreboard.slots[pr->slot];
+	struct history_crash *c = history_begin_crash(h);
+	bool by_itself = si->si_code == CLD_EXITED;
+	struct timespec ts;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	c->realtime_us = (uint64_t)ts.tv_sec * US_PER_S + (uint64_t)ts.tv_nsec / 1000;
+	c->slot = pr->slot;
+	c->pid = (uint32_t)pr->pid;
+	c->generation = pr->gen->number;
+	c->signal = by_itself ? 0 : si->si_status;
+	c->status = by_itself ? si->si_status : 0;
+	c->core = si->si_code == CLD_DUMPED;
+	c->hung = pr->hung;
+	c->age_us = now_us() - pr->started_us;
+	c->user_us = us_of(ru->ru_utime);
+	c->system_us = us_of(ru->ru_stime);
+	c->max_rss = (uint64_t)ru->ru_maxrss << 10;
+	c->requests = sb_get(sb->requests);
+	snprintf(c->how, sizeof(c->how), "%.*s", (int)sizeof(c->how) - 1, how);
+	burial_request_line(sb, c->request_line);
+	c->backtrace[0] = '\0';
+	sb_add(h->crashes, 1);
+	return history_end_crash(h, c);
+}
+
 /*
  * Reaps the child behind a pidfd that has become readable. An end nobody asked for is logged with what is known.
  * ret_how: the end in a few words; what the child said itself, if it said why it could not start.
@@ -92,10 +132,11 @@ static bool was_expected(const struct proc *pr, const siginfo_t *si)
 void burial_record(struct proc *pr, char *ret_how, size_t size)
 {
 	const struct sb_slot *sb = &pr->primary->scoreboard.slots[pr->slot];
+	char line[SB_REQUEST_LINE + 1], raw[BACKTRACE_TEXT + 1];
+	bool we_did_it = pr->leaving && pr->state == PROC_KILLING;
 	siginfo_t si = {0};
 	struct rusage ru = {0};
-	char line[SB_REQUEST_LINE + 1];
-	bool we_did_it = pr->leaving && pr->state == PROC_KILLING;
+	uint64_t number;
 
 	/* glibc's waitid(2) hides the kernel's fifth argument, which gives the rusage. */
 	syscall(SYS_waitid, P_PIDFD, pr->pidfd, &si, WEXITED, &ru);
@@ -103,16 +144,22 @@ void burial_record(struct proc *pr, char *ret_how, size_t size)
 	if (pr->words) {
 		snprintf(ret_how, size, "%s", pr->words);
 		if (!pr->leaving && !pr->primary->rollout) /* a rollout says it itself */
-			log_error("worker[%u]: cannot start: %s", pr->slot, ret_how);
+			event_note(pr->primary, LOG_LVL_ERROR, EVENT_CRASH, pr, "cannot start: %s",
+				ret_how);
 		return;
 	}
 	if (was_expected(pr, &si))
 		return;
 	burial_request_line(sb, line);
-	log_at(we_did_it ? LOG_LVL_WARNING : LOG_LVL_ERROR,
-		"worker[%u]: %s: %s; generation %" PRIu64 ", pid %d, age %.3f s, CPU %.3f s user "
+	event_note(pr->primary, we_did_it ? LOG_LVL_WARNING : LOG_LVL_ERROR, EVENT_CRASH, pr,
+		"%s: %s; generation %" PRIu64 ", pid %d, age %.3f s, CPU %.3f s user "
 		"%.3f s system, max RSS %ld KiB, %" PRIu64 " requests, serving \"%s\"",
-		pr->slot, we_did_it ? "cut off" : "crash", ret_how, pr->gen->number, (int)pr->pid,
+		we_did_it ? "cut off" : "crash", ret_how, pr->gen->number, (int)pr->pid,
 		(double)(now_us() - pr->started_us) / 1e6, seconds(ru.ru_utime),
 		seconds(ru.ru_stime), ru.ru_maxrss, sb_get(sb->requests), line);
+	if (we_did_it && !pr->hung) /* it was too slow to leave, which is no crash */
+		return;
+	number = remember(pr, &si, &ru, ret_how);
+	if (backtrace_read(&pr->primary->backtraces[pr->slot], raw) > 0)
+		symbolizer_start(pr, number, raw);
 }

@@ -23,6 +23,7 @@
 #include "primary/control.h"
 #include "primary/events.h"
 #include "primary/generation.h"
+#include "primary/health.h"
 #include "primary/listener.h"
 #include "primary/proctab.h"
 #include "primary/reload.h"
@@ -30,13 +31,15 @@
 #include "primary/scale.h"
 #include "primary/signals.h"
 #include "primary/supervisor.h"
+#include "primary/symbolizer.h"
 #include "primary/upgrade.h"
+#include "shared/backtrace.h"
 #include "shared/limits.h"
 #include "shared/notify.h"
 
 #define N_SLOTS          4096 /* workers of all generations, those still draining included */
 #define STATUS_MAX       384
-#define HEARTBEAT_MAX_US (1 * US_PER_S)
+#define HEARTBEAT_MAX_US (500 * US_PER_MS)
 /* timeout(1) and some shells signal the process and then its group: that is one request to stop, not two. */
 #define SAME_SIGNAL_US (50 * US_PER_MS)
 
@@ -176,7 +179,7 @@ static void on_heartbeat(evutil_socket_t fd, short what, void *arg)
 	uint64_t now = now_us();
 
 	sb_set(p->history->heartbeat_us, now);
-	supervisor_heartbeat(p);
+	health_heartbeat(p);
 	replace_heartbeat(p);
 	scale_follow_cpus(p);
 	notify_retry();
@@ -366,9 +369,11 @@ static int set_up(struct primary *p, const struct config *c)
 	if (r == 0)
 		r = evtimer_assign(&p->ev_heartbeat, p->base, on_heartbeat, p);
 	if (r == 0)
-		r = proctab_new(p, N_SLOTS, supervisor_on_timer);
+		r = proctab_new(p, N_SLOTS, supervisor_on_timer, health_on_deadline);
 	if (r == 0)
 		r = history_new(&p->history);
+	if (r == 0)
+		r = backtrace_slots_new(N_SLOTS, &p->backtraces);
 	if (r == 0)
 		r = signals_open(p);
 	if (r == 0)
@@ -389,6 +394,7 @@ static void tear_down(struct primary *p)
 	if (g)
 		generation_release(p, g);
 	control_close(p);
+	symbolizer_abandon(p);
 	listener_pool_free(p->pool);
 	remove_pid_file(p);
 	free(p->pid_file);

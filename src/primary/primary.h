@@ -31,6 +31,8 @@ struct control;
 struct listener_pool;
 struct proc;
 struct rollout;
+struct backtrace_slot;
+struct symbolizer;
 struct upgrade;
 
 /* One configuration and the processes that run it. Gone when it serves no more and its last process has ended. */
@@ -68,12 +70,16 @@ struct primary {
 	struct control *control; /* NULL: there is no control socket */
 	void (*on_event)(
 		struct primary *p, uint64_t number); /* for those who follow; NULL: nobody */
+	struct backtrace_slot *backtraces;           /* one for each slot */
+	struct symbolizer *symbolizer;               /* at work; NULL: none */
+	const struct proc *victim;                   /* taken down last for hanging */
+	uint64_t clocks_apart_us;                    /* CLOCK_BOOTTIME - CLOCK_MONOTONIC */
 	struct access_slot
 		*access;    /* one for each slot; NULL until a generation has an access log */
 	struct proc *procs; /* one for each slot of the scoreboard */
 	size_t n_slots;
-	event_callback_fn on_timer; /* of every process */
-	size_t n_used;              /* slots at and above were never used */
+	event_callback_fn on_timer, on_silence; /* of every process */
+	size_t n_used;                          /* slots at and above were never used */
 
 	struct listener_pool *pool;
 	struct generation *current; /* serves; NULL until the first one does */

@@ -77,8 +77,12 @@ void proc_set_timer(struct proc *pr, uint64_t us)
 	event_add(&pr->ev_timer, &tv);
 }
 
-/* on_timer: called with the process when the deadline of its state has come. */
-int proctab_new(struct primary *p, size_t n_slots, event_callback_fn on_timer)
+/*
+ * on_timer: called with the process when the deadline of its state has come; on_silence: when its silence may have lasted
+ * long enough.
+ */
+int proctab_new(
+	struct primary *p, size_t n_slots, event_callback_fn on_timer, event_callback_fn on_silence)
 {
 	int r = scoreboard_new(n_slots, &p->scoreboard);
 
@@ -89,7 +93,14 @@ int proctab_new(struct primary *p, size_t n_slots, event_callback_fn on_timer)
 		return -ENOMEM;
 	p->n_slots = n_slots;
 	p->on_timer = on_timer;
+	p->on_silence = on_silence;
 	return 0;
+}
+
+static void proc_assign_events(struct proc *pr)
+{
+	event_assign(&pr->ev_timer, pr->primary->base, -1, 0, pr->primary->on_timer, pr);
+	event_assign(&pr->ev_hang, pr->primary->base, -1, 0, pr->primary->on_silence, pr);
 }
 
 /* Finds an empty slot for a new member of a generation; NULL: all are taken. The slot is still EMPTY. */
@@ -108,7 +119,7 @@ struct proc *proctab_take(
 		pr->gen = g;
 		pr->pidfd = -1;
 		if (!event_initialized(&pr->ev_timer))
-			event_assign(&pr->ev_timer, p->base, -1, 0, p->on_timer, pr);
+			proc_assign_events(pr);
 		pr->leaving = pr->on_trial = pr->wants_restart = false;
 		pr->successor = pr->predecessor = NULL;
 		pr->not_before_us = 0;

@@ -36,9 +36,14 @@ struct proc {
 	struct lane *control, *bus;
 
 	uint64_t started_us, ready_us;
-	uint64_t asked_us;     /* when the PING was sent that has no answer yet; 0: it has */
-	uint64_t cpu_asked_us; /* CPU time it had used by then */
-	bool drained;          /* it said so */
+	uint64_t asked_us; /* when the PING was sent that has no answer yet; 0: it has */
+	/* health.c */
+	struct event ev_hang;                  /* its silence may have lasted long enough */
+	unsigned n_missed;                     /* rounds in a row without an answer */
+	uint64_t missed_us;                    /* when the first of them was */
+	uint64_t seen_cpu_us, seen_starved_us; /* of the process, then */
+	bool warned, hung, aborted;
+	bool drained; /* it said so */
 	struct backoff backoff;
 	/* replace.c */
 	struct proc *successor, *predecessor; /* of a pair, until one is out of the question */
@@ -61,7 +66,8 @@ struct proc {
 	proctab_foreach (p, pr)       \
 		if (pr->role == ROLE_WORKER)
 
-int proctab_new(struct primary *p, size_t n_slots, event_callback_fn on_timer);
+int proctab_new(struct primary *p, size_t n_slots, event_callback_fn on_timer,
+	event_callback_fn on_silence);
 const char *proc_state_name(enum proc_state s);
 bool proc_may_move(enum proc_state from, enum proc_state to);
 void proc_set_state(struct proc *pr, enum proc_state next, const char *fmt, ...)

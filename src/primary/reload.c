@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "primary/events.h"
 #include "primary/generation.h"
+#include "primary/health.h"
 #include "primary/listener.h"
 #include "primary/primary.h"
 #include "primary/proctab.h"
@@ -189,7 +190,7 @@ static void on_probation_over(evutil_socket_t fd, short what, void *arg)
 	p->rollout->asked = true;
 	proctab_foreach (p, pr) {
 		if (pr->gen == g)
-			supervisor_ping(pr);
+			health_ping(pr);
 	}
 	event_add(&p->rollout->ev_probation, &retry);
 }

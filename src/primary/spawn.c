@@ -26,6 +26,7 @@
 #include "primary/primary.h"
 #include "primary/proctab.h"
 #include "shared/access_log.h"
+#include "shared/backtrace.h"
 #include "shared/listener.h"
 
 /* Only in the child: nothing is left to return to. */
@@ -131,6 +132,23 @@ static int drop_capabilities(void)
 	return syscall(SYS_capset, &header, none) < 0 ? -errno : 0;
 }
 
+/* For a child that only computes something for us: everything goes but stderr and one descriptor. */
+void spawn_confine_helper(const struct identity *id, int keep)
+{
+	int r = fd_close_except(&keep, 1);
+
+	if (r == 0)
+		r = drop_privileges(id);
+	if (r == 0)
+		r = drop_capabilities();
+	if (r < 0)
+		fatal("cannot confine a helper", r);
+	reset_signals();
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	prctl(PR_SET_NAME, "tined-helper", 0, 0, 0);
+	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+}
+
 /* The order matters: a change of user id clears the parent-death signal and the dumpable flag (prctl(2)). */
 static void confine(const struct proc *pr, int control_fd, int bus_fd)
 {
@@ -180,6 +198,7 @@ static void run_child(struct proc *pr, int control_fd, int bus_fd)
 		.listeners = pr->gen->listeners,
 		.n_listeners = pr->gen->n_listeners,
 		.admin_listener = is_admin ? &pr->gen->admin : NULL,
+		.backtrace = &p->backtraces[pr->slot],
 		.access = pr->gen->access_fd >= 0 && !is_admin ? &p->access[pr->slot] : NULL,
 		.access_fd = pr->gen->access_fd,
 		.clients = &pr->gen->clients,
@@ -230,6 +249,7 @@ int spawn(struct proc *pr, int *ret_control_fd, int *ret_bus_fd)
 	bus_child = fds[1];
 
 	clear_slot(pr);
+	backtrace_clear(&pr->primary->backtraces[pr->slot]);
 	if (pr->primary->access)
 		access_slot_clear(&pr->primary->access[pr->slot]);
 	clients_clear(&pr->gen->clients, pr->slot);

@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "ipc/lane.h"
 #include "primary/burial.h"
+#include "primary/health.h"
 #include "primary/listener.h"
 #include "primary/primary.h"
 #include "primary/proctab.h"
@@ -25,6 +26,7 @@
 #include "primary/replace.h"
 #include "primary/scale.h"
 #include "primary/spawn.h"
+#include "runtime/backtrace.h"
 
 #define KILL_GRACE_US  (2 * US_PER_S) /* between SIGABRT and SIGKILL */
 #define EXIT_GRACE_US  (1 * US_PER_S) /* for a child that has nothing left to do */
@@ -43,7 +45,8 @@ void supervisor_kill(struct proc *pr, int sig, const char *why)
 {
 	if (pr->state == PROC_KILLING || !proc_may_move(pr->state, PROC_KILLING))
 		return;
-	proc_set_state(pr, PROC_KILLING, "%s; sending %s", why, strsignal(sig));
+	proc_set_state(pr, PROC_KILLING, "%s; sending %s", why,
+		sig == BACKTRACE_SIGNAL ? "a request for a backtrace" : strsignal(sig));
 	signal_child(pr, sig);
 	proc_set_timer(pr, KILL_GRACE_US);
 	listener_pool_assign(pr->primary->pool, pr->primary);
@@ -180,7 +183,7 @@ static void on_failed(struct proc *pr, const void *payload, size_t len)
 
 static void on_pong(struct proc *pr, const void *payload, size_t len)
 {
-	pr->asked_us = 0;
+	health_on_pong(pr);
 }
 
 static void on_drained(struct proc *pr, const void *payload, size_t len)
@@ -245,16 +248,10 @@ static void on_lane_closed(const char *why, void *arg)
 
 static void on_start_timeout(struct proc *pr)
 {
-	uint64_t cpu_us = burial_cpu_us(pr->pid);
-
-	if (!lane_is_open(pr->control)) {
+	if (lane_is_open(pr->control))
+		health_on_start_timeout(pr);
+	else
 		supervisor_kill(pr, SIGKILL, "closed its lane and lives on");
-		return;
-	}
-	log_error("worker[%u]: not ready after %" PRIu64 " ms, having used %" PRIu64
-		  " ms of CPU; killing it",
-		pr->slot, (now_us() - pr->started_us) / US_PER_MS, cpu_us / US_PER_MS);
-	supervisor_kill(pr, SIGABRT, "start_timeout is over");
 }
 
 static void on_ready_timeout(struct proc *pr)
@@ -267,13 +264,6 @@ static void on_draining_timeout(struct proc *pr)
 	supervisor_kill(pr, SIGKILL, "not finished in time");
 }
 
-static void on_killing_timeout(struct proc *pr)
-{
-	log_warning("worker[%u]: still there; sending SIGKILL", pr->slot);
-	signal_child(pr, SIGKILL);
-	proc_set_timer(pr, KILL_GRACE_US);
-}
-
 static void on_backoff_timeout(struct proc *pr)
 {
 	supervisor_start(pr, "back-off is over");
@@ -283,7 +273,7 @@ static void (*const timeouts[PROC_STATES])(struct proc *pr) = {
 	[PROC_STARTING] = on_start_timeout,
 	[PROC_READY] = on_ready_timeout,
 	[PROC_DRAINING] = on_draining_timeout,
-	[PROC_KILLING] = on_killing_timeout,
+	[PROC_KILLING] = health_on_killing_timeout,
 	[PROC_BACKOFF] = on_backoff_timeout,
 };
 
@@ -318,6 +308,7 @@ static void on_gone(evutil_socket_t fd, short what, void *arg)
 	struct sb_slot *sb = &p->scoreboard.slots[pr->slot];
 	char how[256];
 
+	event_del(&pr->ev_hang);
 	lane_read_rest(pr->control); /* its last words may be the best line in the log */
 	lane_read_rest(pr->bus);
 	burial_record(pr, how, sizeof(how));
@@ -376,7 +367,7 @@ void supervisor_start(struct proc *pr, const char *why)
 	replace_on_start(pr);
 	pr->ready_us = 0;
 	pr->asked_us = 0;
-	pr->drained = false;
+	pr->drained = pr->hung = pr->aborted = false;
 	free(pr->words);
 	pr->words = NULL;
 	r = spawn(pr, &control_fd, &bus_fd);
@@ -393,57 +384,4 @@ void supervisor_start(struct proc *pr, const char *why)
 	proc_set_timer(pr, pr->gen->config->workers.start_timeout_us);
 	if (watch(pr, control_fd, bus_fd) < 0)
 		supervisor_kill(pr, SIGKILL, "out of memory for its lanes");
-}
-
-/* --- health --- */
-
-/* No answer for hang_timeout: say what it was doing, then end it. */
-static void on_hang(struct proc *pr, uint64_t silent_us)
-{
-	const struct sb_slot *sb = &pr->primary->scoreboard.slots[pr->slot];
-	uint64_t cpu_us = burial_cpu_us(pr->pid) - pr->cpu_asked_us;
-	char line[SB_REQUEST_LINE + 1];
-
-	burial_request_line(sb, line);
-	log_error("worker[%u]: hung: no answer for %" PRIu64 " ms, in which it %s (%" PRIu64
-		  " ms of CPU); serving \"%s\"; killing it",
-		pr->slot, silent_us / US_PER_MS, cpu_us * 2 > silent_us ? "burnt CPU" : "slept",
-		cpu_us / US_PER_MS, line);
-	supervisor_kill(pr, SIGABRT, "hung");
-}
-
-/* Asks a child whether its loop turns, unless it has been asked and has not answered yet. */
-void supervisor_ping(struct proc *pr)
-{
-	if (pr->asked_us != 0 ||
-		lane_send(pr->control, MSG_PING, pr->primary->ping_id, NULL, 0) != 0)
-		return;
-	pr->asked_us = now_us();
-	pr->cpu_asked_us = burial_cpu_us(pr->pid);
-}
-
-/*
- * One round: judge the answers to the last PING, send the next. When this process itself was held up, the
- * children's silence proves nothing, so they get that time on top.
- */
-void supervisor_heartbeat(struct primary *p)
-{
-	uint64_t now = now_us();
-	uint64_t late_us = now > p->heartbeat_due_us ? now - p->heartbeat_due_us : 0;
-
-	p->ping_id++;
-	proctab_foreach (p, pr) {
-		uint64_t hang_us = pr->gen->config->workers.hang_timeout_us;
-
-		if (pr->state != PROC_READY)
-			continue;
-		if (pr->asked_us == 0) {
-			supervisor_ping(pr);
-			continue;
-		}
-		if (late_us > p->heartbeat_us)
-			pr->asked_us += late_us;
-		if (now > pr->asked_us + hang_us)
-			on_hang(pr, now - pr->asked_us);
-	}
 }

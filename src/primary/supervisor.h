@@ -11,6 +11,4 @@ void supervisor_kill(struct proc *pr, int sig, const char *why);
 void supervisor_retire(struct proc *pr, const char *why);
 void supervisor_set_leaving(struct proc *pr);
 void supervisor_end_trial(struct proc *pr);
-void supervisor_ping(struct proc *pr);
-void supervisor_heartbeat(struct primary *p);
 void supervisor_on_timer(int fd, short what, void *arg);

@@ -9,6 +9,7 @@
 #include <sys/types.h>
 
 struct access_slot;
+struct backtrace_slot;
 struct clients;
 struct config;
 struct history;
@@ -26,6 +27,7 @@ struct child {
 	const struct listener *listeners;
 	size_t n_listeners;
 	const struct listener *admin_listener; /* for the admin process alone */
+	struct backtrace_slot *backtrace;      /* its own */
 	struct access_slot *access;            /* its own; NULL: there is no access log */
 	int access_fd;                         /* of the access log, when there is one */
 	struct clients

@@ -25,6 +25,7 @@
 #include "net/proxy.h"
 #include "net/server.h"
 #include "net/stream.h"
+#include "runtime/backtrace.h"
 #include "runtime/module.h"
 #include "runtime/pool.h"
 #include "shared/access_log.h"
@@ -464,6 +465,8 @@ static int set_up(struct worker *w, char error[MODULE_ERROR_MAX])
 {
 	int r = handle_signals(w);
 
+	if (r == 0)
+		r = backtrace_install(w->child->backtrace);
 	if (r == 0)
 		r = open_net(w);
 	if (r == 0)

@@ -42,7 +42,7 @@ static void set_up(void)
 	g.n_procs = 0;
 	log_set_level(LOG_LVL_ERROR);
 	p.base = event_base_new();
-	ck_assert_int_eq(proctab_new(&p, 3, on_timer), 0);
+	ck_assert_int_eq(proctab_new(&p, 3, on_timer, on_timer), 0);
 }
 
 static struct proc *take(unsigned index)

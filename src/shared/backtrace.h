@@ -1,0 +1,22 @@
+/*
+ * Where a child writes down, in a signal handler, what it was doing: shared memory, an entry for each slot. The child is the
+ * only writer; the primary hands the text to a process that may be wrong about it (primary/symbolizer.c).
+ */
+#pragma once
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define BACKTRACE_FRAMES 48
+#define BACKTRACE_TEXT   4000
+
+struct backtrace_slot {
+	_Atomic uint32_t len; /* bytes of text, set last; 0: there is none */
+	char text
+		[BACKTRACE_TEXT]; /* a line for each frame, the innermost first: PATH+0xADDRESS, as in the ELF file */
+};
+
+int backtrace_slots_new(size_t n, struct backtrace_slot **ret);
+void backtrace_clear(struct backtrace_slot *s);
+size_t backtrace_read(const struct backtrace_slot *s, char ret[BACKTRACE_TEXT + 1]);
