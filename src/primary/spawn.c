@@ -135,8 +135,10 @@ static int drop_capabilities(void)
 /* For a child that only computes something for us: everything goes but stderr and one descriptor. */
 void spawn_confine_helper(const struct identity *id, int keep)
 {
-	int r = fd_close_except(&keep, 1);
+	int r;
 
+	prctl(PR_SET_NAME, "tined-helper", 0, 0, 0);
+	r = fd_close_except(&keep, 1);
 	if (r == 0)
 		r = drop_privileges(id);
 	if (r == 0)
@@ -145,7 +147,6 @@ void spawn_confine_helper(const struct identity *id, int keep)
 		fatal("cannot confine a helper", r);
 	reset_signals();
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-	prctl(PR_SET_NAME, "tined-helper", 0, 0, 0);
 	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 }
 

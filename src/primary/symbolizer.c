@@ -158,7 +158,7 @@ static void run_child(char *raw, const struct identity *id, int fd)
 static void note_place(struct primary *p, unsigned slot, const char *text)
 {
 	static const char *const uninteresting[] = {
-		" in libc.so", " in linux-vdso", " in libpthread", "+0x"};
+		" 0x", "+0x", " in libc.so", " in linux-vdso", " in libevent"};
 	const struct proc *pr = &p->procs[slot];
 	CLEANUP(freep) char *copy = strdup(text);
 	char *rest = copy, *line;

@@ -100,6 +100,14 @@ def process(pid):
     return Process(int(pid), fields[0], int(fields[1]), int(fields[3]), int(fields[11]) + int(fields[12]))
 
 
+def name(pid):
+    """What the process calls itself."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/comm").read_text().rstrip("\n")
+    except OSError:
+        return ""
+
+
 def processes():
     found = (process(name) for name in os.listdir("/proc") if name.isdigit())
     return [p for p in found if p and p.state not in "ZX"]
@@ -469,8 +477,8 @@ class Tined:
         return self.errors(mark)
 
     def worker_pids(self):
-        """Children of the primary, in order of their pids."""
-        return sorted(p.pid for p in self.family() if p.ppid == self.pid)
+        """Workers, and the admin process if there is one, in order of their pids."""
+        return sorted(p.pid for p in self.family() if p.ppid == self.pid and name(p.pid) != "tined-helper")
 
     def wait_workers(self, n):
         """Waits until there are exactly n worker processes. Returns their pids."""

@@ -175,7 +175,8 @@ def test_mount_point_taken(tined):
 def test_unreadable_root(tined, folder):
     root = folder / "site"
     root.mkdir(0o000)
-    t = tined({"module:hello": {"path": "builtin:static", "root": root}}, before=as_nobody)
+    t = tined({"tined": {"control": None}, "module:hello": {"path": "builtin:static", "root": root}},
+              before=as_nobody)
     refuses(t, f"{t.path}:{t.line_of('root =')}: module:hello.root: {root}: Permission denied")
 
 
@@ -201,8 +202,8 @@ def test_module_that_never_gets_ready(tined, module):
     hanging = {"path": module, "mount": "/m", "fail": "hang"}
     t = tined({"module:m": hanging, "workers": {"count": 1, "start_timeout": "200ms"}})
     assert t.run() == 1
-    assert t.find(r"worker\[0\]: not ready after \d+ ms, having used \d+ ms of CPU; killing it")
-    assert t.find(r"starting -> killing: start_timeout is over; sending Aborted")
+    assert t.find(r"worker\[0\]: not ready after \d+ ms, in which it slept \(\d+ ms of CPU\); killing it")
+    assert t.find(r"starting -> killing: start_timeout is over; sending a request for a backtrace")
 
 
 # --- users, files ---
@@ -327,7 +328,7 @@ def test_no_room_for_processes(tined, root_only):
         as_nobody()
         resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
 
-    t = tined(before=limit, env={"ASAN_OPTIONS": "detect_leaks=0"})  # its leak checker needs a process, too
+    t = tined({"tined": {"control": None}}, before=limit, env={"ASAN_OPTIONS": "detect_leaks=0"})  # its leak checker needs a process, too
     assert t.run() == 1
     assert any("cannot fork: Resource temporarily unavailable" in e for e in t.errors())
     wait_until(lambda: not t.family(), "nothing is left")
