@@ -141,6 +141,9 @@ void burial_record(struct proc *pr, char *ret_how, size_t size)
 	/* glibc's waitid(2) hides the kernel's fifth argument, which gives the rusage. */
 	syscall(SYS_waitid, P_PIDFD, pr->pidfd, &si, WEXITED, &ru);
 	describe(&si, ret_how, size);
+	if (pr->over_memory)
+		strncat(ret_how, ", for more memory than max_memory_hard",
+			size - strlen(ret_how) - 1);
 	if (pr->words) {
 		snprintf(ret_how, size, "%s", pr->words);
 		if (!pr->leaving && !pr->primary->rollout) /* a rollout says it itself */

@@ -181,7 +181,7 @@ static void on_heartbeat(evutil_socket_t fd, short what, void *arg)
 	sb_set(p->history->heartbeat_us, now);
 	health_heartbeat(p);
 	replace_heartbeat(p);
-	scale_follow_cpus(p);
+	scale_heartbeat(p);
 	notify_retry();
 	if (p->watchdog_us && now >= p->watchdog_due_us && is_making_progress(p, now)) {
 		notify_watchdog();
@@ -254,8 +254,8 @@ void primary_stop(struct primary *p, int exit_status)
 	notify_stopping();
 	upgrade_abandon(p);
 	rollout_abandon(p);
-	replace_abandon(p);
-	scale_abandon(p);
+	replace_abandon(p, false, "tined is stopping");
+	scale_abandon(p, "tined is stopping");
 	proctab_foreach (p, pr)
 		supervisor_retire(pr, "stopping");
 	listener_pool_close(p->pool);

@@ -87,7 +87,8 @@ struct primary {
 	bool reload_again;          /* another was asked for during a reload */
 	struct waiters reload_waiters, next_reload_waiters;
 	struct waiters restart_waiters, scale_waiters;
-	unsigned n_restarted; /* by the restart under way */
+	bool restarting;      /* somebody's restart is under way */
+	unsigned n_restarted; /* by it */
 	bool scaled_by_hand;  /* since the last reload: the number of CPUs is not followed */
 	uint64_t sampled_us, cpus_seen_us;
 

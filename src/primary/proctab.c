@@ -120,7 +120,8 @@ struct proc *proctab_take(
 		pr->pidfd = -1;
 		if (!event_initialized(&pr->ev_timer))
 			proc_assign_events(pr);
-		pr->leaving = pr->on_trial = pr->wants_restart = false;
+		pr->leaving = pr->on_trial = pr->replaced = false;
+		pr->restart = RESTART_NONE;
 		pr->successor = pr->predecessor = NULL;
 		pr->not_before_us = 0;
 		backoff_reset(&pr->replace_backoff);

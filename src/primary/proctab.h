@@ -19,6 +19,13 @@ struct generation;
 struct lane;
 struct primary;
 
+/* Its part in the restart that somebody has asked for. */
+enum restart_step {
+	RESTART_NONE,
+	RESTART_WANTED, /* its turn comes */
+	RESTART_BEGUN,  /* it, or the successor it has, is to get ready */
+};
+
 struct proc {
 	struct primary *primary;
 	unsigned slot;
@@ -48,11 +55,14 @@ struct proc {
 	/* replace.c */
 	struct proc *successor, *predecessor; /* of a pair, until one is out of the question */
 	enum history_event_kind replaced_for; /* EVENT_RECYCLE or EVENT_RESTART */
-	bool wants_restart;
+	bool replaced;                        /* its successor serves; it drains */
+	enum restart_step restart;
+	struct backoff replace_backoff; /* of successors that did not help */
+	uint64_t not_before_us;         /* is it recycled */
+	struct waiters gone_waiters;    /* who wants to know when it has ended */
+	/* recycle.c */
 	uint64_t max_requests, max_age_us; /* with jitter */
-	struct backoff replace_backoff;    /* of successors that did not get ready */
-	uint64_t not_before_us;            /* the next one */
-	struct waiters gone_waiters;       /* who wants to know when its slot is free */
+	bool over_memory;                  /* over the hard limit: killed for it */
 	char *words; /* why it said it could not start; NULL when it did not */
 };
 

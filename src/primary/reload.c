@@ -17,6 +17,8 @@
 #include "primary/listener.h"
 #include "primary/primary.h"
 #include "primary/proctab.h"
+#include "primary/replace.h"
+#include "primary/scale.h"
 #include "primary/supervisor.h"
 #include "primary/upgrade.h"
 #include "shared/notify.h"
@@ -118,6 +120,8 @@ static void commit(struct primary *p)
 		return;
 	}
 	listener_pool_store(p->pool);
+	replace_abandon(p, true, "a reload has replaced everybody");
+	scale_abandon(p, "a reload has gone back to the configured count");
 	dismiss(p, old, "a new generation serves");
 	give_verdict(p, true, text);
 }

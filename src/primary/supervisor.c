@@ -22,6 +22,7 @@
 #include "primary/listener.h"
 #include "primary/primary.h"
 #include "primary/proctab.h"
+#include "primary/recycle.h"
 #include "primary/reload.h"
 #include "primary/replace.h"
 #include "primary/scale.h"
@@ -132,8 +133,8 @@ static void wait_or_give_up(struct proc *pr, uint64_t delay_us)
 	}
 }
 
-/* A member that was to stay is gone: fill its slot again, sooner or later. */
-static void replace(struct proc *pr)
+/* Counts an end that was not to be. Returns microseconds until the next start, or BACKOFF_SPENT. */
+uint64_t supervisor_count_failure(struct proc *pr)
 {
 	const struct conf_workers *c = &pr->gen->config->workers;
 	struct backoff_limits limits = {c->backoff_min_us, c->backoff_max_us, c->crash_limit};
@@ -141,8 +142,13 @@ static void replace(struct proc *pr)
 	bool healthy =
 		pr->ready_us != 0 && now - pr->ready_us >= HEALTHY_FACTOR * c->backoff_min_us;
 
-	wait_or_give_up(
-		pr, backoff_failed(&pr->backoff, &limits, healthy, now, (uint32_t)random()));
+	return backoff_failed(&pr->backoff, &limits, healthy, now, (uint32_t)random());
+}
+
+/* A member that was to stay is gone: fill its slot again, sooner or later. */
+static void replace(struct proc *pr)
+{
+	wait_or_give_up(pr, supervisor_count_failure(pr));
 	scale_settle(pr->primary);
 	primary_status(pr->primary);
 }
@@ -166,7 +172,7 @@ static void on_ready(struct proc *pr, const void *payload, size_t len)
 	listener_pool_assign(pr->primary->pool, pr->primary);
 	replace_on_ready(pr);
 	rollout_on_ready(pr->primary, pr);
-	scale_settle(pr->primary);
+	scale_step(pr->primary);
 	primary_status(pr->primary);
 }
 
@@ -207,7 +213,7 @@ static void on_leaving(struct proc *pr, const void *payload, size_t len)
 	listener_pool_assign(p->pool, p);
 	if (p->rollout)
 		rollout_on_exit(p, pr, "left of its own accord");
-	if (pr->gen != p->current || p->phase != PRIMARY_SERVING)
+	if (pr->gen != p->current || p->phase != PRIMARY_SERVING || replace_on_leaving(pr))
 		return;
 	next = proctab_take(p, pr->gen, pr->role, pr->index);
 	if (!next)
@@ -326,6 +332,7 @@ static void on_gone(evutil_socket_t fd, short what, void *arg)
 	proc_set_state(pr, PROC_DEAD, "%s", how);
 	listener_pool_assign(p->pool, p);
 	settle(pr, how);
+	replace_step(p); /* the next one's turn, if it was the last one's end */
 }
 
 /* --- the beginning of one --- */
@@ -364,7 +371,7 @@ void supervisor_start(struct proc *pr, const char *why)
 
 	proc_set_state(pr, PROC_STARTING, "%s", why);
 	pr->started_us = now_us();
-	replace_on_start(pr);
+	recycle_draw_limits(pr);
 	pr->ready_us = 0;
 	pr->asked_us = 0;
 	pr->drained = pr->hung = pr->aborted = false;

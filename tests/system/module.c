@@ -1,6 +1,7 @@
 /* The module of the system tests: handlers that do what handlers should not. */
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -10,6 +11,8 @@
 
 static const struct tine_option options[] = {
 	{.name = "fail", .doc = "Where to fail; empty: nowhere."},
+	{.name = "fail_file",
+		.doc = "A file that says where to fail, as long as it exists; `wait` waits for its end."},
 	{.name = "text", .def = "module", .doc = "What / answers."},
 	{.name = "delay",
 		.type = TINE_OPTION_DURATION,
@@ -91,6 +94,23 @@ static void on_big(struct tine_request *request, void *arg)
 	free(body);
 }
 
+/* Has as many bytes more as the query says, and keeps them. */
+static void on_grow(struct tine_request *request, void *arg)
+{
+	static char *volatile kept[64]; /* volatile: or the compiler saves itself the trouble */
+	static size_t n_kept;
+	struct tine_text query = tine_request_query(request);
+	char digits[16] = "";
+	size_t len;
+
+	memcpy(digits, query.data, query.len < sizeof(digits) ? query.len : sizeof(digits) - 1);
+	len = strtoul(digits, NULL, 10);
+	kept[n_kept % 64] = malloc(len + 1);
+	memset(kept[n_kept % 64], 'x', len);
+	n_kept++;
+	tine_respond(request, 200, "text/plain", "grown", 5);
+}
+
 static int configure(const struct tine_config *config)
 {
 	if (strcmp(tine_config_string(config, "fail"), "configure") == 0)
@@ -115,6 +135,21 @@ static int fail_as_told(struct tine_worker *worker, const char *how)
 	return 0;
 }
 
+static int fail_as_the_file_says(struct tine_worker *worker, const char *path)
+{
+	char how[16] = "";
+	FILE *f = *path ? fopen(path, "r") : NULL;
+
+	if (!f)
+		return 0;
+	if (fscanf(f, "%15s", how) != 1)
+		*how = '\0';
+	fclose(f);
+	while (strcmp(how, "wait") == 0 && access(path, F_OK) == 0)
+		usleep(5000);
+	return fail_as_told(worker, how);
+}
+
 static int start(struct tine_worker *worker, void **ret_state)
 {
 	static const struct {
@@ -122,11 +157,13 @@ static int start(struct tine_worker *worker, void **ret_state)
 		tine_http_fn fn;
 	} routes[] = {{"/", on_text}, {"/sleep", on_sleep}, {"/spin", on_spin},
 		{"/abort", on_abort}, {"/exit", on_exit_status}, {"/silent", on_silent},
-		{"/big", on_big}};
+		{"/big", on_big}, {"/grow", on_grow}};
 	const struct tine_config *config = tine_worker_config(worker);
 	struct state *s = calloc(1, sizeof(*s));
 	int r = fail_as_told(worker, tine_config_string(config, "fail"));
 
+	if (r == 0)
+		r = fail_as_the_file_says(worker, tine_config_string(config, "fail_file"));
 	if (r < 0)
 		return r;
 	s->text = tine_config_string(config, "text");

@@ -289,7 +289,7 @@ def test_reload_with_a_log_that_cannot_be_opened(start):
 def scale(t, sig, n):
     mark = t.mark()
     t.signal(sig)
-    t.wait_log(rf"scale: {n} workers", mark)
+    t.wait_log(rf"scale: {n} workers?$", mark)
     return t.wait_workers(n)
 
 
