@@ -86,7 +86,7 @@ static size_t http_input(struct connection *c, const char *data, size_t len, siz
 	if (s->n_requests > 0) {
 		sb_add(c->server->slot->requests, s->n_requests);
 		s->n_requests = 0;
-		c->server->slot->request_line[0] = '\0';
+		c->server->request_line[0] = '\0'; /* the rest stays: see worker/probe.c */
 	}
 	return used;
 }

@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/turn.h"
 #include "http/body.h"
 #include "http/forwarded.h"
 #include "http/http.h"
@@ -61,7 +62,6 @@ static void request_begin_log(struct tine_request *rq)
 	if (!log)
 		return;
 	rq->is_logged = true;
-	rq->begun_us = now_us();
 	request_client(rq);
 	rq->ticket = access_log_begin(log, &rq->peer, rq->head.line, rq->begun_us);
 }
@@ -99,6 +99,22 @@ static uint64_t pieces_left(const struct connection *c)
 	for (const struct sending *p = c->sends; p; p = p->next)
 		left += p->left;
 	return left;
+}
+
+/*
+ * The answer's last byte is queued, or its last piece. Those of a burst are measured together when it has been sent. Left out:
+ * streams of events, which end when their client likes, and what is said to those who have not made a request.
+ */
+static void request_measure(const struct tine_request *rq)
+{
+	struct net_server *net = rq->server->net;
+
+	if (!rq->connection || rq->begun_us == 0 || rq->is_sse)
+		return;
+	if (rq->kept)
+		histogram_add(&net->slot->latency, now_us() - rq->begun_us, 1);
+	else
+		net->n_answered++;
 }
 
 /* --- requests that outlive their burst --- */
@@ -200,6 +216,8 @@ void request_finish(struct tine_request *rq)
 {
 	struct connection *c = rq->connection;
 
+	if (rq->answer != ANSWER_PIECES)
+		request_measure(rq);
 	rq->answer = ANSWER_DONE;
 	request_log(rq);
 	if (!rq->kept)
@@ -217,6 +235,7 @@ void request_end_pieces(struct tine_request *rq)
 {
 	struct connection *c = rq->connection;
 
+	request_measure(rq);
 	if (rq->is_logged && c && c->sends && request_keep(rq) == 0)
 		rq->answer = ANSWER_PIECES;
 	else
@@ -251,8 +270,10 @@ void request_abandon(struct tine_request *rq, unsigned status)
 	struct connection *c = rq->connection;
 	enum answer_state answer = rq->answer;
 
-	if (answer == ANSWER_NONE)
+	if (answer == ANSWER_NONE) {
 		rq->status = (uint16_t)status;
+		request_measure(rq);
+	}
 	request_orphan(rq);
 	if (answer == ANSWER_NONE)
 		request_refuse(c, status);
@@ -328,13 +349,13 @@ static int answer_other_method(struct tine_request *rq)
 /* --- from head to handler --- */
 
 /* What the crash record will show if the handler does not return. */
-static void note_request_line(struct sb_slot *slot, struct tine_text line)
+static void note_request_line(char *to, struct tine_text line)
 {
 	size_t n = line.len < SB_REQUEST_LINE ? line.len : SB_REQUEST_LINE;
 
-	memcpy(slot->request_line, line.data, n);
+	memcpy(to, line.data, n);
 	if (n < SB_REQUEST_LINE)
-		slot->request_line[n] = '\0';
+		to[n] = '\0';
 }
 
 /* All of the body is there, or it wants to read it itself: the module's turn. */
@@ -438,7 +459,7 @@ static unsigned request_answer(struct tine_request *rq)
 		if (r != 0)
 			return (unsigned)r;
 	}
-	note_request_line(rq->connection->server->slot, h->line);
+	note_request_line(rq->connection->server->request_line, h->line);
 	request_go_on(rq);
 	return 0;
 }
@@ -553,6 +574,7 @@ int request_serve(struct connection *c, const char *data, size_t len, size_t *re
 	if (r == PARSER_MORE)
 		return r;
 	s->n_requests++;
+	rq->begun_us = turn_mark();
 	c->n_served++;
 	c->phase = 0;
 	request_begin_log(rq);

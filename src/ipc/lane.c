@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 
 #include "base/fd.h"
+#include "base/turn.h"
 
 #define READ_CHUNK (16u << 10) /* asked of the kernel at a time */
 #define READ_BURST \
@@ -343,11 +344,13 @@ void lane_flush(struct lane *l)
 
 static void on_readable(evutil_socket_t fd, short what, void *arg)
 {
+	turn_mark();
 	read_some(arg, READ_BURST);
 }
 
 static void on_writable(evutil_socket_t fd, short what, void *arg)
 {
+	turn_mark();
 	lane_flush(arg);
 }
 

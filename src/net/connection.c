@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/turn.h"
 #include "net/output.h"
 #include "net/proxy.h"
 
@@ -318,8 +319,14 @@ static void burst_begin(struct connection *c)
 
 static void burst_end(struct connection *c)
 {
+	struct net_server *s = c->server;
+
 	output_flush(c);
-	c->server->bursting = NULL;
+	s->bursting = NULL;
+	if (s->n_answered > 0) {
+		histogram_add(&s->slot->latency, now_us() - turn_mark(), s->n_answered);
+		s->n_answered = 0;
+	}
 }
 
 /* Offers input to the protocol, and to the one that takes its place meanwhile. */
@@ -526,6 +533,7 @@ static void connection_event(evutil_socket_t fd, short what, void *arg)
 	struct connection *c = arg;
 	struct net_server *s = c->server;
 
+	turn_mark();
 	s->now_ms = now_coarse_ms();
 	if (what & EV_WRITE) {
 		connection_go_on(c);

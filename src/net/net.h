@@ -149,6 +149,7 @@ struct net_server {
 	struct pool *pool; /* NULL: there are no threads */
 	struct sb_slot *slot;
 	struct sb_slot *own_slot; /* when the options gave none */
+	char *request_line;       /* SB_REQUEST_LINE bytes: what is being served */
 	void (*on_closed)(void *arg);
 	void *arg;
 
@@ -171,7 +172,8 @@ struct net_server {
 
 	/* shared by all connections, used by one burst at a time */
 	struct connection *bursting;
-	uint64_t burst_end; /* bytes_out of the slot at which it is the turn of others */
+	unsigned n_answered; /* requests of this turn, by protocols that count them */
+	uint64_t burst_end;  /* bytes_out of the slot at which it is the turn of others */
 	char *in;
 	size_t in_size;
 	struct net_out out;

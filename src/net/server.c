@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/turn.h"
 #include "net/connection.h"
 #include "net/output.h"
 
@@ -52,6 +53,7 @@ static void server_tick(evutil_socket_t fd, short what, void *arg)
 	unsigned wanted = 0, ms;
 	uint64_t n;
 
+	turn_mark();
 	if (read(fd, &n, sizeof(n)) < 0)
 		return; /* it was disarmed just now */
 	s->now_ms = now_coarse_ms();
@@ -81,6 +83,8 @@ static int server_allocate(struct net_server *s)
 		if (s->own_slot)
 			memset(s->own_slot, 0, sizeof(*s->own_slot));
 	}
+	if (s->slot && !s->request_line)
+		s->request_line = s->slot->request_line;
 	s->in = malloc(s->in_size);
 	s->out.data = malloc(s->out.cap);
 	return s->slot && s->in && s->out.data ? 0 : -ENOMEM;
@@ -97,6 +101,7 @@ static struct net_server *server_init(const struct net_options *o)
 	s->on_closed = o->on_closed;
 	s->arg = o->arg;
 	s->slot = o->slot;
+	s->request_line = o->request_line;
 	if (o->admission)
 		s->admission = *o->admission;
 	s->timer_fd = -1;
@@ -225,6 +230,7 @@ static void server_go_on(struct net_server *s)
 bool net_server_end_turn(struct net_server *s)
 {
 	if (!TAILQ_EMPTY(&s->touched)) {
+		turn_mark();
 		s->now_ms = now_coarse_ms();
 		server_go_on(s);
 	}

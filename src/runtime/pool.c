@@ -33,6 +33,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "base/turn.h"
+
 #define POOL_STACK  (256u << 10) /* of a thread */
 #define POOL_ROUNDS 4            /* of looking before others in the loop get their turn */
 
@@ -57,6 +59,9 @@ struct pool {
 	unsigned n_idle; /* threads that sleep, the one on its way included */
 	bool waking;     /* one is on its way */
 	bool stopping;
+	uint64_t n_finished;
+	unsigned n_running;
+	struct pool_figures figures; /* the pointers never change */
 };
 
 static struct pool_post looking; /* its address alone means something */
@@ -130,6 +135,7 @@ static void on_wake(evutil_socket_t fd, short what, void *arg)
 {
 	struct pool *p = arg;
 
+	turn_mark();
 	for (int i = 0; i < POOL_ROUNDS; i++) {
 		posts_run(p);
 		if (posts_rest(p))
@@ -149,6 +155,18 @@ static void job_finish(struct pool *p, struct pool_job *job, int status)
 {
 	job->status = status;
 	posts_push(p, &job->post);
+}
+
+/* The lock is held. */
+static void pool_show(const struct pool *p)
+{
+	const struct pool_figures *f = &p->figures;
+
+	if (!f->n_finished)
+		return;
+	atomic_store_explicit(f->n_finished, p->n_finished, memory_order_relaxed);
+	atomic_store_explicit(f->n_queued, p->n_queued, memory_order_relaxed);
+	atomic_store_explicit(f->n_running, p->n_running, memory_order_relaxed);
 }
 
 /* The lock is held, and there is a job. */
@@ -178,7 +196,10 @@ static struct pool_job *thread_next(struct pool *p)
 		p->n_idle--;
 		p->waking = false;
 	}
-	return p->stopping ? NULL : queue_take(p, TAILQ_FIRST(&p->queue));
+	if (p->stopping)
+		return NULL;
+	p->n_running++;
+	return queue_take(p, TAILQ_FIRST(&p->queue));
 }
 
 static void *thread_main(void *arg)
@@ -190,12 +211,16 @@ static void *thread_main(void *arg)
 	pthread_mutex_lock(&p->lock);
 	while ((job = thread_next(p))) {
 		call = queue_calls(p);
+		pool_show(p);
 		pthread_mutex_unlock(&p->lock);
 		if (call)
 			pthread_cond_signal(&p->work);
 		job->work(job);
 		job_finish(p, job, 0);
 		pthread_mutex_lock(&p->lock);
+		p->n_running--;
+		p->n_finished++;
+		pool_show(p);
 	}
 	pthread_mutex_unlock(&p->lock);
 	return NULL;
@@ -251,6 +276,7 @@ static int pool_init(struct pool *p, const struct pool_options *o)
 		return -ENOMEM;
 	p->n_threads_max = o->n_threads;
 	p->queue_max = o->queue_max;
+	p->figures = o->figures;
 	TAILQ_INIT(&p->queue);
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_cond_init(&p->work, NULL);
@@ -296,6 +322,7 @@ static void pool_settle(struct pool *p)
 		while ((job = TAILQ_FIRST(&p->queue)))
 			job_finish(p, queue_take(p, job), -ECANCELED);
 	} while (posts_run(p));
+	pool_show(p);
 }
 
 /*
@@ -339,6 +366,7 @@ static int queue_insert(struct pool *p, struct pool_job *job, bool *ret_call, bo
 		job->queued = true;
 		*ret_call = queue_calls(p);
 		*ret_more = p->n_queued > p->n_idle;
+		pool_show(p);
 	}
 	pthread_mutex_unlock(&p->lock);
 	return r;
@@ -377,8 +405,10 @@ bool pool_cancel(struct pool *p, struct pool_job *job)
 
 	pthread_mutex_lock(&p->lock);
 	queued = job->queued;
-	if (queued)
+	if (queued) {
 		queue_take(p, job);
+		pool_show(p);
+	}
 	pthread_mutex_unlock(&p->lock);
 	if (queued)
 		job_finish(p, job, -ECANCELED);

@@ -3,6 +3,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/queue.h>
 
 struct event_base;
@@ -29,10 +30,17 @@ struct pool_job {
 	struct pool_post post;
 };
 
+/* Where a pool says how it fares: written under its lock, read by anybody. All or none. */
+struct pool_figures {
+	_Atomic uint64_t *n_finished; /* jobs */
+	_Atomic uint32_t *n_queued, *n_running;
+};
+
 struct pool_options {
 	struct event_base *base;
 	unsigned n_threads; /* at most */
 	unsigned queue_max; /* jobs that wait for a thread */
+	struct pool_figures figures; /* they outlive the pool; NULL: nobody wants to know */
 };
 
 int pool_new(const struct pool_options *o, struct pool **ret);

@@ -7,6 +7,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/clock.h"
+#include "base/turn.h"
+
 /* The segment: a head, then the slots. */
 struct segment {
 	_Alignas(64) _Atomic size_t n_used;
@@ -54,4 +57,15 @@ void scoreboard_clear_counters(struct sb_slot *s)
 void scoreboard_clear_slot(struct sb_slot *s)
 {
 	memset(s, 0, sizeof(*s));
+}
+
+/* By the child that owns the slot, when all work of a turn of its loop is done. Reads the clock once. */
+void scoreboard_end_turn(struct sb_slot *s)
+{
+	uint64_t now = now_us(), us = turn_end(now);
+
+	sb_set(s->tick_us, now);
+	sb_add(s->turns, 1);
+	sb_add(s->busy_us, us);
+	histogram_add(&s->loop_lag, us, 1);
 }

@@ -54,11 +54,14 @@ struct sb_slot {
 	_Atomic uint64_t client_errors, server_errors; /* 4xx and 5xx answers */
 	_Atomic uint64_t stepped_back; /* times it left a connection to a less loaded worker */
 	_Atomic uint64_t busy_us;      /* time its loop did not wait for events */
-	_Atomic uint64_t pool_jobs;    /* jobs its thread pool has finished */
+
+	/* written by the child's threads: not beside what its loop writes at each turn */
+	_Alignas(64) _Atomic uint64_t pool_jobs; /* jobs its thread pool has finished */
 	_Atomic uint32_t pool_queued, pool_running;
 
 	_Alignas(64) struct histogram
-		latency; /* of answers, from the head's arrival to the last byte queued */
+		latency; /* of answers: from the turn of the loop that had all of the request's head to
+			    the one that queued the answer's last byte; event streams are left out */
 	struct histogram
 		loop_lag; /* of turns: how long an event may have had to wait for the one before it */
 
@@ -80,4 +83,5 @@ struct scoreboard {
 int scoreboard_new(size_t n_slots, struct scoreboard *ret);
 const char *scoreboard_state_name(uint32_t state);
 void scoreboard_clear_slot(struct sb_slot *s);
+void scoreboard_end_turn(struct sb_slot *s);
 void scoreboard_clear_counters(struct sb_slot *s);

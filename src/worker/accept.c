@@ -24,6 +24,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/peer.h"
+#include "base/turn.h"
 #include "shared/scoreboard.h"
 
 #define HEAD_START_US 1000
@@ -212,6 +213,7 @@ static void on_acceptable(evutil_socket_t fd, short what, void *arg)
 	struct acceptor *a = s->acceptor;
 	unsigned n_workers = 1, left;
 
+	turn_mark();
 	if (s->shared && holds_more_than_its_share(a, &n_workers)) {
 		step_back(a);
 		return;
@@ -241,6 +243,7 @@ static void on_look_again(evutil_socket_t fd, short what, void *arg)
 	unsigned n_workers;
 	struct source *s;
 
+	turn_mark();
 	if (read(fd, &expirations, sizeof(expirations)) < 0 || began_us == 0)
 		return;
 	over = now_us() >= began_us + HEAD_START_US;

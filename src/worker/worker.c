@@ -19,6 +19,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/loop.h"
+#include "base/turn.h"
 #include "http/server.h"
 #include "ipc/lane.h"
 #include "net/admission.h"
@@ -35,6 +36,7 @@
 #include "shared/listener.h"
 #include "shared/scoreboard.h"
 #include "worker/accept.h"
+#include "worker/probe.h"
 
 #define LANE_QUEUE_MAX (64u << 10)
 #define GRACE_MAX_US   (5 * US_PER_S) /* for idle keep-alive connections while draining */
@@ -63,8 +65,9 @@ struct worker {
 	struct tine_worker *modules;     /* one for each module */
 	size_t n_modules;                /* loaded so far */
 	struct acceptor *acceptor;
+	struct probe *probe; /* NULL: it is not on trial */
 	struct event ev_term, ev_deadline;
-	bool draining, done;
+	bool said_ready, draining, done;
 	int exit_status;
 };
 
@@ -100,6 +103,16 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
 	w->done = true;
 }
 
+/* The primary hears it once, and before all else. */
+static void say_ready(void *arg)
+{
+	struct worker *w = arg;
+
+	if (!w->said_ready)
+		lane_send(w->control, MSG_READY, 0, NULL, 0);
+	w->said_ready = true;
+}
+
 /* Stops accepting, finishes what is in flight, then ends the loop; all within timeout_us. */
 static void drain(struct worker *w, uint64_t timeout_us)
 {
@@ -109,6 +122,8 @@ static void drain(struct worker *w, uint64_t timeout_us)
 	if (w->draining)
 		return;
 	w->draining = true;
+	if (w->probe)
+		probe_stop(w->probe);
 	if (w->acceptor)
 		acceptor_stop(w->acceptor);
 	for (size_t i = 0; i < w->n_modules; i++)
@@ -121,8 +136,11 @@ static void on_term(evutil_socket_t fd, short what, void *arg)
 {
 	struct worker *w = arg;
 
-	if (!w->draining)
+	turn_mark();
+	if (!w->draining) {
+		say_ready(w);
 		lane_send(w->control, MSG_LEAVING, 0, NULL, 0);
+	}
 	drain(w, w->child->config->workers.drain_timeout_us);
 }
 
@@ -142,8 +160,11 @@ static void on_drain(struct worker *w, const struct frame *f, const void *payloa
 
 static void on_serve(struct worker *w, const struct frame *f, const void *payload, int fd)
 {
-	if (!w->draining)
-		acceptor_start(w->acceptor);
+	if (w->draining)
+		return;
+	if (w->probe)
+		probe_stop(w->probe);
+	acceptor_start(w->acceptor);
 }
 
 static void on_quit(struct worker *w, const struct frame *f, const void *payload, int fd)
@@ -322,7 +343,10 @@ static int open_net(struct worker *w)
 	const struct config *config = w->child->config;
 	struct pool_options p = {.base = w->base,
 		.n_threads = (unsigned)config->workers.threads,
-		.queue_max = POOL_QUEUE_MAX};
+		.queue_max = POOL_QUEUE_MAX,
+		.figures = {.n_finished = &w->slot->pool_jobs,
+			.n_queued = &w->slot->pool_queued,
+			.n_running = &w->slot->pool_running}};
 	struct admission admission = {.scoreboard = w->child->scoreboard,
 		.clients = w->child->clients,
 		.slot = w->child->slot,
@@ -484,6 +508,37 @@ static int set_up(struct worker *w, char error[MODULE_ERROR_MAX])
 	return r;
 }
 
+/* A worker on trial is ready when it has survived requests of our own. */
+static void begin_trial(struct worker *w)
+{
+	struct probe_options o = {.base = w->base,
+		.pool = w->pool,
+		.child = w->child,
+		.routers = w->routers,
+		.input_max = input_max(w),
+		.on_passed = say_ready,
+		.arg = w};
+
+	if (w->child->config->workers.probe == PROBE_OFF)
+		return say_ready(w);
+	if (probe_new(&o, &w->probe) == 0)
+		return probe_start(w->probe);
+	log_warning("out of memory; going on without a probe");
+	say_ready(w);
+}
+
+/* Returns whether there is more to be done without waiting. */
+static bool end_turn(struct worker *w)
+{
+	bool more = net_server_end_turn(w->net);
+
+	http_server_end_turn(w->http);
+	if (w->probe)
+		more |= probe_end_turn(w->probe);
+	scoreboard_end_turn(w->slot);
+	return more;
+}
+
 /* One turn after the other; what was closed in a turn is freed at its end. */
 static void run(struct worker *w)
 {
@@ -495,10 +550,7 @@ static void run(struct worker *w)
 			w->exit_status = EXIT_FAILURE;
 			return;
 		}
-		sb_set(w->slot->tick_us, now_us());
-		sb_add(w->slot->turns, 1);
-		flags = net_server_end_turn(w->net) ? EVLOOP_NONBLOCK : EVLOOP_ONCE;
-		http_server_end_turn(w->http);
+		flags = end_turn(w) ? EVLOOP_NONBLOCK : EVLOOP_ONCE;
 		if (w->draining && net_server_connections(w->net) == 0)
 			w->done = true;
 	}
@@ -529,9 +581,12 @@ int worker_main(const struct child *c, const struct module_builtin *builtins)
 		return EXIT_FAILURE;
 	}
 	sb_set(w.slot->tick_us, now_us());
-	if (!c->on_trial)
+	if (c->on_trial) {
+		begin_trial(&w);
+	} else {
 		acceptor_start(w.acceptor);
-	lane_send(w.control, MSG_READY, 0, NULL, 0);
+		say_ready(&w);
+	}
 	run(&w);
 	for (size_t i = 0; i < w.n_modules; i++)
 		module_stop(&w.modules[i]);

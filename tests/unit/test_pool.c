@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <pthread.h>
+#include <sched.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
@@ -20,6 +21,8 @@
 static struct event_base *base;
 static struct pool *pool;
 static unsigned n_done, n_canceled;
+static _Atomic uint64_t n_finished;
+static _Atomic uint32_t n_queued, n_running;
 static pthread_t loop_thread;
 
 struct task {
@@ -69,7 +72,10 @@ static struct task task_init(sem_t *started, sem_t *go)
 
 static void new_pool(unsigned n_threads, unsigned queue_max)
 {
-	struct pool_options o = {base, n_threads, queue_max};
+	struct pool_options o = {.base = base,
+		.n_threads = n_threads,
+		.queue_max = queue_max,
+		.figures = {&n_finished, &n_queued, &n_running}};
 
 	ck_assert_int_eq(pool_new(&o, &pool), 0);
 }
@@ -78,6 +84,7 @@ static void setup(void)
 {
 	loop_thread = pthread_self();
 	n_done = n_canceled = 0;
+	n_finished = 0;
 	ck_assert_int_eq(loop_new(&base), 0);
 	new_pool(N_THREADS, QUEUE_MAX);
 }
@@ -86,6 +93,8 @@ static void teardown(void)
 {
 	pool = pool_free(pool);
 	ck_assert_ptr_null(pool);
+	ck_assert_uint_eq(n_queued, 0);
+	ck_assert_uint_eq(n_running, 0);
 	event_base_free(base);
 }
 
@@ -104,7 +113,8 @@ static void run_a_turn(void)
 
 START_TEST(test_bad_options)
 {
-	struct pool_options none = {base, 0, 1}, no_room = {base, 1, 0};
+	struct pool_options none = {.base = base, .queue_max = 1},
+			    no_room = {.base = base, .n_threads = 1};
 	struct pool *p = NULL;
 
 	ck_assert_int_eq(pool_new(&none, &p), -EINVAL);
@@ -161,6 +171,9 @@ START_TEST(test_bounds)
 	ck_assert_int_eq(pool_submit(pool, &t[N_THREADS + QUEUE_MAX].job), -ENOBUFS);
 	run_a_turn();
 	ck_assert_uint_eq(n_done, 0);
+	ck_assert_uint_eq(n_queued, QUEUE_MAX);
+	ck_assert_uint_eq(n_running, N_THREADS);
+	ck_assert_uint_eq(n_finished, 0);
 	for (int i = 0; i < N_THREADS + QUEUE_MAX; i++)
 		sem_post(&go);
 	run_until_done(N_THREADS + QUEUE_MAX);
@@ -168,6 +181,11 @@ START_TEST(test_bounds)
 	ck_assert_int_eq(pool_submit(pool, &t[0].job), 0);
 	sem_post(&go);
 	run_until_done(N_THREADS + QUEUE_MAX + 1);
+	while (n_finished < N_THREADS + QUEUE_MAX + 1) /* a thread counts after it has reported */
+		sched_yield();
+	ck_assert_uint_eq(n_finished, N_THREADS + QUEUE_MAX + 1);
+	ck_assert_uint_eq(n_queued, 0);
+	ck_assert_uint_eq(n_running, 0);
 }
 END_TEST
 
@@ -206,7 +224,9 @@ START_TEST(test_cancel)
 		sem_wait(&started);
 	}
 	ck_assert_int_eq(pool_submit(pool, &queued.job), 0);
+	ck_assert_uint_eq(n_queued, 1);
 	ck_assert(pool_cancel(pool, &queued.job));
+	ck_assert_uint_eq(n_queued, 0);
 	ck_assert_uint_eq(n_done, 0); /* never from within pool_cancel() */
 	ck_assert(!pool_cancel(pool, &queued.job));
 	ck_assert(!pool_cancel(pool, &t[0].job));
