@@ -21,8 +21,8 @@ struct net_options {
 	struct event_base *base;
 	struct pool *pool;    /* for work off the loop; may be NULL */
 	struct sb_slot *slot; /* counters; written with sb_add(); NULL: nobody wants to know */
-	char *request_line;   /* SB_REQUEST_LINE bytes that show what is served; NULL: those of the slot */
-	size_t input_max;     /* bytes a protocol may leave unused, at most */
+	char *request_line; /* SB_REQUEST_LINE bytes that show what is served; NULL: those of the slot */
+	size_t input_max; /* bytes a protocol may leave unused, at most */
 	uint64_t
 		window_us; /* a body, or the taking of an answer, must make progress in this time... */
 	uint64_t min_rate;                 /* ...of so many bytes per second; 0: of a byte */

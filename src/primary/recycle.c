@@ -17,7 +17,7 @@
 #include "primary/proctab.h"
 #include "primary/supervisor.h"
 
-#define JITTER     10             /* percent up or down, so that workers of one age do not leave together */
+#define JITTER     10 /* percent up or down, so that workers of one age do not leave together */
 #define MIN_AGE_US (1 * US_PER_S) /* whatever the limits: nobody forks without pause */
 #define SAMPLE_US  (1 * US_PER_S)
 #define MIB(bytes) ((double)(bytes) / (1 << 20))

@@ -21,8 +21,7 @@
 #define RETRY_MIN_US (1 * US_PER_S)
 #define RETRY_MAX_US (60 * US_PER_S)
 
-static const struct backoff_limits retry_limits = {
-	.min_us = RETRY_MIN_US, .max_us = RETRY_MAX_US};
+static const struct backoff_limits retry_limits = {.min_us = RETRY_MIN_US, .max_us = RETRY_MAX_US};
 
 /* --- pairs --- */
 
@@ -386,7 +385,7 @@ int replace_restart(struct primary *p, int slot, struct waiter *w, char *error, 
 	proctab_foreach (p, pr) {
 		if (one ? pr == one
 			: pr->role == ROLE_WORKER && pr->gen == p->current && !pr->leaving &&
-				!pr->predecessor)
+					!pr->predecessor)
 			pr->restart = RESTART_WANTED;
 	}
 	p->restarting = true;

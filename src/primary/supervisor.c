@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "ipc/lane.h"
+#include "primary/admin_commands.h"
 #include "primary/burial.h"
 #include "primary/health.h"
 #include "primary/listener.h"
@@ -234,7 +235,11 @@ static void (*const handlers[MSG_TYPE_END])(struct proc *pr, const void *payload
 
 static void on_message(const struct frame *f, const void *payload, int fd, void *arg)
 {
-	handlers[f->type](arg, payload, f->length); /* the table lets children send no others */
+	if (f->type == MSG_COMMAND) /* answered with its number */
+		admin_command_run(arg, f, payload);
+	else
+		handlers[f->type](
+			arg, payload, f->length); /* the table lets children send no others */
 }
 
 static void on_lane_closed(const char *why, void *arg)
@@ -320,6 +325,7 @@ static void on_gone(evutil_socket_t fd, short what, void *arg)
 	burial_record(pr, how, sizeof(how));
 	burial_salvage(pr);
 	clients_clear(&pr->gen->clients, pr->slot);
+	admin_commands_cancel(pr);
 	pr->control = lane_free(pr->control);
 	pr->bus = lane_free(pr->bus);
 	event_del(&pr->ev_exit);

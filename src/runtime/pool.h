@@ -38,8 +38,8 @@ struct pool_figures {
 
 struct pool_options {
 	struct event_base *base;
-	unsigned n_threads; /* at most */
-	unsigned queue_max; /* jobs that wait for a thread */
+	unsigned n_threads;          /* at most */
+	unsigned queue_max;          /* jobs that wait for a thread */
 	struct pool_figures figures; /* they outlive the pool; NULL: nobody wants to know */
 };
 

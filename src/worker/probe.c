@@ -34,13 +34,15 @@
 #include "shared/listener.h"
 #include "shared/scoreboard.h"
 
-#define SHOT_US     US_PER_S         /* nobody is waited for longer */
+#define SHOT_US     US_PER_S          /* nobody is waited for longer */
 #define TICK_US     (100 * US_PER_MS) /* how often the serving workers are looked at */
 #define SHOT_BYTES  (256u << 10)      /* more of an answer is not read */
 #define REPLAYS_MAX 16                /* requests under way at the same time */
 #define N_RECENT    32                /* request lines that are not repeated within... */
 #define REPEAT_US   US_PER_S
-#define FIELDS      "Host: localhost\r\nUser-Agent: tined-probe/" TINED_VERSION "\r\nConnection: close\r\n\r\n"
+#define FIELDS                                                                         \
+	"Host: localhost\r\nUser-Agent: tined-probe/" TINED_VERSION "\r\nConnection: " \
+	"close\r\n\r\n"
 
 /* One request under way, seen from its client. */
 struct shot {

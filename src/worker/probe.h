@@ -19,7 +19,8 @@ struct probe_options {
 	const struct child *child;
 	struct http_router *const *routers; /* one for each listener */
 	size_t input_max;
-	void (*on_passed)(void *arg); /* once: every module has got a request, and the loop goes on */
+	void (*on_passed)(
+		void *arg); /* once: every module has got a request, and the loop goes on */
 	void *arg;
 };
 

@@ -8,11 +8,9 @@
 #include <event2/event.h>
 #include <event2/event_struct.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -26,7 +24,7 @@
 #include "net/proxy.h"
 #include "net/server.h"
 #include "net/stream.h"
-#include "runtime/backtrace.h"
+#include "runtime/lifeline.h"
 #include "runtime/module.h"
 #include "runtime/pool.h"
 #include "shared/access_log.h"
@@ -38,7 +36,6 @@
 #include "worker/accept.h"
 #include "worker/probe.h"
 
-#define LANE_QUEUE_MAX (64u << 10)
 #define GRACE_MAX_US   (5 * US_PER_S) /* for idle keep-alive connections while draining */
 #define POOL_QUEUE_MAX 4096
 
@@ -54,7 +51,8 @@ struct worker {
 	const struct module_builtin *builtins;
 	struct sb_slot *slot;
 	struct event_base *base;
-	struct lane *control, *bus;
+	struct lifeline *lifeline;
+	struct lane *bus;
 	struct pool *pool;
 	struct net_server *net;
 	struct http_server *http;
@@ -66,27 +64,10 @@ struct worker {
 	size_t n_modules;                /* loaded so far */
 	struct acceptor *acceptor;
 	struct probe *probe; /* NULL: it is not on trial */
-	struct event ev_term, ev_deadline;
-	bool said_ready, draining, done;
+	struct event ev_deadline;
+	bool draining, done;
 	int exit_status;
 };
-
-/* --- SIGTERM: from systemd, an operator, or the kernel because the primary has died --- */
-
-static int term_fd = -1;
-static unsigned term_alarm_s;
-
-/* Even a loop that hangs must go some day: SIGALRM is not handled and ends the process. */
-static void on_term_signal(int sig)
-{
-	const uint64_t one = 1;
-	int saved_errno = errno;
-
-	alarm(term_alarm_s);
-	if (write(term_fd, &one, sizeof(one)) < 0)
-		_exit(EXIT_FAILURE);
-	errno = saved_errno;
-}
 
 /* --- drain --- */
 
@@ -103,24 +84,21 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
 	w->done = true;
 }
 
-/* The primary hears it once, and before all else. */
+/* The probe's word for it. */
 static void say_ready(void *arg)
 {
 	struct worker *w = arg;
 
-	if (!w->said_ready)
-		lane_send(w->control, MSG_READY, 0, NULL, 0);
-	w->said_ready = true;
+	lifeline_say_ready(w->lifeline);
 }
 
 /* Stops accepting, finishes what is in flight, then ends the loop; all within timeout_us. */
-static void drain(struct worker *w, uint64_t timeout_us)
+static void on_drain(uint64_t timeout_us, void *arg)
 {
+	struct worker *w = arg;
 	struct timeval tv = timeval_from_us(timeout_us);
 	uint64_t grace_us = timeout_us / 2 < GRACE_MAX_US ? timeout_us / 2 : GRACE_MAX_US;
 
-	if (w->draining)
-		return;
 	w->draining = true;
 	if (w->probe)
 		probe_stop(w->probe);
@@ -132,34 +110,12 @@ static void drain(struct worker *w, uint64_t timeout_us)
 	event_add(&w->ev_deadline, &tv);
 }
 
-static void on_term(evutil_socket_t fd, short what, void *arg)
+/* --- what the primary says --- */
+
+static void on_serve(const struct frame *f, const void *payload, int fd, void *arg)
 {
 	struct worker *w = arg;
 
-	turn_mark();
-	if (!w->draining) {
-		say_ready(w);
-		lane_send(w->control, MSG_LEAVING, 0, NULL, 0);
-	}
-	drain(w, w->child->config->workers.drain_timeout_us);
-}
-
-/* --- what the primary says --- */
-
-static void on_ping(struct worker *w, const struct frame *f, const void *payload, int fd)
-{
-	lane_send(w->control, MSG_PONG, f->id, NULL, 0);
-}
-
-static void on_drain(struct worker *w, const struct frame *f, const void *payload, int fd)
-{
-	const struct msg_drain *m = payload;
-
-	drain(w, m->timeout_us);
-}
-
-static void on_serve(struct worker *w, const struct frame *f, const void *payload, int fd)
-{
 	if (w->draining)
 		return;
 	if (w->probe)
@@ -167,34 +123,27 @@ static void on_serve(struct worker *w, const struct frame *f, const void *payloa
 	acceptor_start(w->acceptor);
 }
 
-static void on_quit(struct worker *w, const struct frame *f, const void *payload, int fd)
+static void on_quit(void *arg)
 {
+	struct worker *w = arg;
+
 	net_server_abort(w->net);
 	w->done = true;
 }
 
-static void on_log_level(struct worker *w, const struct frame *f, const void *payload, int fd)
+static void on_access_reopen(const struct frame *f, const void *payload, int fd, void *arg)
 {
-	const struct msg_log_level *m = payload;
+	struct worker *w = arg;
 
-	log_set_level((enum log_level)m->level);
-}
-
-static void on_log_reopen(struct worker *w, const struct frame *f, const void *payload, int fd)
-{
-	log_set_fd(fd);
-}
-
-static void on_access_reopen(struct worker *w, const struct frame *f, const void *payload, int fd)
-{
 	if (w->access)
 		access_log_set_fd(w->access, fd);
 	else
 		close(fd);
 }
 
-static void on_listen(struct worker *w, const struct frame *f, const void *payload, int fd)
+static void on_listen(const struct frame *f, const void *payload, int fd, void *arg)
 {
+	struct worker *w = arg;
 	const struct msg_listen *m = payload;
 
 	if (w->draining || !w->acceptor)
@@ -203,43 +152,21 @@ static void on_listen(struct worker *w, const struct frame *f, const void *paylo
 		log_warning("out of memory; not taking over socket %" PRIu32, m->socket);
 }
 
-static void on_unlisten(struct worker *w, const struct frame *f, const void *payload, int fd)
+static void on_unlisten(const struct frame *f, const void *payload, int fd, void *arg)
 {
+	struct worker *w = arg;
 	const struct msg_listen *m = payload;
 
 	if (!w->draining && w->acceptor)
 		acceptor_remove(w->acceptor, m->listener, m->socket);
 }
 
-static void (*const handlers[MSG_TYPE_END])(
-	struct worker *w, const struct frame *f, const void *payload, int fd) = {
-	[MSG_PING] = on_ping,
-	[MSG_DRAIN] = on_drain,
+static const lane_message_fn handlers[MSG_TYPE_END] = {
 	[MSG_SERVE] = on_serve,
-	[MSG_QUIT] = on_quit,
-	[MSG_LOG_LEVEL] = on_log_level,
-	[MSG_LOG_REOPEN] = on_log_reopen,
 	[MSG_ACCESS_REOPEN] = on_access_reopen,
 	[MSG_LISTEN] = on_listen,
 	[MSG_UNLISTEN] = on_unlisten,
 };
-
-static void on_message(const struct frame *f, const void *payload, int fd, void *arg)
-{
-	handlers[f->type](arg, f, payload, fd);
-}
-
-static void on_lane_closed(const char *why, void *arg)
-{
-	struct worker *w = arg;
-
-	alarm(term_alarm_s);
-	if (w->draining)
-		return;
-	log_warning("the primary is gone%s%s; finishing what is in flight", why ? ": " : "",
-		why ? why : "");
-	drain(w, w->child->config->workers.drain_timeout_us);
-}
 
 /* --- connections --- */
 
@@ -275,43 +202,35 @@ static void on_closed(void *arg)
 
 /* --- set-up --- */
 
-static int open_lanes(struct worker *w)
+static void on_bus_message(const struct frame *f, const void *payload, int fd, void *arg)
 {
-	struct lane_options o = {.base = w->base,
-		.fd = w->child->control_fd,
-		.kind = LANE_CONTROL,
-		.peer = ROLE_PRIMARY,
-		.queue_max = LANE_QUEUE_MAX,
-		.on_message = on_message,
-		.on_closed = on_lane_closed,
-		.arg = w};
-	int r = lane_new(&o, &w->control);
-
-	if (r < 0)
-		return r;
-	o.fd = w->child->bus_fd;
-	o.kind = LANE_BUS;
-	o.queue_max = w->child->config->bus.queue_high;
-	return lane_new(&o, &w->bus);
 }
 
-static int handle_signals(struct worker *w)
+/* The control lane's end tells what to do about it. */
+static void on_bus_closed(const char *why, void *arg)
 {
-	static const int ignored[] = {
-		SIGINT, SIGQUIT, SIGHUP, SIGPIPE, SIGUSR1, SIGUSR2, SIGTTIN, SIGTTOU, SIGTSTP};
-	struct sigaction term = {.sa_handler = on_term_signal, .sa_flags = SA_RESTART};
+}
 
-	/* A terminal sends some of them to the whole group; they are the primary's to act on. */
-	for (size_t i = 0; i < sizeof(ignored) / sizeof(*ignored); i++)
-		signal(ignored[i], SIG_IGN);
-	term_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (term_fd < 0)
-		return -errno;
-	term_alarm_s = (unsigned)(w->child->config->workers.drain_timeout_us / US_PER_S) + 2;
-	event_assign(&w->ev_term, w->base, term_fd, EV_READ, on_term, w);
-	event_add(&w->ev_term, NULL);
+static int open_lanes(struct worker *w)
+{
+	struct lifeline_options o = {.base = w->base,
+		.child = w->child,
+		.on_drain = on_drain,
+		.on_quit = on_quit,
+		.handlers = handlers,
+		.arg = w};
+	struct lane_options bus = {.base = w->base,
+		.fd = w->child->bus_fd,
+		.kind = LANE_BUS,
+		.peer = ROLE_PRIMARY,
+		.queue_max = w->child->config->bus.queue_high,
+		.on_message = on_bus_message,
+		.on_closed = on_bus_closed,
+		.arg = w};
+	int r = lifeline_new(&o, &w->lifeline);
+
 	evtimer_assign(&w->ev_deadline, w->base, on_deadline, w);
-	return sigaction(SIGTERM, &term, NULL) < 0 ? -errno : 0;
+	return r < 0 ? r : lane_new(&bus, &w->bus);
 }
 
 static int open_access_log(struct worker *w)
@@ -487,12 +406,8 @@ static int start_modules(struct worker *w, char error[MODULE_ERROR_MAX])
 
 static int set_up(struct worker *w, char error[MODULE_ERROR_MAX])
 {
-	int r = handle_signals(w);
+	int r = open_net(w);
 
-	if (r == 0)
-		r = backtrace_install(w->child->backtrace);
-	if (r == 0)
-		r = open_net(w);
 	if (r == 0)
 		r = open_access_log(w);
 	if (r == 0)
@@ -556,12 +471,6 @@ static void run(struct worker *w)
 	}
 }
 
-static void say_goodbye(struct worker *w, enum msg_type type, const char *text)
-{
-	lane_send(w->control, type, 0, text, text ? strlen(text) : 0);
-	lane_flush(w->control);
-}
-
 /*
  * Runs a worker to its end. Returns the exit status; the process is expected to exit with it, and memory that
  * lives as long as the process is left to that.
@@ -577,7 +486,7 @@ int worker_main(const struct child *c, const struct module_builtin *builtins)
 		return EXIT_FAILURE;
 	}
 	if (set_up(&w, error) < 0) {
-		say_goodbye(&w, MSG_FAILED, error);
+		lifeline_say_goodbye(w.lifeline, MSG_FAILED, error);
 		return EXIT_FAILURE;
 	}
 	sb_set(w.slot->tick_us, now_us());
@@ -592,6 +501,6 @@ int worker_main(const struct child *c, const struct module_builtin *builtins)
 		module_stop(&w.modules[i]);
 	pool_free(w.pool);
 	w.access = access_log_free(w.access);
-	say_goodbye(&w, MSG_DRAINED, NULL);
+	lifeline_say_goodbye(w.lifeline, MSG_DRAINED, NULL);
 	return w.exit_status;
 }

@@ -12,7 +12,8 @@
 static const struct tine_option options[] = {
 	{.name = "fail", .doc = "Where to fail; empty: nowhere."},
 	{.name = "fail_file",
-		.doc = "A file that says where to fail, as long as it exists; `wait` waits for its end."},
+		.doc = "A file that says where to fail, as long as it exists; `wait` waits for its "
+		       "end."},
 	{.name = "text", .def = "module", .doc = "What / answers."},
 	{.name = "delay",
 		.type = TINE_OPTION_DURATION,

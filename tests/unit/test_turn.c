@@ -88,7 +88,8 @@ START_TEST(turns_of_others_count_their_cpu_time)
 	us = one_turn(on_work);
 	ck_assert_uint_ge(us, LONG_US);
 	us = one_turn(on_rest);
-	ck_assert_uint_lt(us, WAIT_US / 2); /* it has waited for so long, and spent next to nothing */
+	ck_assert_uint_lt(
+		us, WAIT_US / 2); /* it has waited for so long, and spent next to nothing */
 }
 END_TEST
 

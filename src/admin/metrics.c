@@ -1,0 +1,192 @@
+/*
+ * /metrics: Prometheus' text format, version 0.0.4. Counters go on over restarts of workers; a restart of the primary begins
+ * them anew, as Prometheus expects.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include <tine/http.h>
+
+#include "admin/admin.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "ipc/msg.h"
+#include "shared/child.h"
+#include "shared/history.h"
+#include "shared/report.h"
+#include "shared/scoreboard.h"
+
+/* clang-format off */
+/* Of the whole service: name, where it is, what it says. */
+#define TOTALS(X)                                                                               \
+	X("connections_accepted", accepted,      "Connections taken.")                          \
+	X("requests",             requests,      "Requests answered.")                          \
+	X("received_bytes",       bytes_in,      "Bytes read from clients.")                    \
+	X("sent_bytes",           bytes_out,     "Bytes written to clients.")                   \
+	X("client_errors",        client_errors, "Answers with a status of 4xx.")               \
+	X("server_errors",        server_errors, "Answers with a status of 5xx.")               \
+	X("accepts_left",         stepped_back,  "Connections left to a less loaded worker.")
+#define PRIMARY_COUNTERS(X)                                                                     \
+	X("reloads",          reloads,          "Reloads, those that failed included.")         \
+	X("reload_failures",  reload_failures,  "Reloads after which the old generation served on.") \
+	X("upgrades",         upgrades,         "Upgrades of the binary.")                      \
+	X("upgrade_failures", upgrade_failures, "Upgrades after which the old binary served on.") \
+	X("crashes",          crashes,          "Children that ended without being asked to.")  \
+	X("hangs",            hangs,            "Children killed because their loop stood still.") \
+	X("recycled",         recycled,         "Workers replaced for their age, requests or memory.") \
+	X("restarts",         restarts,         "Children started in place of others.")
+/* Of each process: name, where it is, what divides it into the unit, what it says. */
+#define SLOT_GAUGES(X)                                                                          \
+	X("connections",      connections,  1,   "Connections that are open.")                  \
+	X("memory_bytes",     rss,          1,   "Resident memory.")                            \
+	X("pool_queued",      pool_queued,  1,   "Jobs that wait for a thread of the pool.")    \
+	X("pool_running",     pool_running, 1,   "Jobs that threads of the pool work at.")
+/* clang-format on */
+
+static void head(FILE *f, const char *name, const char *suffix, const char *type, const char *help)
+{
+	fprintf(f, "# HELP tined_%s%s %s\n# TYPE tined_%s%s %s\n", name, suffix, help, name, suffix,
+		type);
+}
+
+static void counter(FILE *f, const char *name, uint64_t value, const char *help)
+{
+	head(f, name, "_total", "counter", help);
+	fprintf(f, "tined_%s_total %" PRIu64 "\n", name, value);
+}
+
+static void gauge(FILE *f, const char *name, double value, const char *help)
+{
+	head(f, name, "", "gauge", help);
+	fprintf(f, "tined_%s %.17g\n", name, value);
+}
+
+/* Every fourth limit: the powers of two from 1 us on. */
+static void histogram(FILE *f, const char *name, const struct histogram *h, const char *help)
+{
+	uint64_t seen = 0, total = histogram_count(h);
+
+	head(f, name, "_seconds", "histogram", help);
+	for (unsigned b = 0; b < HISTOGRAM_BUCKETS - 1; b++) {
+		seen += sb_get(h->counts[b]);
+		if (b % 4 == 3)
+			fprintf(f, "tined_%s_seconds_bucket{le=\"%.6f\"} %" PRIu64 "\n", name,
+				(double)(histogram_limit_us(b) + 1) / US_PER_S, seen);
+	}
+	fprintf(f, "tined_%s_seconds_bucket{le=\"+Inf\"} %" PRIu64 "\n", name, total);
+	fprintf(f, "tined_%s_seconds_sum %.6f\n", name, (double)sb_get(h->sum_us) / US_PER_S);
+	fprintf(f, "tined_%s_seconds_count %" PRIu64 "\n", name, total);
+}
+
+static const struct sb_slot *used_slot(const struct scoreboard *sb, size_t i)
+{
+	return sb_get(sb->slots[i].role) != 0 ? &sb->slots[i] : NULL;
+}
+
+static const char *role_name(const struct sb_slot *s)
+{
+	return sb_get(s->role) == ROLE_WORKER ? "worker" : "admin";
+}
+
+static void slots(FILE *f, const struct scoreboard *sb)
+{
+	size_t n = sb_get(*sb->n_used);
+	const struct sb_slot *s;
+
+	n = n < sb->n_slots ? n : sb->n_slots;
+#define X(name, field, divisor, help)                                                             \
+	head(f, "process_" name, "", "gauge", help);                                              \
+	for (size_t i = 0; i < n; i++) {                                                          \
+		if ((s = used_slot(sb, i)))                                                       \
+			fprintf(f,                                                                \
+				"tined_process_" name "{slot=\"%zu\",role=\"%s\"} %" PRIu64 "\n", \
+				i, role_name(s), (uint64_t)sb_get(s->field) / divisor);           \
+	}
+	SLOT_GAUGES(X)
+#undef X
+	head(f, "process_state", "", "gauge", "1 for the state a process is in.");
+	for (size_t i = 0; i < n; i++) {
+		if ((s = used_slot(sb, i)))
+			fprintf(f,
+				"tined_process_state{slot=\"%zu\",role=\"%s\",state=\"%s\","
+			        "generation=\"%" PRIu64 "\"} 1\n",
+				i, role_name(s), scoreboard_state_name(sb_get(s->state)),
+				sb_get(s->generation));
+	}
+	head(f, "process_busy_seconds", "_total", "counter",
+		"Time a loop did not wait for events.");
+	for (size_t i = 0; i < n; i++) {
+		if ((s = used_slot(sb, i)))
+			fprintf(f,
+				"tined_process_busy_seconds_total{slot=\"%zu\",role=\"%s\"} %.6f\n",
+				i, role_name(s), (double)sb_get(s->busy_us) / US_PER_S);
+	}
+}
+
+static unsigned n_workers(const struct scoreboard *sb, uint32_t state)
+{
+	size_t n = sb_get(*sb->n_used);
+	unsigned found = 0;
+
+	for (size_t i = 0; i < n && i < sb->n_slots; i++)
+		found += sb_get(sb->slots[i].role) == ROLE_WORKER &&
+			sb_get(sb->slots[i].state) == state;
+	return found;
+}
+
+static void primary(FILE *f, const struct scoreboard *sb, const struct history *h)
+{
+	uint64_t now = now_us();
+	double uptime = (double)(now - sb_get(h->started_us)) / US_PER_S;
+
+	head(f, "build_info", "", "gauge", "1, labelled with the version.");
+	fprintf(f, "tined_build_info{version=\"%s\"} 1\n", tine_version());
+	gauge(f, "start_time_seconds", (double)time(NULL) - uptime,
+		"When the primary was started, in seconds since 1970.");
+	gauge(f, "heartbeat_age_seconds", (double)(now - sb_get(h->heartbeat_us)) / US_PER_S,
+		"How long ago the primary's last heartbeat was.");
+	gauge(f, "generation", (double)sb_get(h->generation), "The generation that serves.");
+	gauge(f, "workers_wanted", sb_get(h->target), "Workers there are to be.");
+	gauge(f, "workers_ready", n_workers(sb, PROC_READY), "Workers that are ready.");
+	gauge(f, "workers_failed", n_workers(sb, PROC_FAILED),
+		"Workers that were given up after too many crashes.");
+	gauge(f, "reloading", sb_get(h->reloading), "1 while a reload is under way.");
+#define X(name, field, help) counter(f, name, sb_get(h->field), help);
+	PRIMARY_COUNTERS(X)
+#undef X
+}
+
+static void serve_metrics(struct tine_request *request, void *arg)
+{
+	const struct admin *a = arg;
+	static struct history_totals t; /* large */
+	CLEANUP(freep) char *text = NULL;
+	size_t size = 0;
+	FILE *f = open_memstream(&text, &size);
+
+	if (!f) {
+		tine_respond_status(request, 503);
+		return;
+	}
+	report_totals(a->child->scoreboard, a->child->history, &t);
+	primary(f, a->child->scoreboard, a->child->history);
+#define X(name, field, help) counter(f, name, sb_get(t.field), help);
+	TOTALS(X)
+#undef X
+	histogram(f, "request_duration", &t.latency,
+		"From the arrival of a request to its answer being handed to the kernel.");
+	histogram(f, "loop_lag", &t.loop_lag,
+		"How long the turns of the workers' loops took, which others had to wait for.");
+	slots(f, a->child->scoreboard);
+	if (fclose(f) == 0)
+		tine_respond(request, 200, "text/plain; version=0.0.4; charset=utf-8", text, size);
+	else
+		tine_respond_status(request, 503);
+}
+
+int metrics_routes(struct admin *a)
+{
+	return admin_route(a, TINE_GET, "/metrics", serve_metrics);
+}
