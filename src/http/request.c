@@ -219,7 +219,8 @@ void request_finish(struct tine_request *rq)
 	if (rq->answer != ANSWER_PIECES)
 		request_measure(rq);
 	rq->answer = ANSWER_DONE;
-	request_log(rq);
+	if (rq->is_logged)
+		request_log(rq);
 	if (!rq->kept)
 		return;
 	if (c && !rq->body.complete && !c->closing && !c->broken)

@@ -136,6 +136,7 @@ static void on_resume(evutil_socket_t fd, short what, void *arg)
 {
 	struct acceptor *a = arg;
 
+	turn_mark();
 	if (may_listen(a))
 		listen_on(a, true);
 }

@@ -1,8 +1,8 @@
 /*
  * The self-probe of a worker on trial. Runs in the worker, on its loop.
  *
- * First each module gets a GET of its mount, all at once; when the last has begun to answer, closed, or taken a second,
- * the worker has passed: what is tried is that it lives, not what it answers. From then on, until it gets
+ * First each module gets a GET of its mount, all at once; when the last has begun to answer, closed, or taken a second (a
+ * quarter of start_timeout if that is less), the worker has passed: what is tried is that it lives, not what it answers. From then on, until it gets
  * clients, it is asked what the serving workers are being asked, as far as the scoreboard tells.
  *
  * Each request goes through a socketpair, so it takes the way of a client's. The other end of that is a connection of
@@ -26,6 +26,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/turn.h"
+#include "http/path.h"
 #include "http/server.h"
 #include "ipc/msg.h"
 #include "net/server.h"
@@ -34,15 +35,15 @@
 #include "shared/listener.h"
 #include "shared/scoreboard.h"
 
-#define SHOT_US     US_PER_S          /* nobody is waited for longer */
-#define TICK_US     (100 * US_PER_MS) /* how often the serving workers are looked at */
-#define SHOT_BYTES  (256u << 10)      /* more of an answer is not read */
-#define REPLAYS_MAX 16                /* requests under way at the same time */
-#define N_RECENT    32                /* request lines that are not repeated within... */
+#define SHOT_US     US_PER_S     /* nobody is waited for longer */
+#define TICKS       10           /* in that time; at each the serving workers are looked at */
+#define SHOT_BYTES  (256u << 10) /* more of an answer is not read */
+#define REPLAYS_MAX 16           /* requests under way at the same time */
+#define N_RECENT    32           /* request lines that are not repeated within... */
 #define REPEAT_US   US_PER_S
 #define FIELDS                                                                         \
 	"Host: localhost\r\nUser-Agent: tined-probe/" TINED_VERSION "\r\nConnection: " \
-	"close\r\n\r\n"
+	                                                            "close\r\n\r\n"
 
 /* One request under way, seen from its client. */
 struct shot {
@@ -66,6 +67,7 @@ struct probe {
 	struct http_server *http;
 	struct event tick;
 	LIST_HEAD(, shot) shots;
+	uint64_t shot_us; /* how long an answer may take */
 	unsigned n_shots, n_awaited, n_sent;
 	bool passed, stopped;
 	struct recent recent[N_RECENT];
@@ -271,7 +273,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 
 	for (shot = LIST_FIRST(&p->shots); shot; shot = next) {
 		next = LIST_NEXT(shot, link);
-		if (now >= shot->begun_us + SHOT_US)
+		if (now >= shot->begun_us + p->shot_us)
 			shot_free(shot);
 	}
 	probe_heard(p);
@@ -293,6 +295,14 @@ static int probe_open(struct probe *p)
 		     : http_server_new(p->net, &p->o.child->config->http, NULL, error, &p->http);
 }
 
+/* An answer that does not come is not to take a worker all of the time that it has to start. */
+static uint64_t shot_limit(const struct config *c)
+{
+	uint64_t us = c->workers.start_timeout_us / 4;
+
+	return us < SHOT_US ? us : SHOT_US;
+}
+
 /* Returns 0 or a negative errno. It lives as long as the process. */
 int probe_new(const struct probe_options *o, struct probe **ret)
 {
@@ -302,6 +312,7 @@ int probe_new(const struct probe_options *o, struct probe **ret)
 	if (!p)
 		return -ENOMEM;
 	p->o = *o;
+	p->shot_us = shot_limit(o->child->config);
 	LIST_INIT(&p->shots);
 	event_assign(&p->tick, o->base, -1, EV_PERSIST, on_tick, p);
 	r = probe_open(p);
@@ -323,24 +334,38 @@ static size_t listener_of(const struct child *c, const char *name)
 	return i;
 }
 
+/* The first line of a request for a module's mount. Returns 0 or -EMSGSIZE. */
+static int mount_line(const struct conf_module *m, char *buf, size_t size)
+{
+	struct tine_text mount = {m->mount, strlen(m->mount)};
+	size_t n = (size_t)snprintf(buf, size, "GET ");
+	size_t len = path_encode(mount, buf + n, size - n);
+
+	if (len == 0 ||
+		(size_t)snprintf(buf + n + len, size - n - len, " HTTP/1.1") >= size - n - len)
+		return -EMSGSIZE;
+	return 0;
+}
+
 /* Sends the first requests. on_passed() may be called before this returns, when there is nobody to be asked. */
 void probe_start(struct probe *p)
 {
-	const struct timeval often = timeval_from_us(TICK_US);
+	const struct timeval often = timeval_from_us(p->shot_us / TICKS);
 	const struct config *c = p->o.child->config;
 	char line[4096];
 
 	for (size_t i = 0; i < c->n_modules; i++) {
-		size_t listener = listener_of(p->o.child, c->modules[i].listener);
-		int n = snprintf(line, sizeof(line), "GET %s HTTP/1.1", c->modules[i].mount);
+		const struct conf_module *m = &c->modules[i];
+		size_t listener = listener_of(p->o.child, m->listener);
+		int r;
 
-		if (listener == p->o.child->n_listeners || !speaks_http(p, listener) ||
-			(size_t)n >= sizeof(line))
+		if (listener == p->o.child->n_listeners || !speaks_http(p, listener))
 			continue;
-		n = probe_send(p, listener, line, true);
-		if (n < 0)
-			log_warning("probe of %s: %s; going on without", c->modules[i].name,
-				strerror(-n));
+		r = mount_line(m, line, sizeof(line));
+		if (r == 0)
+			r = probe_send(p, listener, line, true);
+		if (r < 0)
+			log_warning("probe of %s: %s; going on without", m->name, strerror(-r));
 	}
 	event_add(&p->tick, &often);
 	probe_heard(p);

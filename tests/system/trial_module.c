@@ -2,7 +2,7 @@
  * A module that fails, or keeps its client waiting, in the way its option `fault` names, and says in the log what it was
  * asked. Below its mount point:
  *   /       as `fault` says
- *   /boom   404; a crash with fault = boom
+ *   /boom   404; a crash with fault = boom, a hang with fault = stall
  *   /late   answers after `delay`, in which the loop turns
  *   /spin   answers after `delay`, in which it does not
  * fault = raw: an event of its own on the loop works for `delay` again and again.
@@ -19,7 +19,7 @@
 static const struct tine_option options[] = {
 	{.name = "fault",
 		.def = "none",
-		.doc = "none, crash, hang, spin, defer, sse, stream, websocket, boom, raw."},
+		.doc = "none, crash, hang, spin, defer, sse, stream, websocket, boom, stall, raw."},
 	{.name = "delay",
 		.type = TINE_OPTION_DURATION,
 		.def = "50ms",
@@ -102,6 +102,8 @@ static void on_boom(struct tine_request *request, void *arg)
 	say(request);
 	if (is(s, "boom"))
 		abort();
+	while (is(s, "stall"))
+		pause();
 	tine_respond(request, 404, "text/plain", "no boom", 7);
 }
 
