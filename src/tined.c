@@ -17,6 +17,7 @@
 #include "base/title.h"
 #include "modules/builtin.h"
 #include "primary/primary.h"
+#include "primary/upgrade.h"
 #include "runtime/module.h"
 #include "shared/config.h"
 #include "worker/worker.h"
@@ -46,13 +47,15 @@ static void usage(FILE *out)
 	      "\n"
 	      "Signals: TERM, QUIT, INT stop gracefully (again: at once); HUP reloads; USR1 "
 	      "reopens logs;\n"
-	      "TTIN and TTOU add and remove a worker. See tined(8) and tined.ini(5).\n",
+	      "USR2 upgrades the binary; TTIN and TTOU add and remove a worker. See tined(8) and "
+	      "tined.ini(5).\n",
 		out);
 }
 
 static void print_line(const char *line, void *arg)
 {
 	fprintf(stderr, "%s\n", line);
+	upgrade_report_early(line);
 }
 
 static int run_worker(const struct child *c)
@@ -160,19 +163,21 @@ static void settle_standard_streams(void)
 	signal(SIGPIPE, SIG_IGN); /* nobody may be reading what we say */
 }
 
-static char **arguments; /* of this process, for the binary that may replace it */
+static char *
+	*arguments; /* as they were: what ps(1) shows of us will be written over the original */
 
-/* The arguments as they are now: what ps(1) shows of us will be written over them. */
-static char **copy_arguments(int argc, char **argv)
+/* Returns 0 or -ENOMEM. */
+static int copy_arguments(int argc, char **argv)
 {
-	char **copy = calloc((size_t)argc + 1, sizeof(*copy));
-
-	for (int i = 0; copy && i < argc; i++) {
-		copy[i] = strdup(argv[i]);
-		if (!copy[i])
-			return NULL;
+	arguments = calloc((size_t)argc + 1, sizeof(*arguments));
+	if (!arguments)
+		return -ENOMEM;
+	for (int i = 0; i < argc; i++) {
+		arguments[i] = strdup(argv[i]);
+		if (!arguments[i])
+			return -ENOMEM;
 	}
-	return copy;
+	return 0;
 }
 
 int main(int argc, char **argv)
@@ -183,13 +188,11 @@ int main(int argc, char **argv)
 	int status;
 
 	settle_standard_streams();
+	if (copy_arguments(argc, argv) < 0)
+		return fputs("tined: out of memory\n", stderr), EXIT_FAILURE;
 	status = parse_arguments(argc, argv, &action, &path);
 	if (status >= 0)
 		return status;
-	if (action == ACT_RUN)
-		arguments = copy_arguments(argc, argv);
-	if (action == ACT_RUN && !arguments)
-		return EXIT_FAILURE;
 	title_init(argc, argv);
 	if (config_load(path, print_line, NULL, &c) < 0)
 		return EXIT_FAILURE;

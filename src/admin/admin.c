@@ -142,7 +142,7 @@ static const char *const headers[][2] = {
 	{"Content-Security-Policy",
 		"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
 		"img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors "
-                "'none'"},
+		"'none'"},
 };
 
 /* Every answer gets these. */

@@ -111,7 +111,7 @@ static void slots(FILE *f, const struct scoreboard *sb)
 		if ((s = used_slot(sb, i)))
 			fprintf(f,
 				"tined_process_state{slot=\"%zu\",role=\"%s\",state=\"%s\","
-			        "generation=\"%" PRIu64 "\"} 1\n",
+				"generation=\"%" PRIu64 "\"} 1\n",
 				i, role_name(s), scoreboard_state_name(sb_get(s->state)),
 				sb_get(s->generation));
 	}

@@ -31,9 +31,12 @@ static struct {
 	int fd; /* stderr, the file, or a socket for the journal */
 	char *path;
 	char name[32];
-	unsigned n_lost;        /* lines there was no room for */
+	char fields[128]; /* of every entry in the journal; empty or "NAME=value\n" for each */
+	int journal_fd;   /* when journald reads our stderr; -1: it does not */
+	unsigned n_lost;  /* lines there was no room for */
 	bool to_journal_stream; /* stderr is read by journald: mark priorities, leave out the time */
-} log_state = {.fd = STDERR_FILENO, .name = "tined"};
+} log_state = {
+	.fd = STDERR_FILENO, .name = "tined", .fields = "TINE_ROLE=primary\n", .journal_fd = -1};
 
 static const struct {
 	const char *name;
@@ -80,20 +83,26 @@ int log_open_sink(enum log_sink sink, const char *path)
 
 /*
  * Sends one line, without its newline, to the journal; fd: from log_open_sink(). fields: NULL, or "NAME=value\n" for
- * each (systemd.journal-fields(7)). Never waits. Returns 0 or -errno: the line is lost.
+ * each (systemd.journal-fields(7)), besides those of this process. Never waits. Returns 0 or -errno: the line is lost.
  */
 int log_send_journal(int fd, enum log_level level, const char *fields, const char *text, size_t len)
 {
-	char head[256];
-	struct iovec parts[] = {{head, 0}, {(void *)text, len}, {"\n", 1}};
+	char head[64];
+	struct iovec parts[] = {
+		{head, 0},
+		{log_state.fields, strlen(log_state.fields)},
+		{(void *)fields, fields ? strlen(fields) : 0},
+		{(void *)"MESSAGE=", strlen("MESSAGE=")},
+		{(void *)text, len},
+		{(void *)"\n", 1},
+	};
 	struct msghdr m = {.msg_name = (void *)&journal,
 		.msg_namelen = sizeof(journal),
 		.msg_iov = parts,
-		.msg_iovlen = 3};
+		.msg_iovlen = sizeof(parts) / sizeof(*parts)};
 
 	parts[0].iov_len = (size_t)snprintf(head, sizeof(head),
-		"PRIORITY=%d\nSYSLOG_IDENTIFIER=tined\n%.160sMESSAGE=", levels[level].priority,
-		fields ? fields : "");
+		"PRIORITY=%d\nSYSLOG_IDENTIFIER=tined\n", levels[level].priority);
 	return sendmsg(fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
 }
 
@@ -121,11 +130,15 @@ int log_open(enum log_sink sink, const char *path)
 		return fd;
 	if (log_state.fd != STDERR_FILENO)
 		close(log_state.fd);
+	if (log_state.journal_fd >= 0)
+		close(log_state.journal_fd);
 	free(log_state.path);
 	log_state.sink = sink;
 	log_state.fd = fd;
 	log_state.path = take_ptr(copy);
 	log_state.to_journal_stream = sink == LOG_SINK_STDERR && stderr_is_journal();
+	/* There, entries can have fields. When that fails, lines do: as journald wants them from a stream. */
+	log_state.journal_fd = log_state.to_journal_stream ? open_journal() : -1;
 	return 0;
 }
 
@@ -149,7 +162,7 @@ int log_fd(void)
 /* The descriptor a new child must keep to be able to log; -1: none beyond stderr. */
 int log_keep_fd(void)
 {
-	return log_state.fd == STDERR_FILENO ? -1 : log_state.fd;
+	return log_state.fd == STDERR_FILENO ? log_state.journal_fd : log_state.fd;
 }
 
 /* Opens the log file anew, after it was rotated away. Returns 0 or -errno; the old file stays after an error. */
@@ -178,6 +191,16 @@ void log_set_name(const char *role, int slot)
 		snprintf(log_state.name, sizeof(log_state.name), "%s", role);
 	else
 		snprintf(log_state.name, sizeof(log_state.name), "%s[%d]", role, slot);
+}
+
+/* What the journal shall say of every entry of this process: "NAME=value\n" for each. At most 127 bytes. */
+void log_set_fields(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(log_state.fields, sizeof(log_state.fields), fmt, ap);
+	va_end(ap);
 }
 
 /* Copies text, everything but printable ASCII as \xNN; cuts what does not fit. Returns the bytes written. */
@@ -243,25 +266,38 @@ static void write_line(const char *line, size_t n)
 		log_state.n_lost++;
 }
 
-/* fields: for the journal, as log_send_journal() takes them; 160 bytes at most. */
+/* Returns 0 or -errno. */
+static int send_line(int fd, enum log_level level, const char *fields, const char *text)
+{
+	char line[LINE_MAX_BYTES];
+	size_t n = (size_t)snprintf(line, sizeof(line), "%s: ", log_state.name);
+
+	n += escape(line + n, sizeof(line) - n, text);
+	return log_send_journal(fd, level, fields, line, n);
+}
+
+static void print_line(enum log_level level, const char *text)
+{
+	char line[LINE_MAX_BYTES];
+	size_t n = prefix(line, sizeof(line), level);
+
+	n += escape(line + n, sizeof(line) - n - 1, text);
+	line[n++] = '\n';
+	write_line(line, n);
+}
+
+/* fields: NULL, or for the journal, as log_send_journal() takes them. */
 void log_vline(enum log_level level, const char *fields, const char *fmt, va_list ap)
 {
-	char text[LINE_MAX_BYTES], line[LINE_MAX_BYTES];
+	char text[LINE_MAX_BYTES];
 	int saved_errno = errno;
-	size_t n;
 
 	vsnprintf(text, sizeof(text), fmt, ap);
-	if (log_state.sink == LOG_SINK_JOURNAL) {
-		n = (size_t)snprintf(line, sizeof(line), "%s: ", log_state.name);
-		n += escape(line + n, sizeof(line) - n, text);
-		if (log_send_journal(log_state.fd, level, fields, line, n) < 0)
-			log_state.n_lost++;
-	} else {
-		n = prefix(line, sizeof(line), level);
-		n += escape(line + n, sizeof(line) - n - 1, text);
-		line[n++] = '\n';
-		write_line(line, n);
-	}
+	if (log_state.sink == LOG_SINK_JOURNAL)
+		log_state.n_lost += send_line(log_state.fd, level, fields, text) < 0;
+	else if (log_state.journal_fd < 0 ||
+		send_line(log_state.journal_fd, level, fields, text) < 0)
+		print_line(level, text);
 	errno = saved_errno;
 }
 

@@ -24,6 +24,7 @@ int log_keep_fd(void);
 int log_reopen(void);
 void log_set_level(enum log_level level);
 void log_set_name(const char *role, int slot);
+void log_set_fields(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void log_line(enum log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void log_vline(enum log_level level, const char *fields, const char *fmt, va_list ap)
 	__attribute__((format(printf, 3, 0)));

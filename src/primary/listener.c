@@ -6,6 +6,7 @@
 #include "primary/listener.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -28,27 +29,28 @@
 #define NOBODY UINT32_MAX
 
 /*
- * Names of descriptors that systemd keeps for us, or that the process before us passed on: sockets we opened ourselves have
- * this before the name of their listener; others are those of socket units.
+ * Names of descriptors that systemd keeps for us, or that the process before us passed on: a socket we opened ourselves is
+ * called "tined.LISTENER.INODE", which no other one is as long as it lives: a listener may have several, and for a while
+ * those of two addresses. All other names are those of socket units.
  */
 #define OWN_PREFIX "tined."
 
 struct pool_entry {
 	TAILQ_ENTRY(pool_entry) link;
-	char name[CONFIG_NAME_MAX + 1]; /* of the listener that opened it */
-	char fd_name[CONFIG_NAME_MAX +
-		sizeof(OWN_PREFIX)]; /* sd_listen_fds_with_names(3), FDNAME= */
+	char name[LISTENER_FD_NAME_MAX]; /* of the listener that opened it, or of the socket unit */
 	bool inherited; /* from a former process; which port its configuration asked for is not known */
 	struct address address; /* as configured */
 	struct address bound;   /* as it is: differs where the port was 0 */
 	unsigned accept;
 	struct socket_set sockets;
+	size_t n_stored; /* of them systemd was asked to keep the first so many */
 	uint32_t *
 		adopters; /* reuseport: slot that minds a socket whose own worker is away, or NOBODY */
 	unsigned refs;
 };
 
 struct listener_pool {
+	bool on_trial;    /* what was inherited is still served by the process before us */
 	bool handed_over; /* somebody else serves on them: paths are his */
 	TAILQ_HEAD(, pool_entry) entries;
 };
@@ -60,7 +62,6 @@ static struct pool_entry *entry_new(const char *name, const struct address *a)
 	if (!e)
 		return NULL;
 	snprintf(e->name, sizeof(e->name), "%s", name);
-	snprintf(e->fd_name, sizeof(e->fd_name), OWN_PREFIX "%s", name);
 	e->address = e->bound = *a;
 	return e;
 }
@@ -87,25 +88,71 @@ static const char *unix_path(const struct address *a)
 	return ((const struct sockaddr_un *)&a->sa)->sun_path;
 }
 
-static void entry_close(struct pool_entry *e, bool handed_over)
+/* Under which name a socket is passed on and kept: see OWN_PREFIX. */
+static void fd_name(const struct pool_entry *e, int fd, char ret[LISTENER_FD_NAME_MAX])
 {
-	if (e->sockets.n_fds > 0 && !handed_over && e->address.kind != ADDRESS_SYSTEMD)
-		notify_forget_fds(e->fd_name);
-	if (e->address.kind == ADDRESS_UNIX && e->sockets.n_fds > 0 && !handed_over)
-		unlink(unix_path(&e->address));
-	while (e->sockets.n_fds > 0)
-		close(e->sockets.fds[--e->sockets.n_fds]);
+	struct stat st = {0};
+
+	if (e->address.kind == ADDRESS_SYSTEMD) {
+		snprintf(ret, LISTENER_FD_NAME_MAX, "%s", e->name);
+		return;
+	}
+	fstat(fd, &st);
+	snprintf(ret, LISTENER_FD_NAME_MAX, OWN_PREFIX "%.*s.%" PRIu64, CONFIG_NAME_MAX, e->name,
+		(uint64_t)st.st_ino);
 }
 
-static struct pool_entry *entry_free(struct pool_entry *e, bool handed_over)
+/* For good: systemd gives the socket up, too. One that was inherited may be from there. */
+static void forget(const struct pool_entry *e, size_t socket)
+{
+	char name[LISTENER_FD_NAME_MAX];
+
+	if (!e->inherited && socket >= e->n_stored)
+		return;
+	fd_name(e, e->sockets.fds[socket], name);
+	if (!notify_forget_fd(name))
+		log_warning("systemd is too busy to give up a socket of %s; it is closed at the "
+			    "next start",
+			e->bound.text);
+}
+
+static void remove_path(const struct address *a)
+{
+	struct stat st;
+
+	if (lstat(unix_path(a), &st) == 0 && S_ISSOCK(st.st_mode))
+		unlink(unix_path(a));
+}
+
+/* keep: others have the sockets and serve on, or will; nothing is taken from them. */
+static void entry_close(struct pool_entry *e, bool keep)
+{
+	if (e->address.kind == ADDRESS_UNIX && e->sockets.n_fds > 0 && !keep)
+		remove_path(&e->address);
+	while (e->sockets.n_fds > 0) {
+		e->sockets.n_fds--;
+		if (!keep)
+			forget(e, e->sockets.n_fds);
+		close(e->sockets.fds[e->sockets.n_fds]);
+	}
+	e->n_stored = 0;
+}
+
+static struct pool_entry *entry_free(struct pool_entry *e, bool keep)
 {
 	if (!e)
 		return NULL;
-	entry_close(e, handed_over);
+	entry_close(e, keep);
 	free(e->sockets.fds);
 	free(e->adopters);
 	free(e);
 	return NULL;
+}
+
+/* Whether somebody else serves on its sockets. */
+static bool is_elses(const struct listener_pool *pool, const struct pool_entry *e)
+{
+	return pool->handed_over || (pool->on_trial && e->inherited);
 }
 
 /*
@@ -275,6 +322,19 @@ static int refuse(const struct config *config, const struct conf_listener *conf,
 	return r;
 }
 
+/* Whether an inherited socket that nobody holds yet is as the configuration wants it. */
+static bool can_serve_again(const struct pool_entry *e, const struct conf_listener *conf)
+{
+	struct stat st;
+
+	if (e->refs > 0)
+		return true;
+	if (e->address.kind == ADDRESS_UNIX &&
+		(lstat(unix_path(&e->address), &st) < 0 || !S_ISSOCK(st.st_mode)))
+		return false; /* its path is gone: nobody would find it */
+	return e->accept == conf->accept;
+}
+
 /* Finds or opens the sockets of one configured listener; one reference is the caller's. */
 int listener_pool_open(struct listener_pool *pool, const struct config *config,
 	const struct conf_listener *conf, unsigned n_workers, struct listener *ret, char *error,
@@ -290,15 +350,19 @@ int listener_pool_open(struct listener_pool *pool, const struct config *config,
 			"systemd passed no socket of that name; set FileDescriptorName= in the "
 			"socket unit",
 			-ENOENT, error, size);
-	if (e && e->refs > 0 && e->accept != conf->accept)
+	if (e && e->accept != conf->accept && (e->refs > 0 || is_elses(pool, e)))
 		return refuse(config, conf,
 			"`accept` cannot change while it is served; restart to do so", -EBUSY,
 			error, size);
+	if (e && e->inherited && !can_serve_again(e, conf))
+		entry_close(e, false);
 	if (!e)
 		e = entry_new(conf->name, &conf->address);
 	if (!e)
 		return refuse(config, conf, strerror(ENOMEM), -ENOMEM, error, size);
 	e->accept = conf->accept;
+	if (pool->on_trial && e->sockets.n_fds > 0)
+		n = 0; /* nobody would take from more of them yet: listener_pool_own() opens them */
 	r = open_sockets(e, (unsigned)conf->backlog, n);
 	if (r < 0) {
 		if (is_new)
@@ -310,7 +374,7 @@ int listener_pool_open(struct listener_pool *pool, const struct config *config,
 	if (e->refs == 0)
 		log_info("listening on %s (%s%s)", e->bound.text,
 			*conf->name ? "listener:" : "admin", conf->name);
-	else if (conf->address.kind != ADDRESS_SYSTEMD)
+	if (conf->address.kind != ADDRESS_SYSTEMD)
 		for (size_t i = 0; i < e->sockets.n_fds; i++)
 			listen(e->sockets.fds[i], (int)conf->backlog); /* a changed backlog */
 	e->refs++;
@@ -332,7 +396,7 @@ void listener_pool_release(struct listener_pool *pool, struct listener *l)
 	TAILQ_REMOVE(&pool->entries, e, link);
 	if (e->sockets.n_fds > 0)
 		log_info("no longer listening on %s", e->bound.text);
-	entry_free(e, pool->handed_over);
+	entry_free(e, is_elses(pool, e));
 }
 
 /* More workers: each index needs a socket of its own where accept = reuseport. Returns 0 or -errno. */
@@ -419,55 +483,64 @@ void listener_pool_assign(struct listener_pool *pool, struct primary *p)
 	}
 }
 
-static struct pool_entry *find_by_fd_name(
-	struct listener_pool *pool, const struct address *bound, const char *fd_name)
+static struct pool_entry *find_bound(
+	struct listener_pool *pool, const struct address *bound, const char *name)
 {
 	struct pool_entry *e;
 
 	TAILQ_FOREACH (e, &pool->entries, link) {
-		if (strcmp(e->fd_name, fd_name) == 0 && address_equal(&e->bound, bound))
+		if (strcmp(e->name, name) == 0 && address_equal(&e->bound, bound))
 			return e;
 	}
 	return NULL;
 }
 
 /* What the entry of an adopted socket is to be called. Returns false when it is none that can be used. */
-static bool identify(const char *fd_name, int fd, struct address *ret)
+static bool identify(const char *passed_as, int fd, struct address *ret, char *ret_name)
 {
+	const size_t prefix = strlen(OWN_PREFIX);
+	char *inode;
+
 	if (sd_is_socket(fd, AF_UNSPEC, SOCK_STREAM, 1) <= 0)
 		return false;
-	if (strncmp(fd_name, OWN_PREFIX, strlen(OWN_PREFIX)) == 0)
-		return address_of_socket(fd, ret) == 0;
+	snprintf(ret_name, LISTENER_FD_NAME_MAX, "%s", passed_as);
+	if (strncmp(passed_as, OWN_PREFIX, prefix) == 0) {
+		inode = strrchr(ret_name + prefix, '.');
+		if (inode)
+			*inode = '\0';
+		memmove(ret_name, ret_name + prefix, strlen(ret_name + prefix) + 1);
+		return inode && address_of_socket(fd, ret) == 0;
+	}
 	*ret = (struct address){.kind = ADDRESS_SYSTEMD};
-	snprintf(ret->text, sizeof(ret->text), "systemd:%s", fd_name);
-	return true;
+	return (size_t)snprintf(ret->text, sizeof(ret->text), "systemd:%s", passed_as) <
+		sizeof(ret->text);
 }
 
-/* Takes one socket that was passed under a name (sd_listen_fds_with_names(3)). */
-static int adopt(struct listener_pool *pool, const char *fd_name, int fd)
+/* Takes one socket that was passed under a name (sd_listen_fds_with_names(3)). Returns 0 or -errno. */
+static int adopt(struct listener_pool *pool, const char *passed_as, int fd)
 {
+	char name[LISTENER_FD_NAME_MAX];
 	struct pool_entry *e;
 	struct address a;
 	int on = 0;
 	socklen_t len = sizeof(on);
 
-	if (!identify(fd_name, fd, &a)) {
+	if (!identify(passed_as, fd, &a, name)) {
 		log_warning(
 			"descriptor %d (%s) was passed to us and is no listening stream socket; "
 			"ignoring it",
-			fd, fd_name);
+			fd, passed_as);
 		close(fd);
 		return 0;
 	}
 	fd_set_cloexec(fd, true);
 	fd_set_nonblock(fd);
-	e = find_by_fd_name(pool, &a, fd_name);
+	e = find_bound(pool, &a, name);
 	if (e)
 		return entry_add_fd(e, fd);
-	e = entry_new(a.kind == ADDRESS_SYSTEMD ? fd_name : fd_name + strlen(OWN_PREFIX), &a);
+	e = entry_new(name, &a);
 	if (!e)
 		return -ENOMEM;
-	snprintf(e->fd_name, sizeof(e->fd_name), "%s", fd_name);
 	e->inherited = a.kind != ADDRESS_SYSTEMD;
 	if (a.kind == ADDRESS_SYSTEMD)
 		set_options(fd, &a, false);
@@ -509,20 +582,30 @@ int listener_pool_new(struct listener_pool **ret)
 	return 0;
 }
 
-/* All sockets, and the names under which a new binary knows them again. Returns how many there are, at most max. */
-size_t listener_pool_export(
-	const struct listener_pool *pool, int *ret_fds, const char **ret_names, size_t max)
+/* How many sockets there are. */
+size_t listener_pool_count(const struct listener_pool *pool)
+{
+	const struct pool_entry *e;
+	size_t n = 0;
+
+	TAILQ_FOREACH (e, &pool->entries, link)
+		n += e->sockets.n_fds;
+	return n;
+}
+
+/* All sockets, and the names under which a new binary knows them again. Both have listener_pool_count() elements. */
+void listener_pool_export(
+	const struct listener_pool *pool, int *ret_fds, char (*ret_names)[LISTENER_FD_NAME_MAX])
 {
 	const struct pool_entry *e;
 	size_t n = 0;
 
 	TAILQ_FOREACH (e, &pool->entries, link) {
-		for (size_t i = 0; i < e->sockets.n_fds && n < max; i++) {
+		for (size_t i = 0; i < e->sockets.n_fds; i++, n++) {
 			ret_fds[n] = e->sockets.fds[i];
-			ret_names[n++] = e->fd_name;
+			fd_name(e, ret_fds[n], ret_names[n]);
 		}
 	}
-	return n;
 }
 
 /* From now on they are somebody else's: closing them here takes nothing away. */
@@ -531,18 +614,71 @@ void listener_pool_hand_over(struct listener_pool *pool)
 	pool->handed_over = true;
 }
 
-/* Has systemd keep what we opened, for the one after us, should we die. Those it has already it does not keep twice. */
-void listener_pool_store(const struct listener_pool *pool)
+/* What was inherited is still somebody else's: until listener_pool_own(), closing it here takes nothing away. */
+void listener_pool_borrow(struct listener_pool *pool)
 {
-	const struct pool_entry *e;
+	pool->on_trial = true;
+}
 
-	TAILQ_FOREACH (e, &pool->entries, link) {
-		for (size_t i = 0; i < e->sockets.n_fds && e->address.kind != ADDRESS_SYSTEMD; i++)
-			notify_store_fd(e->fd_name, e->sockets.fds[i]);
+/* The worker of an index did not inherit a socket that was opened after its birth. */
+static void give_own(struct pool_entry *e, struct primary *p, size_t socket)
+{
+	proctab_foreach (p, pr) {
+		if (pr->role == ROLE_WORKER && pr->state == PROC_READY && pr->index == socket &&
+			index_in(pr->gen, e) >= 0)
+			tell(pr, e, socket, true);
 	}
 }
 
-/* No new connections from here on: clients are refused at once, but for those at sockets that systemd holds. */
+/* The first generation, which was on trial, is about to serve in place of another process: all is ours now. */
+void listener_pool_own(struct listener_pool *pool, struct primary *p, const struct generation *g)
+{
+	pool->on_trial = false;
+	for (size_t i = 0; i < g->n_listeners; i++) {
+		const struct listener *l = &g->listeners[i];
+		struct pool_entry *e = entry_of(l);
+		size_t had = e->sockets.n_fds;
+		int r;
+
+		if (l->conf->accept != ACCEPT_REUSEPORT)
+			continue;
+		r = open_sockets(e, (unsigned)l->conf->backlog, g->target);
+		if (r < 0)
+			log_warning(
+				"%s: cannot open a socket for each worker: %s; going on with %zu",
+				e->bound.text, strerror(-r), e->sockets.n_fds);
+		while (had < e->sockets.n_fds)
+			give_own(e, p, had++);
+	}
+}
+
+/*
+ * Has systemd keep what we opened, for the one after us, should we die; does nothing where it does not. To be called now
+ * and then: what could not be said is said the next time.
+ */
+void listener_pool_store(struct listener_pool *pool)
+{
+	char name[LISTENER_FD_NAME_MAX];
+	struct pool_entry *e;
+
+	if (pool->handed_over || pool->on_trial || !notify_keeps_fds())
+		return;
+	TAILQ_FOREACH (e, &pool->entries, link) {
+		while (e->address.kind != ADDRESS_SYSTEMD && e->n_stored < e->sockets.n_fds) {
+			int fd = e->sockets.fds[e->n_stored];
+
+			fd_name(e, fd, name);
+			if (!notify_store_fd(name, fd))
+				return;
+			e->n_stored++;
+		}
+	}
+}
+
+/*
+ * No new connections from here on: clients are refused at once, but for those at sockets that systemd holds. These it gives
+ * to the next process of a restart, and closes when it was a stop.
+ */
 void listener_pool_close(struct listener_pool *pool)
 {
 	struct pool_entry *e;
@@ -552,7 +688,7 @@ void listener_pool_close(struct listener_pool *pool)
 			continue;
 		if (e->sockets.n_fds > 0)
 			log_info("no longer listening on %s", e->bound.text);
-		entry_close(e, pool->handed_over);
+		entry_close(e, is_elses(pool, e) || e->n_stored > 0);
 	}
 }
 
@@ -583,7 +719,7 @@ struct listener_pool *listener_pool_free(struct listener_pool *pool)
 		return NULL;
 	while ((e = TAILQ_FIRST(&pool->entries))) {
 		TAILQ_REMOVE(&pool->entries, e, link);
-		entry_free(e, pool->handed_over);
+		entry_free(e, is_elses(pool, e));
 	}
 	free(pool);
 	return NULL;

@@ -8,6 +8,9 @@
 
 #include "shared/listener.h"
 
+#define LISTENER_FD_NAME_MAX 256 /* of sd_listen_fds_with_names(3), terminated */
+
+struct generation;
 struct listener_pool;
 struct primary;
 
@@ -20,8 +23,11 @@ int listener_pool_open(struct listener_pool *pool, const struct config *config,
 	size_t size);
 void listener_pool_release(struct listener_pool *pool, struct listener *l);
 int listener_pool_grow(struct listener_pool *pool, struct primary *p, unsigned n_workers);
-size_t listener_pool_export(
-	const struct listener_pool *pool, int *ret_fds, const char **ret_names, size_t max);
+size_t listener_pool_count(const struct listener_pool *pool);
+void listener_pool_export(
+	const struct listener_pool *pool, int *ret_fds, char (*ret_names)[LISTENER_FD_NAME_MAX]);
 void listener_pool_hand_over(struct listener_pool *pool);
-void listener_pool_store(const struct listener_pool *pool);
+void listener_pool_borrow(struct listener_pool *pool);
+void listener_pool_own(struct listener_pool *pool, struct primary *p, const struct generation *g);
+void listener_pool_store(struct listener_pool *pool);
 void listener_pool_assign(struct listener_pool *pool, struct primary *p);

@@ -156,18 +156,23 @@ void primary_hasten(struct primary *p, const struct config *c)
 
 /* --- health --- */
 
-/* Whether any worker moves, or is on its way within a deadline of its own. */
+/*
+ * Whether any worker moves, or is on its way within a deadline of its own. One that has not answered for half the watchdog's
+ * time does not move, whatever hang_timeout says: systemd asked to know by then.
+ */
 static bool is_making_progress(const struct primary *p, uint64_t now)
 {
 	if (p->phase != PRIMARY_SERVING || p->rollout)
 		return true;
 	proctab_foreach_worker(p, pr)
 	{
+		uint64_t patience_us =
+			least(pr->gen->config->workers.hang_timeout_us, p->watchdog_us / 2);
+
 		if (pr->state == PROC_STARTING || pr->state == PROC_BACKOFF)
 			return true;
 		if (pr->state == PROC_READY &&
-			(pr->asked_us == 0 ||
-				now < pr->asked_us + pr->gen->config->workers.hang_timeout_us))
+			(pr->asked_us == 0 || now < pr->asked_us + patience_us))
 			return true;
 	}
 	return false;
@@ -180,6 +185,7 @@ static void on_heartbeat(evutil_socket_t fd, short what, void *arg)
 
 	sb_set(p->history->heartbeat_us, now);
 	health_heartbeat(p);
+	listener_pool_store(p->pool);
 	replace_heartbeat(p);
 	scale_heartbeat(p);
 	notify_retry();
@@ -379,7 +385,7 @@ static int set_up(struct primary *p, const struct config *c)
 	if (r == 0)
 		r = listener_pool_new(&p->pool);
 	if (r == 0)
-		r = upgrade_adopt(p);
+		r = upgrade_adopt(p, c);
 	if (r < 0)
 		log_error("cannot start: %s", strerror(-r));
 	return r;
@@ -402,8 +408,10 @@ static void tear_down(struct primary *p)
 	free(p->procs);
 	if (p->base) {
 		event_del(&p->ev_heartbeat);
-		if (p->predecessor_fd >= 0)
+		if (p->predecessor_fd >= 0) {
 			event_del(&p->ev_predecessor);
+			close(p->predecessor_fd);
+		}
 		if (p->signal_fd >= 0)
 			event_del(&p->ev_signal);
 		event_base_free(p->base);

@@ -175,6 +175,7 @@ void rollout_take_over(struct primary *p)
 		return;
 	if (primary_take_names(p, p->rollout->gen->config, error, sizeof(error)) < 0)
 		log_error("%s", error);
+	listener_pool_own(p->pool, p, p->rollout->gen);
 	commit(p);
 	upgrade_report_serving(p);
 }

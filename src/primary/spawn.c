@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <grp.h>
+#include <inttypes.h>
 #include <linux/capability.h>
 #include <signal.h>
 #include <stdio.h>
@@ -209,6 +210,8 @@ static void run_child(struct proc *pr, int control_fd, int bus_fd)
 	};
 
 	log_set_name(proc_role_name(pr), (int)pr->slot);
+	log_set_fields("TINE_ROLE=%s\nTINE_SLOT=%u\nTINE_GENERATION=%" PRIu64 "\n",
+		proc_role_name(pr), pr->slot, pr->gen->number);
 	title_set("tined: %s[%u]", proc_role_name(pr), pr->slot);
 	confine(pr, control_fd, bus_fd);
 	hide_history(p->history, is_admin);

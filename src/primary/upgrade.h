@@ -3,6 +3,8 @@
  * one, proves itself as a generation of a reload does, and takes over; or it goes, and the old one serves on.
  *
  * Old and new talk over a socketpair, a word for each datagram:
+ *	new: "wait N"   it may take so many microseconds to be ready
+ *	new: "failed: WHY", any number of times; it ends then
  *	new: "ready"    its workers have survived their probation; they accept nothing yet
  *	old: "go"       systemd knows the new main process
  *	new: "serving"  it accepts, and has the pid file and the control socket
@@ -13,6 +15,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+struct config;
 struct primary;
 struct waiter;
 
@@ -21,7 +24,8 @@ int upgrade_begin(struct primary *p, struct waiter *w, char *error, size_t size)
 void upgrade_abandon(struct primary *p);
 
 /* The new one. */
-int upgrade_adopt(struct primary *p);
+int upgrade_adopt(struct primary *p, const struct config *c);
 void upgrade_report_ready(struct primary *p);
 void upgrade_report_failure(struct primary *p, const char *why);
+void upgrade_report_early(const char *why);
 void upgrade_report_serving(struct primary *p);

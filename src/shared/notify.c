@@ -22,7 +22,7 @@
 
 #define TEXT_MAX 512
 
-static bool ended;          /* another process speaks for the service now */
+static bool silent;         /* another process speaks for the service now */
 static char kept[TEXT_MAX]; /* the latest change of state that systemd has not heard of */
 
 static bool find_socket(struct sockaddr_un *ret, socklen_t *ret_len)
@@ -53,7 +53,7 @@ static bool send_with_fd(const char *text, int passed)
 	struct sockaddr_un sa;
 	socklen_t len;
 
-	if (ended || !find_socket(&sa, &len))
+	if (silent || !find_socket(&sa, &len))
 		return true;
 	m.msg_name = &sa;
 	m.msg_namelen = len;
@@ -79,6 +79,8 @@ static void send_state(const char *fmt, ...)
 {
 	va_list ap;
 
+	if (silent)
+		return;
 	va_start(ap, fmt);
 	vsnprintf(kept, sizeof(kept), fmt, ap);
 	va_end(ap);
@@ -120,37 +122,61 @@ void notify_status(const char *fmt, ...)
 	send_text(text);
 }
 
-/* The service's main process is another one from now on: only we may say so (NotifyAccess=main). */
-void notify_main_pid(int pid)
+/*
+ * The service's main process is another one from now on: only the one before may say so (NotifyAccess=main).
+ * Returns false when it has to be said again later: systemd does not read.
+ */
+bool notify_main_pid(int pid)
 {
 	char text[64];
 
 	snprintf(text, sizeof(text), "MAINPID=%d", pid);
-	send_text(text);
+	return send_text(text);
 }
 
-/* Nothing more is said. */
-void notify_end(void)
+/* Says nothing, as long as another process speaks for the service. */
+void notify_set_silent(bool on)
 {
-	ended = true;
+	silent = on;
 	*kept = '\0';
 }
 
-/* Has systemd keep a descriptor under a name, for the next process of this service (systemd.service(5)). */
-void notify_store_fd(const char *name, int fd)
+/* Whether a manager is there to be told. */
+bool notify_is_heard(void)
+{
+	struct sockaddr_un sa;
+	socklen_t len;
+
+	return find_socket(&sa, &len);
+}
+
+/*
+ * Whether systemd keeps descriptors for the next process of this service: $FDSTORE says how many. systemd sets it from
+ * version 254 on, our unit does so for those before.
+ */
+bool notify_keeps_fds(void)
+{
+	const char *max = getenv("FDSTORE");
+
+	return max && strtoul(max, NULL, 10) > 0 && notify_is_heard();
+}
+
+/* Has systemd keep a descriptor under a name. Returns false when it has to be said again later. */
+bool notify_store_fd(const char *name, int fd)
 {
 	char text[TEXT_MAX];
 
 	snprintf(text, sizeof(text), "FDSTORE=1\nFDPOLL=0\nFDNAME=%s", name);
-	send_with_fd(text, fd);
+	return send_with_fd(text, fd);
 }
 
-void notify_forget_fds(const char *name)
+/* The opposite. */
+bool notify_forget_fd(const char *name)
 {
 	char text[TEXT_MAX];
 
 	snprintf(text, sizeof(text), "FDSTOREREMOVE=1\nFDNAME=%s", name);
-	send_text(text);
+	return !notify_keeps_fds() || send_text(text);
 }
 
 void notify_watchdog(void)

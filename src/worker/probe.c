@@ -43,7 +43,7 @@
 #define REPEAT_US   US_PER_S
 #define FIELDS                                                                         \
 	"Host: localhost\r\nUser-Agent: tined-probe/" TINED_VERSION "\r\nConnection: " \
-	                                                            "close\r\n\r\n"
+	"close\r\n\r\n"
 
 /* One request under way, seen from its client. */
 struct shot {

@@ -11,7 +11,7 @@ import tempfile
 from . import rows as results
 from .common import BenchError, WrongAnswer
 
-NAMES = ("http", "websocket", "slow", "stalled", "cold", "fairness", "crash", "reload", "rollback",
+NAMES = ("http", "websocket", "slow", "stalled", "cold", "fairness", "crash", "reload", "rollback", "upgrade",
          "leaks", "memory")
 FAILED, CANNOT = 1, 2
 

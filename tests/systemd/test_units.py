@@ -32,12 +32,20 @@ def tree(tmp_path_factory):
         check=True,
         stdout=subprocess.DEVNULL,
     )
+    modules = path / "usr/lib/tined"
+    modules.mkdir(parents=True, exist_ok=True)
+    subprocess.run(
+        ["cc", "-std=gnu17", "-Wall", "-Werror", "-fPIC", "-shared", f"-I{ROOT}/include", "-o", modules / "slow.so",
+         HERE / "slow.c"],
+        check=True,
+    )
     return path
 
 
 def test_install_puts_everything_where_debian_expects_it(tree):
     for name in (
         "usr/sbin/tined",
+        "usr/bin/tinectl",
         "usr/include/tine/module.h",
         "usr/include/tine/http.h",
         "etc/tined/tined.ini",
@@ -52,8 +60,15 @@ def test_install_puts_everything_where_debian_expects_it(tree):
         assert list(tree.glob(name + "*")), f"{name} was not installed"
 
 
-@pytest.mark.parametrize("scenario", ["verify", "service", "broken_reload", "socket", "journal", "watchdog"])
+SCENARIOS = (
+    "verify", "service", "slow_start", "failed_start", "reload", "socket", "restart", "kill", "kill_reuseport", "kill_hung",
+    "upgrade", "journal", "watchdog",
+)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
 def test_scenario(tree, scenario):
-    run = run_testbed("-t", "80", "-b", HERE, "-x", tree, HERE / "inside", scenario)
+    run = run_testbed("-t", "80", "-b", HERE.parent, "-x", tree, HERE / "inside", scenario)
     assert run.returncode == 0, run.stdout + run.stderr
     assert f"scenario {scenario}: good" in run.stdout
+    print(run.stdout)
