@@ -1,8 +1,9 @@
 /*
- * Writes the option table down for people. A program of the build, not installed.
+ * Writes the tables of options and commands down for people. A program of the build, not installed.
  *
- *	option-doc json            the table, for scripts/check-docs
- *	option-doc man TEMPLATE    a manual page: TEMPLATE with its line @OPTIONS@ replaced
+ *	option-doc json             the options, for scripts/check-docs
+ *	option-doc fill TEMPLATE    a manual page or a script: TEMPLATE with its lines @OPTIONS@, @COMMANDS@ and
+ *	                            @COMMAND_NAMES@ replaced
  */
 #include <errno.h>
 #include <stdio.h>
@@ -10,6 +11,7 @@
 #include <string.h>
 
 #include "base/fd.h"
+#include "ipc/commands.h"
 #include "shared/options.h"
 
 static void doc_json_string(const char *key, const char *value, const char *end)
@@ -96,7 +98,50 @@ static void doc_man_options(void)
 	}
 }
 
-static int doc_man(const char *template)
+static void doc_man_commands(void)
+{
+	for (const struct command_info *c = command_table; c->name; c++) {
+		printf(".TP\n.B ");
+		doc_roff(c->name);
+		if (*c->arguments) {
+			putchar(' ');
+			doc_roff(c->arguments);
+		}
+		putchar('\n');
+		doc_roff(c->doc);
+		printf(c->right == COMMAND_ACT ? "\n" : "\nAlso for those who may only read.\n");
+	}
+}
+
+static void doc_command_names(void)
+{
+	for (const struct command_info *c = command_table; c->name; c++)
+		printf("        %s\n", c->name);
+}
+
+static const struct {
+	const char *line;
+	void (*write)(void);
+} blanks[] = {
+	{"@OPTIONS@\n", doc_man_options},
+	{"@COMMANDS@\n", doc_man_commands},
+	{"@COMMAND_NAMES@\n", doc_command_names},
+};
+
+#define N_BLANKS (sizeof(blanks) / sizeof(*blanks))
+
+static void doc_line(const char *line)
+{
+	for (size_t i = 0; i < N_BLANKS; i++) {
+		if (strcmp(line, blanks[i].line) == 0) {
+			blanks[i].write();
+			return;
+		}
+	}
+	fputs(line, stdout);
+}
+
+static int doc_fill(const char *template)
 {
 	CLEANUP(fclosep) FILE *in = fopen(template, "re");
 	CLEANUP(freep) char *line = NULL;
@@ -104,12 +149,8 @@ static int doc_man(const char *template)
 
 	if (!in)
 		return -errno;
-	while (getline(&line, &size, in) >= 0) {
-		if (strcmp(line, "@OPTIONS@\n") == 0)
-			doc_man_options();
-		else
-			fputs(line, stdout);
-	}
+	while (getline(&line, &size, in) >= 0)
+		doc_line(line);
 	return ferror(in) ? -EIO : 0;
 }
 
@@ -119,14 +160,14 @@ int main(int argc, char **argv)
 
 	if (argc == 2 && strcmp(argv[1], "json") == 0) {
 		doc_json();
-	} else if (argc == 3 && strcmp(argv[1], "man") == 0) {
-		r = doc_man(argv[2]);
+	} else if (argc == 3 && strcmp(argv[1], "fill") == 0) {
+		r = doc_fill(argv[2]);
 		if (r < 0) {
 			fprintf(stderr, "option-doc: %s: %s\n", argv[2], strerror(-r));
 			return 1;
 		}
 	} else {
-		fprintf(stderr, "usage: option-doc json | man TEMPLATE\n");
+		fprintf(stderr, "usage: option-doc json | fill TEMPLATE\n");
 		return 1;
 	}
 	return fflush(stdout) == 0 ? 0 : 1;
