@@ -8,9 +8,13 @@
 #include "admin/admin.h"
 #include "admin_page.h" /* made by src/admin/embed */
 
+/* The route "/" stands for everything below it, too. */
 static void serve_index(struct tine_request *request, void *arg)
 {
-	tine_respond(
+	if (tine_request_path(request).len > 1)
+		tine_respond_status(request, 404);
+	else
+		tine_respond(
 		request, 200, "text/html; charset=utf-8", page_index_html, sizeof(page_index_html));
 }
 

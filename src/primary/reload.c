@@ -284,6 +284,7 @@ void rollout_first(struct primary *p, struct config *c)
 
 /* All that is wrong with a file, as far as there is room. */
 struct complaint {
+	struct primary *primary;
 	char text[RELOAD_ERROR_MAX];
 	size_t used;
 };
@@ -293,7 +294,7 @@ static void on_config_error(const char *line, void *arg)
 	struct complaint *c = arg;
 	size_t len = strlen(line);
 
-	log_error("%s", line);
+	event_note(c->primary, LOG_LVL_ERROR, EVENT_RELOAD, NULL, "%s", line);
 	if (c->used + len + 2 > sizeof(c->text))
 		return;
 	if (c->used > 0)
@@ -308,7 +309,7 @@ static void on_config_error(const char *line, void *arg)
  */
 void rollout_reload(struct primary *p, struct waiter *w)
 {
-	struct complaint complaint = {.text = "out of memory"};
+	struct complaint complaint = {.primary = p, .text = "out of memory"};
 	struct config *c;
 
 	if (w)

@@ -113,7 +113,7 @@ def test_unknown_builtin(tined):
 @pytest.mark.parametrize(
     "key, value, said",
     [
-        ("flavour", "sweet", "unknown option; this module has: fail, text, delay"),
+        ("flavour", "sweet", "unknown option; this module has: fail, fail_file, text, delay"),
         ("delay", "soon", "must be a duration such as 250ms, 10s or 5m, not \"soon\""),
         ("delay", "2h", "must be 1ms to 1h, not 2h"),
     ],

@@ -1,0 +1,179 @@
+"""The dashboard in a real browser."""
+
+import json
+import os
+import signal
+import threading
+
+import pytest
+
+import harness
+from harness import wait_until
+
+TOKEN = "correct-horse-battery-staple"
+
+
+@pytest.fixture
+def page(start, folder, browser):
+    """A daemon, and its dashboard in the browser."""
+
+    def make(changes=None):
+        port = harness.free_port()
+        token = folder / "token"
+        token.write_text(TOKEN)
+        token.chmod(0o600)
+        t = start({"admin": {"listen": f"127.0.0.1:{port}", "token_file": token}, **(changes or {})})
+        browser.get("about:blank")
+        browser.get_log("browser")
+        browser.get(f"http://127.0.0.1:{port}/")
+        wait_until(lambda: text(browser, "#connection") == "live", "the page is live")
+        return t
+
+    yield make
+    browser.get("about:blank")
+
+
+def text(browser, selector):
+    return browser.execute_script("return document.querySelector(arguments[0])?.textContent ?? ''", selector)
+
+
+def tiles(browser):
+    """{slot: (pid, state, text)} of the workers' tiles."""
+    found = browser.execute_script(
+        "return [...document.querySelectorAll('#tiles > li')].map(e => [e.dataset.slot, e.dataset.pid, e.dataset.state, e.textContent])")
+    return {int(slot): (int(pid), state, all_text) for slot, pid, state, all_text in found if "worker" in all_text}
+
+
+def complaints(browser):
+    return [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+def test_tiles_show_the_workers(page, browser):
+    t = page()
+    wait_until(lambda: len(tiles(browser)) == 2, "a tile for each worker")
+    pids = {pid for pid, _, _ in tiles(browser).values()}
+    assert pids <= set(t.worker_pids()) and all(state == "ready" for _, state, _ in tiles(browser).values())
+    assert "2 of 2 ready" in text(browser, "#facts") and text(browser, "#crashes") == "none"
+    assert complaints(browser) == []
+
+
+def test_killed_worker_changes_its_tile(page, browser):
+    page()
+    slot, (pid, _, _) = next(iter(wait_until(lambda: tiles(browser), "tiles").items()))
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: tiles(browser)[slot][0] not in (0, pid) and tiles(browser)[slot][1] == "ready", "another pid is in its tile")
+    wait_until(lambda: "killed by signal 9" in text(browser, "#crashes"), "the crash is listed")
+    assert "crash" in text(browser, "#events")
+
+
+def test_plots_and_rates_under_load(page, browser):
+    t = page()
+    done = threading.Event()
+
+    def load():
+        with t.connect() as c:
+            while not done.is_set():
+                c.request("/")
+
+    client = threading.Thread(target=load)
+    client.start()
+    try:
+        wait_until(lambda: len(browser.execute_script(
+            "return document.querySelector('#plots path.a').getAttribute('d') || ''")) > 20, "the plot has points")
+        wait_until(lambda: "requests/s 0" not in text(browser, "#plots figcaption"), "and a figure")
+    finally:
+        done.set()
+        client.join()
+
+
+def test_it_works_while_every_worker_hangs(page, browser, module):
+    t = page({"workers": {"count": 1, "hang_timeout": "60s", "probation": "50ms"},
+              "module:m": {"path": module, "mount": "/m", "delay": "8s"}})
+    with t.connect() as c:
+        c.send(b"GET /m/sleep HTTP/1.1\r\nHost: test\r\n\r\n")
+        wait_until(lambda: "/m/sleep" in text(browser, "#tiles"), "the tile shows what it is busy with")
+        before = text(browser, "#facts")
+        wait_until(lambda: text(browser, "#facts") != before, "the page goes on")
+
+
+def test_backtrace_of_a_crash(page, browser, module):
+    t = page({"module:m": {"path": module, "mount": "/m"}})
+    with pytest.raises((harness.Gone, ConnectionResetError)):
+        t.get("/m/abort")
+    wait_until(lambda: "on_abort" in text(browser, "#crashes pre"), "the function is named")
+
+
+def test_what_others_wrote_stays_text(page, browser):
+    """The verdict of a reload quotes the file."""
+    t = page()
+    t.configure({"workers": {"threads": "<img src=x onerror=document.title='owned'>"}})
+    t.reload_fails()
+    wait_until(lambda: "onerror" in text(browser, "#verdict") and "onerror" in text(browser, "#events"), "it is shown")
+    assert browser.execute_script("return document.querySelectorAll('img').length") == 0
+    assert "owned" not in browser.title
+
+
+def test_actions_need_the_token(page, browser):
+    t = page()
+    wait_until(lambda: browser.execute_script("return !document.querySelector('#actions').hidden"), "buttons are there")
+    browser.execute_script("sessionStorage.clear()")
+    browser.find_element("css selector", "[data-action=more]").click()
+    browser.find_element("css selector", "#token").send_keys("wrong")
+    browser.find_element("css selector", "#ask button[value=ok]").click()
+    wait_until(lambda: "the token is wrong" in text(browser, "#outcome"), "it is refused")
+
+    def again():
+        browser.find_element("css selector", "[data-action=more]").click()
+        if browser.execute_script("return document.querySelector('#ask').open"):
+            browser.find_element("css selector", "#token").send_keys(TOKEN)
+            browser.find_element("css selector", "#ask button[value=ok]").click()
+        wait_until(lambda: text(browser, "#outcome") not in ("", "…"), "there is an outcome")
+        return "of 3 workers ready" in text(browser, "#outcome") or "3 workers" in text(browser, "#outcome")
+
+    wait_until(again, "with the right one there is a worker more")
+    wait_until(lambda: len(tiles(browser)) == 3, "and a tile more")
+    assert t.find("dashboard: scale 3")
+
+
+def test_it_comes_back_after_a_reload(page, browser):
+    t = page()
+    t.reload()
+    wait_until(lambda: text(browser, "#connection") == "live" and "last reload: generation 2 serves" in text(browser, "#verdict"),
+               "the page shows the new generation")
+
+
+def test_it_says_when_nobody_answers(page, browser):
+    t = page()
+    t.stop()
+    wait_until(lambda: text(browser, "#connection").startswith("not connected"), "it says so")
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits(page, browser, width, scheme):
+    page()
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride",
+                            {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500})
+    try:
+        wait_until(lambda: len(tiles(browser)) == 2, "the tiles are there")
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+        ink, paper = browser.execute_script(
+            "const s = getComputedStyle(document.body); return [s.color, s.backgroundColor]")
+        assert abs(brightness(ink) - brightness(paper)) > 150
+        assert (brightness(paper) > 128) == (scheme == "light")
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def brightness(colour):
+    return sum(map(int, colour.strip("rgba()").split(",")[:3])) / 3
+
+
+def test_it_asks_nobody_else(page, browser):
+    t = page()
+    wait_until(lambda: tiles(browser), "tiles")
+    names = browser.execute_script("return performance.getEntriesByType('resource').map(e => e.name)")
+    assert names and all(name.startswith("http://127.0.0.1:") for name in names), json.dumps(names)
+    assert t.process.poll() is None
