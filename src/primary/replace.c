@@ -107,6 +107,7 @@ static void start_over(struct proc *pr)
 {
 	pr->restart = RESTART_BEGUN;
 	backoff_reset(&pr->backoff);
+	sb_add(pr->primary->history->restarts, 1);
 	supervisor_start(pr, "told to restart");
 }
 
@@ -212,24 +213,17 @@ void replace_heartbeat(struct primary *p)
 
 /* --- what happens to one of a pair --- */
 
-static void count_replaced(const struct proc *old)
-{
-	struct history *h = old->primary->history;
-
-	sb_add(h->restarts, 1);
-	if (old->replaced_for == EVENT_RECYCLE)
-		sb_add(h->recycled, 1);
-}
-
 void replace_on_ready(struct proc *pr)
 {
+	struct history *h = pr->primary->history;
 	struct proc *old = pr->predecessor;
 	char why[64];
 
 	count_restarted(pr);
 	if (old && old->state == PROC_READY) { /* else it is being killed: see replace_on_exit() */
 		unlink_pair(old, pr);
-		count_replaced(old);
+		sb_add(h->restarts, 1);
+		sb_add(h->recycled, old->replaced_for == EVENT_RECYCLE);
 		count_restarted(old);
 		old->replaced = true;
 		snprintf(why, sizeof(why), "%s[%u] serves in its place", proc_role_name(pr),
@@ -269,7 +263,7 @@ static void hand_over(struct proc *old)
 	supervisor_set_leaving(old);
 	supervisor_count_failure(old); /* a crash remains one: the budget is the place's */
 	new->backoff = old->backoff;
-	count_replaced(old);
+	sb_add(old->primary->history->restarts, 1);
 	if (new->state == PROC_READY)
 		count_restarted(old);
 	else if (old->restart != RESTART_NONE)

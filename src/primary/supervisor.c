@@ -117,16 +117,21 @@ void supervisor_retire(struct proc *pr, const char *why)
 
 /* --- filling a slot again --- */
 
+static void start_again(struct proc *pr, const char *why)
+{
+	sb_add(pr->primary->history->restarts, 1);
+	supervisor_start(pr, why);
+}
+
 static void wait_or_give_up(struct proc *pr, uint64_t delay_us)
 {
 	if (delay_us == BACKOFF_SPENT) {
 		log_error("worker[%u]: more crashes than crash_limit allows; giving the slot up "
-			  "until the "
-			  "next reload",
+			  "until the next reload or restart",
 			pr->slot);
 		proc_set_state(pr, PROC_FAILED, "budget spent");
 	} else if (delay_us == 0) {
-		supervisor_start(pr, "replacing at once");
+		start_again(pr, "replacing at once");
 	} else {
 		proc_set_state(
 			pr, PROC_BACKOFF, "next start in %" PRIu64 " ms", delay_us / US_PER_MS);
@@ -277,7 +282,7 @@ static void on_draining_timeout(struct proc *pr)
 
 static void on_backoff_timeout(struct proc *pr)
 {
-	supervisor_start(pr, "back-off is over");
+	start_again(pr, "back-off is over");
 }
 
 static void (*const timeouts[PROC_STATES])(struct proc *pr) = {
@@ -394,6 +399,7 @@ void supervisor_start(struct proc *pr, const char *why)
 	sb_set(sb->pid, (uint32_t)pr->pid);
 	sb_set(sb->generation, pr->gen->number);
 	sb_set(sb->started_us, pr->started_us);
+	sb_set(sb->failures, pr->backoff.streak);
 	proc_set_timer(pr, pr->gen->config->workers.start_timeout_us);
 	if (watch(pr, control_fd, bus_fd) < 0)
 		supervisor_kill(pr, SIGKILL, "out of memory for its lanes");

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import threading
@@ -68,25 +69,13 @@ def resident(pid):
         return int(f.read().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
-class Census(threading.Thread):
-    """Counts processes all the time, and remembers the most and how few of them could serve."""
-
-    def __init__(self, t):
-        super().__init__(daemon=True)
-        self.t, self.most, self.stop = t, 0, threading.Event()
-
-    def __enter__(self):
-        self.start()
-        return self
-
-    def __exit__(self, *exc):
-        self.stop.set()
-        self.join(DEADLINE)
-
-    def run(self):
-        while not self.stop.is_set():
-            self.most = max(self.most, len(self.t.worker_pids()))
-            time.sleep(0.002)
+def most_at_a_time(t):
+    """How many processes there were at the same time at most, as the log tells."""
+    now = most = 0
+    for line in t.log():
+        now += bool(re.search(r"\]: \w+ -> starting: ", line)) - bool(re.search(r"\]: \w+ -> dead: ", line))
+        most = max(most, now)
+    return most
 
 
 @pytest.fixture
@@ -103,6 +92,12 @@ def waiting(start, module, folder):
     return make
 
 
+def status(t):
+    question = Command(t, "status")
+    question.answer()
+    return question.records[0]
+
+
 # --- recycling ---
 
 
@@ -110,10 +105,10 @@ def waiting(start, module, folder):
 def test_by_requests_under_load(start, accept):
     t = start({"workers": {"max_requests": 300}, "listener:web": {"accept": accept}})
     first = t.worker_pids()
-    with Census(t) as census, Load(t):
+    with Load(t):
         t.wait_log(r"worker\[\d\]: to be replaced: \d+ requests, about max_requests = 300", count=6)
     wait_until(lambda: len(t.worker_pids()) == 2, "two workers")
-    assert census.most == 3, "one at a time"
+    assert most_at_a_time(t) == 3, "one at a time"
     assert not t.errors()
     assert not set(first) & set(t.worker_pids())
     t.wait_log(r"ready -> draining: worker\[\d\] serves in its place")
@@ -238,6 +233,23 @@ def test_restart_with_a_successor_that_cannot_start(waiting, how, verdict):
     gone(old)
 
 
+def test_successor_that_cannot_be_forked(start):
+    """No descriptors are left for its lanes. Everybody serves on, and it goes well as soon as there are some."""
+    t = start({"workers": {"backoff_min": "10ms", "backoff_max": "50ms", "crash_limit": "1000/1s"}})
+    old = t.worker_pids()
+    used = max(int(name) for name in os.listdir(f"/proc/{t.pid}/fd"))
+    normal = resource.prlimit(t.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(t.pid, resource.RLIMIT_NOFILE, (used + 2, normal[1]))  # one for who asks
+    assert "did not get ready: Too many open files" in refused(t, "restart all", "failed")
+    assert "2 of 4 workers are ready" in refused(t, "scale 4", "failed")
+    assert set(old) == set(t.worker_pids())
+    t.hello()
+    resource.prlimit(t.pid, resource.RLIMIT_NOFILE, normal)
+    t.wait_workers(4)
+    wait_until(lambda: [r["state"] for r in workers(t).values()] == ["ready"] * 4, "all are ready")
+    assert command(t, "restart all") == "4 processes replaced"
+
+
 # --- what may happen meanwhile ---
 
 
@@ -345,14 +357,30 @@ def test_scaling_down_meanwhile_takes_the_successor_along(waiting):
 @pytest.mark.parametrize("accept", ["shared", "reuseport"])
 def test_restart_of_all_loses_nothing(start, accept):
     t = start({"workers": {"count": 3}, "listener:web": {"accept": accept}})
-    with Census(t) as census, Load(t):
+    with Load(t):
         for _ in range(4):
             old = t.worker_pids()
             assert command(t, "restart all") == "3 processes replaced"
             gone(old)
-    assert census.most == 4, "one at a time"
+    assert most_at_a_time(t) == 4, "one at a time"
     t.wait_workers(3)
     assert not t.errors()
+
+
+def test_what_was_restarted_is_counted(start):
+    t = start({"workers": {"max_lifetime": "3s", "backoff_min": "1ms"}})
+    os.kill(workers(t)[0]["pid"], signal.SIGKILL)
+    t.wait_log(r"starting -> ready", count=3)
+    assert (status(t)["crashes"], status(t)["restarts"], workers(t)[0]["failures"]) == (1, 1, 1)
+    assert command(t, "restart all") == "2 processes replaced"
+    assert (status(t)["restarts"], status(t)["recycled"]) == (3, 0)
+
+    def recycled():
+        now = status(t)
+        return now if now["recycled"] else None
+
+    now = wait_until(recycled, "somebody is recycled")
+    assert now["restarts"] == 3 + now["recycled"] and now["crashes"] == 1
 
 
 def test_restart_of_one_slot(start):
