@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <event2/event_struct.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,6 +26,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/peer.h"
 #include "base/turn.h"
 #include "http/path.h"
 #include "http/server.h"
@@ -41,9 +43,8 @@
 #define REPLAYS_MAX 16           /* requests under way at the same time */
 #define N_RECENT    32           /* request lines that are not repeated within... */
 #define REPEAT_US   US_PER_S
-#define FIELDS                                                                         \
-	"Host: localhost\r\nUser-Agent: tined-probe/" TINED_VERSION "\r\nConnection: " \
-	"close\r\n\r\n"
+#define AGENT       "tined-probe/" TINED_VERSION
+#define FIELDS      "Host: localhost\r\nUser-Agent: " AGENT "\r\nConnection: close\r\n\r\n"
 
 /* One request under way, seen from its client. */
 struct shot {
@@ -153,6 +154,7 @@ static int probe_send(struct probe *p, size_t listener, const char *line, bool a
 {
 	const int type = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
 	const char *const parts[] = {line, "\r\n" FIELDS};
+	const struct peer us = {.family = AF_UNIX};
 	int fds[2], r = 0;
 
 	if (socketpair(AF_UNIX, type, 0, fds) < 0)
@@ -170,7 +172,7 @@ static int probe_send(struct probe *p, size_t listener, const char *line, bool a
 	}
 	/* if it fails, the other end hears of it */
 	net_server_accept(
-		p->net, http_server_protocol(p->http), p->o.routers[listener], fds[1], NULL);
+		p->net, http_server_protocol(p->http), p->o.routers[listener], fds[1], &us);
 	return 0;
 }
 
@@ -192,6 +194,7 @@ static bool line_copy(const struct sb_slot *s, char ret[SB_REQUEST_LINE])
 	size_t len;
 
 	memcpy(ret, s->request_line, SB_REQUEST_LINE);
+	atomic_signal_fence(memory_order_seq_cst); /* it is to be read twice */
 	memcpy(again, s->request_line, SB_REQUEST_LINE);
 	if (memcmp(ret + 1, again + 1, SB_REQUEST_LINE - 1) != 0)
 		return false; /* it is being written */

@@ -433,12 +433,14 @@ static void begin_trial(struct worker *w)
 		.input_max = input_max(w),
 		.on_passed = say_ready,
 		.arg = w};
+	int r = 0;
 
-	if (w->child->config->workers.probe == PROBE_OFF)
-		return say_ready(w);
-	if (probe_new(&o, &w->probe) == 0)
-		return probe_start(w->probe);
-	log_warning("out of memory; going on without a probe");
+	if (w->child->config->workers.probe == PROBE_ON) {
+		r = probe_new(&o, &w->probe);
+		if (r == 0)
+			return probe_start(w->probe);
+		log_warning("probe: %s; going on without", strerror(-r));
+	}
 	say_ready(w);
 }
 

@@ -31,8 +31,8 @@ def with_trial(start, trial):
     """Starts a daemon with the module at /t, without a fault."""
 
     def begin(fault="none", changes=None, **options):
-        section = {"path": trial, "mount": "/t", "fault": fault}
-        return start({"module:t": section, **(changes or {})}, **options)
+        section = {"path": trial, "mount": "/t", "fault": fault, **options}
+        return start({"module:t": section, **(changes or {})})
 
     return begin
 
@@ -55,6 +55,11 @@ def only(t):
     return found[0]
 
 
+def wait_served(t, n=200):
+    """Waits until the workers have answered so many requests: a load has been one."""
+    wait_until(lambda: sum(w["requests"] for w in workers(t).values()) > n, "requests")
+
+
 ONE = {"workers": {"count": 1}}
 
 
@@ -68,7 +73,7 @@ def test_idle_worker_is_not_busy(start):
     before = only(t)
     time.sleep(1)
     after = only(t)
-    assert after["busy_us"] - before["busy_us"] < 100 * MS
+    assert after["busy_us"] - before["busy_us"] < 500 * MS
     assert after["loop_lag"]["count"] - before["loop_lag"]["count"] < 100
 
 
@@ -109,13 +114,13 @@ def test_request_behind_a_long_turn_has_waited(with_trial):
 
 
 def test_deferred_answer_is_measured_to_its_end(with_trial):
-    t = with_trial(changes=ONE)
+    t = with_trial(changes=ONE, delay="500ms")
     busy = only(t)["busy_us"]
     assert t.get("/t/late").body == b"late"
     w = only(t)
     assert w["latency"]["count"] == 1
-    assert w["latency"]["max_us"] >= 40 * MS, "libevent's timers are coarse"
-    assert w["busy_us"] - busy < 40 * MS, "the loop has waited meanwhile"
+    assert w["latency"]["max_us"] >= 490 * MS, "libevent's timers are coarse"
+    assert w["busy_us"] - busy < 300 * MS, "the loop has waited meanwhile"
 
 
 def test_event_streams_are_not_in_the_latency(with_trial):
@@ -189,6 +194,7 @@ def test_crash_on_the_first_request_costs_no_client_anything(with_trial, accept)
             assert any("did not get ready" in e for e in errors), errors
             assert t.find(r'killed by signal 6.*serving "GET /t HTTP/1\.1"', mark), t.tail()
             assert t.find(PROBED, mark)
+        wait_served(t)
     wait_until(lambda: t.worker_pids() == old, "the old workers and no others")
     reload_with(t, "none")
     t.reload()
@@ -204,6 +210,7 @@ def test_hang_in_the_first_request(with_trial, fault):
     mark = t.mark()
     with Load(t):
         errors = t.reload_fails()
+        wait_served(t)
     assert t.find(PROBED, mark)
     assert any("did not get ready" in e for e in errors), errors
     wait_until(lambda: t.worker_pids() == old, "the old workers and no others")
@@ -300,10 +307,15 @@ def test_only_what_is_safe_to_repeat_is_replayed(with_trial):
 
 
 def test_each_line_is_replayed_once_a_second(with_trial):
-    t = with_trial(changes={"workers": {"count": 1, "probation": "1500ms"}})
+    t = with_trial(changes={"workers": {"count": 1, "probation": "20s"}})
     assert t.get("/t/boom").status == 404
-    mark = t.reload()
-    assert len(t.find(r'asked for /t/boom by "tined-probe/', mark)) == 2
+    mark = t.mark()
+    t.signal(signal.SIGHUP)
+    asked = r':(\d+\.\d+) info \S+: trial: asked for /t/boom by "tined-probe/'
+    t.wait_log(asked, mark, count=3)
+    seconds = [float(m[1]) for m in t.find(asked, mark)]
+    gaps = [(b - a) % 60 for a, b in zip(seconds, seconds[1:])]
+    assert min(gaps) > 0.9, gaps
 
 
 def test_mount_of_any_bytes(with_trial):
