@@ -11,7 +11,7 @@ import time
 import pytest
 
 import harness
-from harness import DEADLINE, refuses
+from harness import DEADLINE, refuses, wait_until
 
 
 class Notify:
@@ -361,7 +361,7 @@ def test_the_next_process_is_configured_otherwise(tined, notify):
     u.wait_log("start: generation 1 serves")
     assert u.port() == t.port()
     u.hello()
-    assert refuses(t.address("more"))
+    wait_until(lambda: refuses(t.address("more")), "what it does not want is closed")
     removed = {notify.wait("FDSTOREREMOVE")["FDNAME"] for _ in range(2)}
     assert removed == set(names)
     assert set(stored(notify, 2)).isdisjoint(names)

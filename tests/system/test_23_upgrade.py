@@ -265,6 +265,7 @@ ALL_KINDS = {
     "module:three": {"path": "builtin:hello", "listener": "three", "mount": "/"},
     "module:four": {"path": "builtin:hello", "listener": "systemd", "mount": "/"},
     "listener:systemd": {"address": "systemd:four.4"},
+    "admin": {"listen": "127.0.0.1:0"},
 }
 
 
@@ -277,7 +278,7 @@ def test_sockets_of_every_kind(start, folder):
             wrap=["/bin/bash", "-c", f'exec 3<&{fd} {fd}<&-; LISTEN_PID=$$ exec "$@"', "sh"],
             env={"LISTEN_FDS": "1", "LISTEN_FDNAMES": "four.4"}, pass_fds=[fd])
         before = listening(t.pid)
-        assert sum(len(inodes) for inodes in before.values()) == 1 + 3 + 1 + 1 + 1
+        assert sum(len(inodes) for inodes in before.values()) == 1 + 3 + 1 + 1 + 1 + 1
         inode = os.stat(path).st_ino
         for _ in range(2):
             t.upgrade()
@@ -286,18 +287,13 @@ def test_sockets_of_every_kind(start, folder):
             t.hello()
             for _ in range(20):
                 t.hello("one")
-            for address in ("::1", t.port_of("two")), path, given.getsockname():
+            with harness.Client(("127.0.0.1", int(t.wait_log(r"listening on \S+:(\d+) \(admin\)")[1]))) as c:
+                assert c.request("/livez").status == 200
+            for address in ("::1", t.port("two")), path, given.getsockname():
                 with harness.Client(address) as c:
                     assert c.request("/").body == harness.HELLO
         t.stop()
         assert not os.path.exists(path)
-
-
-def port_of(self, listener):
-    return int(self.wait_log(rf"listening on \S+:(\d+) \(listener:{listener}\)")[1])
-
-
-Upgradable.port_of = port_of
 
 
 @pytest.mark.parametrize("count", [1, 4])
@@ -438,10 +434,22 @@ def test_it_dies_after_it_was_let_go(start, folder, binary):
          f"open('{folder}/pid', 'w').write('1')\nos.kill(os.getpid(), signal.SIGKILL)\n")
     assert "killed by signal 9" in t.upgrade_fails()
     wait_until(lambda: (folder / "pid").read_text() == f"{t.pid}\n", "the pid file is right again")
+    wait_until(lambda: not refuses(str(folder / "control.sock")), "the control socket is there again")
     with harness.Client(str(folder / "control.sock")) as c:
         c.send(b"status\n")
         assert b'"ok"' in c.rest()
     t.reload()
+
+
+def test_failures_leave_nothing(start, binary):
+    t = start()
+    exchange(binary, "#!/bin/sh\nexit 7\n")
+    t.upgrade_fails()
+    before = n_descriptors(t.pid)
+    for _ in range(10):
+        t.upgrade_fails()
+    assert n_descriptors(t.pid) == before
+    assert len(t.family()) == 3
 
 
 # --- what else happens meanwhile ---
@@ -487,6 +495,12 @@ def test_a_worker_that_crashes_meanwhile_is_replaced(start):
     t.hello()
 
 
+def has_word(pid):
+    """Whether a word waits in the socket between old and new: the only one of its kind that a process has."""
+    lines = subprocess.run(["ss", "-xnpa"], capture_output=True, check=True, text=True).stdout.splitlines()
+    return any("u_seq" in line and f"pid={pid}," in line and line.split()[2] != "0" for line in lines)
+
+
 @pytest.mark.parametrize("proven", [False, True])
 def test_the_old_one_dies(start, proven):
     """Nobody else is there to serve."""
@@ -495,7 +509,7 @@ def test_the_old_one_dies(start, proven):
     t.wait_log(r"starting -> ready: generation 2", mark, count=2)
     if proven:
         os.kill(t.pid, signal.SIGSTOP)  # it does not say go
-        wait_until(lambda: b"ready" in peek(t.pid), "the new one is proven")
+        wait_until(lambda: has_word(t.pid), "the new one is proven")
     t.expected_status = -9
     os.kill(t.pid, signal.SIGKILL)
     t.process.wait()
@@ -506,14 +520,6 @@ def test_the_old_one_dies(start, proven):
     t.hello()
     wait_until(lambda: len(t.family()) == 3, "the workers of the old one are gone")
     t.upgrade()
-
-
-def peek(pid):
-    """What waits in the one socket of the kind of the upgrade's that a process has: it tells by its queue in /proc."""
-    out = subprocess.run(["ss", "-xnpa"], capture_output=True, check=True).stdout
-    return b"ready" if any(
-        b"u_seq" in line and f"pid={pid},".encode() in line and line.split()[2] != b"0" for line in out.splitlines()
-    ) else b""
 
 
 def test_the_old_one_dies_where_systemd_would_start_another(start, folder):
@@ -560,6 +566,51 @@ def test_systemd_is_told_who_the_main_process_is(start, folder):
         assert sum(1 for what, _ in told if what == "STOPPING") == 1
     finally:
         notify.close()
+
+
+def test_it_dies_as_the_main_process(start, folder, binary):
+    """systemd starts the service anew then, so the old one makes way, and leaves what the next one needs."""
+    path = f"{folder}/web.sock"
+    notify = Notify(folder / "notify.sock")
+    try:
+        t = start({"listener:unix": {"address": f"unix:{path}"}}, env={"NOTIFY_SOCKET": notify.path})
+        fake(binary, "link.send(b'ready')\nassert link.recv(99) == b'go'\nos.kill(os.getpid(), signal.SIGKILL)\n")
+        t.expected_status = 1
+        with t.connect() as c:
+            c.send(b"GET / HTTP/1.1\r\nHo")
+            mark, new = t.begin_upgrade()
+            t.wait_log(SERVES_ON, mark)
+            c.send(b"st: a\r\n\r\n")
+            assert c.response().status == 200, "what is in flight is finished"
+        assert t.wait_exit() == 1
+        assert os.path.exists(path)
+        notify.wait("MAINPID", str(new))
+        assert len(notify.all()) > 0 and "MAINPID" in notify.messages[-1], "it is silent from then on"
+    finally:
+        notify.close()
+
+
+def test_systemd_that_does_not_read_is_waited_for(start, folder):
+    """The new one must not speak before systemd knows who it is."""
+    path = f"{folder}/notify.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+        s.bind(path)
+        s.settimeout(harness.DEADLINE)
+        t = start(env={"NOTIFY_SOCKET": path})
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as filler:
+            filler.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                for _ in range(10000):
+                    filler.sendto(b"filled", path)
+        mark, new = t.begin_upgrade()
+        t.wait_log(r"starting -> ready: generation 2", mark, count=2)
+        with pytest.raises(AssertionError):
+            t.wait_log("serves in place|failed", mark, deadline=1)
+        t.hello()
+        while (said := s.recv(65536)) != f"MAINPID={new}".encode():
+            assert b"READY" not in said or b"generation 1" in said
+        t.follow(new)
+        assert b"READY=1" in s.recv(65536)
 
 
 def test_failure_is_no_new_main_process(start, folder, binary):
