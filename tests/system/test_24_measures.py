@@ -1,5 +1,4 @@
-"""What each worker measures of itself at every turn of its loop, and the requests of its own that a worker on trial gets
-before any client does."""
+"""What each worker measures of itself at every turn of its loop; what one on trial is asked before clients come."""
 
 import json
 import os
@@ -257,8 +256,8 @@ def test_probes_do_not_count(with_trial, folder):
     new = [w for w in workers(t).values() if w["generation"] == 2]
     assert len(new) == 2
     for w in new:
-        figures = [w[key] for key in ("requests", "connections", "client_errors", "server_errors", "bytes_in", "bytes_out")]
-        assert figures == [0] * 6
+        keys = ("requests", "connections", "client_errors", "server_errors", "bytes_in", "bytes_out")
+        assert [w[key] for key in keys] == [0] * 6
         assert w["latency"]["count"] == 0
     assert t.get("/t").body == b"trial"
     wait_until(lambda: log.read_text().count("\n") == 2, "two lines in the access log")
