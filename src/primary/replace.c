@@ -133,10 +133,18 @@ static void restart(struct proc *pr)
  */
 static void be_patient(struct proc *old, struct proc *new, uint64_t now)
 {
+	uint64_t delay_us;
+
 	if (now - old->started_us >= RETRY_MAX_US)
 		return;
 	new->replace_backoff = old->replace_backoff;
-	new->not_before_us = now + next_delay_us(&new->replace_backoff, now);
+	delay_us = next_delay_us(&new->replace_backoff, now);
+	new->not_before_us = now + delay_us;
+	if (delay_us > 0)
+		event_note(new->primary, LOG_LVL_WARNING, EVENT_RECYCLE, new,
+			"max_memory may be too low for its modules; it stays for %" PRIu64
+			" ms at least",
+			delay_us / US_PER_MS);
 }
 
 /* Returns whether that was tried. */
