@@ -14,8 +14,8 @@ static void serve_index(struct tine_request *request, void *arg)
 	if (tine_request_path(request).len > 1)
 		tine_respond_status(request, 404);
 	else
-		tine_respond(
-		request, 200, "text/html; charset=utf-8", page_index_html, sizeof(page_index_html));
+		tine_respond(request, 200, "text/html; charset=utf-8", page_index_html,
+			sizeof(page_index_html));
 }
 
 static void serve_script(struct tine_request *request, void *arg)

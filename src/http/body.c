@@ -80,7 +80,7 @@ int body_read(struct tine_request *rq, tine_body_fn fn, void *arg)
 
 	if (!(rq->match.route && (rq->match.route->flags & HTTP_ROUTE_STREAM_BODY)))
 		return -EINVAL;
-	if (rq->body.mode != BODY_WAIT)
+	if (rq->body.mode != BODY_WAIT || rq->answer >= ANSWER_PIECES)
 		return -EALREADY;
 	if (!rq->connection)
 		return -ECANCELED;
@@ -143,6 +143,17 @@ static int collect(struct stash **stash, const void *data, size_t len)
 	}
 	memcpy(s->data + used, data, len);
 	s->len += len;
+	return 0;
+}
+
+/* A body that came with its head lies where others are read next: keeps a copy. Returns 0 or -ENOMEM. */
+int body_own(struct tine_request *rq)
+{
+	if (rq->whole.len == 0 || rq->body.data)
+		return 0;
+	if (collect(&rq->body.data, rq->whole.data, rq->whole.len) < 0)
+		return -ENOMEM;
+	rq->whole.data = rq->body.data->data;
 	return 0;
 }
 

@@ -5,6 +5,7 @@
 
 #include <tine/http.h>
 
+int body_own(struct tine_request *rq);
 void body_begin(struct tine_request *rq);
 void body_decide(struct tine_request *rq);
 size_t body_feed(struct tine_request *rq, const char *data, size_t len);

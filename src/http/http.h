@@ -82,8 +82,9 @@ struct tine_request {
 	bool bodyless;   /* nothing but the head of the answer is sent */
 	bool wants_room; /* on_room is to be called */
 	bool is_sse;
-	bool is_logged;  /* it will get a line in the access log */
-	unsigned ticket; /* of access_log_begin() */
+	bool is_followed; /* when it was kept, something that is not its own had come behind it */
+	bool is_logged;   /* it will get a line in the access log */
+	unsigned ticket;  /* of access_log_begin() */
 	uint64_t begun_us;
 	uint16_t status;
 	uint64_t left; /* bytes still to be written; FRAMING_LENGTH */

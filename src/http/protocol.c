@@ -111,11 +111,18 @@ static void settle_idle(struct connection *c)
 static void http_settle(struct connection *c)
 {
 	const struct http_server *s = http_server_of(c);
-	const struct tine_request *rq = c->state;
+	struct tine_request *rq = c->state;
 
+	if (rq && rq->is_sse && rq->answer == ANSWER_STARTED &&
+		(rq->bodyless || c->server->draining)) {
+		streamed_cut(rq); /* its head is all of it, or it begins when all are to end */
+		rq = c->state;
+	}
 	if (!rq)
 		return settle_idle(c);
 	c->paused = body_waits(rq);
+	if (c->half && !c->paused && !c->yielded)
+		return connection_close(c); /* more of the body is wanted than has come */
 	if (!c->paused && c->phase != PHASE_BODY) {
 		c->phase = PHASE_BODY;
 		connection_begin_window(c);
@@ -139,12 +146,15 @@ static void http_drained(struct connection *c)
 		streamed_drained(rq);
 }
 
-/* Whoever still waits for an answer may have closed its half alone; an answer that has begun is a stream nobody reads. */
+/*
+ * Whoever still waits for an answer may have closed its half alone. What of a body waits to be read is read yet; a stream of
+ * events, which never ends, has nobody who reads it.
+ */
 static void http_eof(struct connection *c)
 {
 	struct tine_request *rq = c->state;
 
-	if (!rq ? !c->yielded : (!rq->body.complete || rq->answer != ANSWER_NONE))
+	if (!rq ? !c->yielded : (!body_waits(rq) || (rq->is_sse && rq->answer == ANSWER_STARTED)))
 		connection_close(c);
 }
 
@@ -176,6 +186,8 @@ static void http_expired(struct connection *c)
 	struct tine_request *rq = c->state;
 
 	http_date_update(&http_server_of(c)->date, c->server->now_ms);
+	if (!rq && (c->phase == PHASE_BODY || c->phase == PHASE_ANSWER))
+		return; /* it was answered in this very turn: what is waited for now gets its own deadline */
 	switch ((enum http_phase)c->phase) {
 	case PHASE_BODY:
 		if (!connection_window_made(c))

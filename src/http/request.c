@@ -22,6 +22,7 @@
 #include "http/path.h"
 #include "http/response.h"
 #include "http/router.h"
+#include "http/streamed.h"
 #include "net/connection.h"
 #include "net/output.h"
 #include "shared/access_log.h"
@@ -72,7 +73,7 @@ static struct tine_text field(const struct tine_request *rq, const char *name)
 }
 
 /* It is over. Bytes that are queued, but have not been sent when the connection ends, are not counted. */
-static void request_log(struct tine_request *rq)
+void request_log(struct tine_request *rq)
 {
 	struct access_log *log = rq->server->access;
 	struct access_record r = {.client = &rq->peer,
@@ -124,6 +125,8 @@ static char *rebase(const struct tine_request *rq, const char *to, const char *p
 	return (char *)(uintptr_t)to + (p - rq->base);
 }
 
+static bool is_last(const struct tine_request *rq);
+
 /* Copies everything the request points to. Returns 0 or -ENOMEM. */
 static int request_own(struct tine_request *rq)
 {
@@ -160,6 +163,8 @@ int request_keep(struct tine_request *rq)
 
 	if (rq->kept)
 		return 0;
+	if (body_own(rq) < 0)
+		return -ENOMEM;
 	if (rq->extra_len > 0) {
 		extra = malloc(rq->extra_len);
 		if (!extra)
@@ -172,8 +177,8 @@ int request_keep(struct tine_request *rq)
 	}
 	rq->extra = extra;
 	rq->extra_cap = rq->extra_len;
+	rq->is_followed = !is_last(rq);
 	rq->kept = true;
-	rq->whole = (struct tine_text){NULL, 0};
 	rq->ahead = (struct tine_text){NULL, 0};
 	s->request = NULL;
 	rq->connection->state = rq;
@@ -265,19 +270,41 @@ void request_orphan(struct tine_request *rq)
 		on_gone(rq, rq->gone_arg);
 }
 
+static void refuse(struct connection *c, unsigned status, bool is_head)
+{
+	struct tine_request *rq = request_begin(http_server_of(c), c);
+
+	c->closing = true;
+	if (!rq)
+		return;
+	memset(&rq->head, 0, sizeof(rq->head));
+	if (is_head)
+		rq->head.method = METHOD_HEAD;
+	response_text(rq, status);
+}
+
+/* Answers what is not a request (any more) and closes. */
+void request_refuse(struct connection *c, unsigned status)
+{
+	refuse(c, status, false);
+}
+
 /* Answers a kept request in place of its module, and closes. */
 void request_abandon(struct tine_request *rq, unsigned status)
 {
 	struct connection *c = rq->connection;
 	enum answer_state answer = rq->answer;
+	bool is_head = rq->head.method == METHOD_HEAD;
 
 	if (answer == ANSWER_NONE) {
 		rq->status = (uint16_t)status;
 		request_measure(rq);
 	}
+	if (answer == ANSWER_STARTED)
+		streamed_break(rq);
 	request_orphan(rq);
 	if (answer == ANSWER_NONE)
-		request_refuse(c, status);
+		refuse(c, status, is_head);
 	else if (answer == ANSWER_STARTED)
 		connection_close(c);
 	else
@@ -295,18 +322,6 @@ int request_defer(struct tine_request *rq)
 }
 
 /* --- answers of our own --- */
-
-/* Answers what is not a request (any more) and closes. */
-void request_refuse(struct connection *c, unsigned status)
-{
-	struct tine_request *rq = request_begin(http_server_of(c), c);
-
-	c->closing = true;
-	if (!rq)
-		return;
-	memset(&rq->head, 0, sizeof(rq->head));
-	response_text(rq, status);
-}
 
 /* Answers with the status, and closes where the request is not to be trusted any further, or its body not wanted. */
 static void answer_error(struct tine_request *rq, unsigned status)
@@ -406,18 +421,20 @@ void request_go_on(struct tine_request *rq)
 	unsigned status;
 
 	for (;;) {
+		const struct http_middleware *m;
+
 		if (!rq->connection)
 			return;
-		rq->middleware =
+		m = rq->middleware =
 			http_router_middleware(rq->connection->service, rq->path, rq->middleware);
-		if (!rq->middleware)
+		if (!m)
 			break;
-		if (rq->middleware->fn(rq, rq->middleware->arg) == TINE_NEXT &&
-			rq->answer == ANSWER_NONE)
+		if (m->fn(rq, m->arg) == TINE_NEXT && rq->answer == ANSWER_NONE)
 			continue;
-		if (rq->answer == ANSWER_NONE && !rq->deferred) {
+		/* One that called tine_next() before it returned has passed it on: it is another's now. */
+		if (rq->middleware == m && rq->answer == ANSWER_NONE && !rq->deferred) {
 			log_error("http: the middleware of \"%s\" gave no answer, answering 500",
-				rq->middleware->prefix);
+				m->prefix);
 			response_text(rq, 500);
 		}
 		return;
@@ -506,7 +523,7 @@ static bool is_last(const struct tine_request *rq)
 	struct tine_text rest = rq->ahead;
 
 	if (rq->kept)
-		return !input || input->len == input->off;
+		return !rq->is_followed && (!input || input->len == input->off);
 	if (!rq->body.is_chunked && !rq->body.complete) {
 		if (rest.len <= rq->body.left)
 			return true;
@@ -613,6 +630,7 @@ int request_upgrade(
 	r = response_write(rq, &(struct http_answer){.status = 101, .fields = fields});
 	if (r < 0)
 		return r;
+	connection_limit_unsent(c);
 	connection_set_protocol(c, p, state);
 	return 0;
 }

@@ -19,6 +19,7 @@ void request_resume(struct tine_request *rq);
 struct tine_text request_client(struct tine_request *rq);
 struct tine_text request_scheme(const struct tine_request *rq);
 void request_call_handler(struct tine_request *rq);
+void request_log(struct tine_request *rq);
 void request_finish(struct tine_request *rq);
 void request_end_pieces(struct tine_request *rq);
 void request_orphan(struct tine_request *rq);

@@ -89,7 +89,7 @@ static char *put_framing(char *p, const struct tine_request *rq, const struct ht
 {
 	if (a->status == 101 || a->status == 204 || a->status == 304 || a->framing == FRAMING_CLOSE)
 		return p;
-	if (a->framing == FRAMING_CHUNKED)
+	if (a->framing == FRAMING_CHUNKED && a->status != 205)
 		return PUT(p, "Transfer-Encoding: chunked\r\n");
 	p = PUT(p, "Content-Length: ");
 	p = put_u64(p, a->status == 205 ? 0 : a->length);

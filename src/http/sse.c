@@ -24,8 +24,10 @@ int sse_start(struct tine_request *rq)
 		r = response_add_header(rq, TEXT("X-Accel-Buffering"), TEXT("no"));
 	if (r == 0)
 		r = streamed_start(rq, 200, TEXT("text/event-stream"), -1);
-	if (r == 0)
+	if (r == 0) {
 		rq->is_sse = true;
+		rq->connection->phase = 0; /* its deadline is another one from now on */
+	}
 	return r;
 }
 
@@ -39,7 +41,8 @@ static char *put_line(char *p, struct tine_text name, const char *data, size_t l
 {
 	memcpy(p, name.data, name.len);
 	p += name.len;
-	memcpy(p, data, len);
+	if (len > 0)
+		memcpy(p, data, len);
 	p += len;
 	*p++ = '\n';
 	return p;

@@ -30,6 +30,8 @@ int streamed_start(struct tine_request *rq, unsigned status, struct tine_text ty
 		a.framing = FRAMING_CHUNKED;
 	else
 		a.framing = FRAMING_CLOSE;
+	if (rq->connection)
+		connection_limit_unsent(rq->connection);
 	return response_start(rq, &a);
 }
 
@@ -125,12 +127,12 @@ int streamed_end(struct tine_request *rq)
 {
 	struct connection *c = rq->connection;
 
-	if (rq->answer != ANSWER_STARTED)
-		return -EINVAL;
 	if (!c) {
 		request_finish(rq);
 		return -ECANCELED;
 	}
+	if (rq->answer != ANSWER_STARTED)
+		return -EINVAL;
 	if (rq->framing == FRAMING_LENGTH && rq->left > 0 && !rq->bodyless) {
 		streamed_abort(rq);
 		return -EMSGSIZE;
@@ -146,12 +148,28 @@ int streamed_end(struct tine_request *rq)
 	return 0;
 }
 
+/*
+ * What was said before in this burst is sent yet. Where the end of the connection is the end of the answer, the
+ * connection has to break for the client to see that it is not complete.
+ */
+void streamed_break(struct tine_request *rq)
+{
+	struct connection *c = rq->connection;
+
+	output_flush(c);
+	if (rq->answer == ANSWER_STARTED && rq->framing == FRAMING_CLOSE)
+		connection_end_with_reset(c);
+}
+
 /* See tine_respond_abort(). */
 void streamed_abort(struct tine_request *rq)
 {
 	struct connection *c = rq->connection;
 
+	if (c)
+		streamed_break(rq);
 	rq->answer = ANSWER_DONE; /* nobody is to be told */
+	request_log(rq);
 	if (c)
 		connection_close(c);
 	else
@@ -165,7 +183,7 @@ void streamed_cut(struct tine_request *rq)
 
 	if (rq->framing == FRAMING_CHUNKED && !rq->bodyless)
 		output_write(c, "0\r\n\r\n", 5);
-	c->closing = true;
+	c->closing = !rq->bodyless || !rq->keep_alive;
 	connection_touch(c);
 	request_orphan(rq);
 }

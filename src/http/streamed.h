@@ -10,6 +10,7 @@ int streamed_start(struct tine_request *rq, unsigned status, struct tine_text ty
 int streamed_write(struct tine_request *rq, const void *data, size_t len);
 int streamed_add_trailer(struct tine_request *rq, struct tine_text name, struct tine_text value);
 int streamed_end(struct tine_request *rq);
+void streamed_break(struct tine_request *rq);
 void streamed_abort(struct tine_request *rq);
 void streamed_cut(struct tine_request *rq);
 void streamed_drained(struct tine_request *rq);

@@ -14,6 +14,8 @@
 #include <assert.h>
 #include <errno.h>
 #include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,7 +28,8 @@
 #include "net/output.h"
 #include "net/proxy.h"
 
-#define LINGER_MS 2000 /* how long a peer may take to close after the last answer, or to say more */
+#define UNSENT_MAX (256 << 10)
+#define LINGER_MS  2000 /* how long a peer may take to close after the last answer, or to say more */
 
 /* While nothing is to be read: tells, once each, that the peer has closed, broken off, or said more. */
 #define EV_QUIET (EV_READ | EV_CLOSED | EV_ET)
@@ -366,12 +369,32 @@ static void connection_burst(struct connection *c, const char *data, size_t len,
 	connection_settle(c);
 }
 
-/* The peer does not take what it asked for. With a reset the kernel need not keep that for it. */
-static void connection_cut(struct connection *c)
+/* When it is closed the peer will see that something is missing; the kernel keeps nothing for it. */
+void connection_end_with_reset(struct connection *c)
 {
-	struct linger now = {.l_onoff = 1};
+	const struct linger now = {.l_onoff = 1};
 
 	setsockopt(event_get_fd(&c->event), SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+}
+
+/*
+ * What the kernel keeps of a stream beyond what is on its way: a client that does not read costs so much, not the
+ * megabytes that send buffers grow to by themselves. Not for files, which it would only make dearer.
+ */
+void connection_limit_unsent(struct connection *c)
+{
+	const int unsent = UNSENT_MAX;
+
+	if (!c->is_limited)
+		setsockopt(event_get_fd(&c->event), IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent,
+			sizeof(unsent));
+	c->is_limited = true;
+}
+
+/* The peer does not take what it asked for. */
+static void connection_cut(struct connection *c)
+{
+	connection_end_with_reset(c);
 	connection_fail(c, ETIMEDOUT);
 }
 

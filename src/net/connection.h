@@ -12,6 +12,8 @@ int connection_new(struct net_server *s, const struct protocol *p, const void *s
 void connection_begin(struct connection *c);
 void connection_set_protocol(struct connection *c, const struct protocol *p, void *state);
 void connection_touch(struct connection *c);
+void connection_end_with_reset(struct connection *c);
+void connection_limit_unsent(struct connection *c);
 void connection_close(struct connection *c);
 void connection_hold(struct connection *c);
 void connection_release(struct connection *c);

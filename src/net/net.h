@@ -122,6 +122,7 @@ struct connection {
 	bool writing;    /* waits for the socket to take more */
 	bool half;       /* the peer has sent its last byte */
 	bool wants_room; /* on_drained is to be called even if nothing waits */
+	bool is_limited; /* see connection_limit_unsent() */
 	bool is_touched;
 	bool is_expired; /* its deadline has passed; it waits for its turn */
 };

@@ -96,6 +96,7 @@ static void stream_on_open(struct connection *c)
 
 	stream_set_bits(c, STREAM_OPENED, 0);
 	stream_on_settle(c);
+	connection_limit_unsent(c);
 	if (s->on_open)
 		s->on_open(stream_of(c), s->arg);
 }

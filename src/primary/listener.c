@@ -177,12 +177,6 @@ static int clear_stale_unix(const struct address *a)
 }
 
 /*
- * What the kernel keeps of a connection beyond what is on its way: a client that does not read costs so much, not the
- * megabytes that send buffers grow to by themselves.
- */
-#define UNSENT_MAX (256 << 10)
-
-/*
  * The loopback device has no queue to protect: there, congestion control that paces (BBR, the default of many servers)
  * only sets timers, which double the cost of a larger answer.
  */
@@ -199,7 +193,7 @@ static bool is_loopback(const struct address *a)
 /* Accepted sockets inherit these, which saves two system calls for each connection. */
 static int set_options(int fd, const struct address *a, bool reuseport)
 {
-	const int on = 1, unsent = UNSENT_MAX;
+	const int on = 1;
 
 	if (a->kind == ADDRESS_UNIX)
 		return 0;
@@ -212,7 +206,8 @@ static int set_options(int fd, const struct address *a, bool reuseport)
 		return -errno;
 	if (is_loopback(a)) /* best effort: the system's own choice will do */
 		setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", strlen("reno"));
-	setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on,
+		sizeof(on)); /* a peer without power never says goodbye */
 	if (reuseport && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) < 0)
 		return -errno;
 	return 0;
