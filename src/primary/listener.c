@@ -150,7 +150,7 @@ static struct pool_entry *entry_free(struct pool_entry *e, bool keep)
 }
 
 /* Whether somebody else serves on its sockets. */
-static bool is_elses(const struct listener_pool *pool, const struct pool_entry *e)
+static bool is_not_ours(const struct listener_pool *pool, const struct pool_entry *e)
 {
 	return pool->handed_over || (pool->on_trial && e->inherited);
 }
@@ -345,7 +345,7 @@ int listener_pool_open(struct listener_pool *pool, const struct config *config,
 			"systemd passed no socket of that name; set FileDescriptorName= in the "
 			"socket unit",
 			-ENOENT, error, size);
-	if (e && e->accept != conf->accept && (e->refs > 0 || is_elses(pool, e)))
+	if (e && e->accept != conf->accept && (e->refs > 0 || is_not_ours(pool, e)))
 		return refuse(config, conf,
 			"`accept` cannot change while it is served; restart to do so", -EBUSY,
 			error, size);
@@ -391,7 +391,7 @@ void listener_pool_release(struct listener_pool *pool, struct listener *l)
 	TAILQ_REMOVE(&pool->entries, e, link);
 	if (e->sockets.n_fds > 0)
 		log_info("no longer listening on %s", e->bound.text);
-	entry_free(e, is_elses(pool, e));
+	entry_free(e, is_not_ours(pool, e));
 }
 
 /* More workers: each index needs a socket of its own where accept = reuseport. Returns 0 or -errno. */
@@ -683,7 +683,7 @@ void listener_pool_close(struct listener_pool *pool)
 			continue;
 		if (e->sockets.n_fds > 0)
 			log_info("no longer listening on %s", e->bound.text);
-		entry_close(e, is_elses(pool, e) || e->n_stored > 0);
+		entry_close(e, is_not_ours(pool, e) || e->n_stored > 0);
 	}
 }
 
@@ -714,7 +714,7 @@ struct listener_pool *listener_pool_free(struct listener_pool *pool)
 		return NULL;
 	while ((e = TAILQ_FIRST(&pool->entries))) {
 		TAILQ_REMOVE(&pool->entries, e, link);
-		entry_free(e, is_elses(pool, e));
+		entry_free(e, is_not_ours(pool, e));
 	}
 	free(pool);
 	return NULL;

@@ -185,7 +185,8 @@ static void on_heartbeat(evutil_socket_t fd, short what, void *arg)
 
 	sb_set(p->history->heartbeat_us, now);
 	health_heartbeat(p);
-	listener_pool_store(p->pool);
+	if (!p->rollout) /* what a generation on trial has opened may soon be closed again */
+		listener_pool_store(p->pool);
 	replace_heartbeat(p);
 	scale_heartbeat(p);
 	notify_retry();

@@ -326,11 +326,16 @@ static void on_wait(struct upgrade *u, uint64_t us)
 		event_add(&u->ev_deadline, &deadline);
 }
 
+/* It goes to whoever asked, as one line. */
 static void note_why(struct upgrade *u, const char *why)
 {
 	size_t used = strlen(u->why);
 
 	snprintf(u->why + used, sizeof(u->why) - used, "%s%s", used > 0 ? "; " : "", why);
+	for (char *c = u->why + used; *c; c++) {
+		if (*c < 0x20 || *c > 0x7e)
+			*c = *c == '\n' ? ';' : '?';
+	}
 }
 
 /* Returns false when the upgrade is over by that. */
@@ -510,6 +515,7 @@ static void take_over(struct primary *p)
 	if (!p->rollout)
 		return; /* it has failed meanwhile, and we are on our way out */
 	notify_set_silent(false);
+	p->watchdog_due_us = 0; /* the one before may not have fed it for a while */
 	rollout_take_over(p);
 }
 
