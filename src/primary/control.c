@@ -28,6 +28,7 @@
 #include "primary/primary.h"
 #include "shared/config.h"
 #include "shared/history.h"
+#include "shared/options.h"
 #include "shared/report.h"
 
 #define CLIENTS_MAX 32
@@ -398,6 +399,12 @@ static int listen_there(struct control *c, char *why, size_t size)
 	return 0;
 }
 
+/* Whether nobody chose the place. Written down, as by --print-config, the default is still no choice. */
+static bool is_default(const struct config *conf)
+{
+	return strcmp(conf->tined.control, option_find(SECTION_TINED, "control")->def) == 0;
+}
+
 /*
  * Opens the socket. Returns 0, also when it is the default one and cannot be opened, which is only warned of; or -errno and
  * what is wrong.
@@ -424,7 +431,7 @@ int control_open(struct primary *p, const struct config *conf, char *error, size
 		return 0;
 	}
 	free(c);
-	if (conf->tined.control_line == 0 && r != -EINVAL && r != -ENOMEM) {
+	if (is_default(conf) && r != -EINVAL && r != -ENOMEM) {
 		log_warning("tined.%s; tinectl will not find this daemon", why);
 		return 0;
 	}

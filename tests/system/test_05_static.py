@@ -154,7 +154,7 @@ def test_neither_devices_nor_pipes(site, root):
 def test_unreadable_file(start, root):
     (root / "locked").write_text("locked")
     (root / "locked").chmod(0)
-    t = start({"module:hello": {"path": "builtin:static", "root": root}}, before=as_nobody)
+    t = start({"tined": {"control": None}, "module:hello": {"path": "builtin:static", "root": root}}, before=as_nobody)
     assert t.get("/locked").status == 403
     assert t.get("/plain.txt").status == 200
 
