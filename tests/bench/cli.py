@@ -12,7 +12,7 @@ from . import rows as results
 from .common import BenchError, WrongAnswer
 
 NAMES = ("http", "websocket", "slow", "stalled", "cold", "fairness", "crash", "reload", "rollback", "upgrade",
-         "leaks", "memory")
+         "leaks", "memory", "hang", "budget", "supervision")
 FAILED, CANNOT = 1, 2
 
 
@@ -54,7 +54,7 @@ def main():
     options = arguments()
     if options.list:
         for name in NAMES:
-            print(f"{name:11}{first_line(name)}")
+            print(f"{name:13}{first_line(name)}")
         return 0
     for number in SIGNALS:
         signal.signal(number, on_signal)
