@@ -39,7 +39,9 @@ int actions_read_token(struct admin *a, char *error, size_t size)
 {
 	const char *path = a->child->config->admin.token_file;
 	CLEANUP(closep) int fd = -1;
+	char text[ADMIN_TOKEN_MAX + 3] = ""; /* with the end of the line */
 	struct stat st;
+	size_t len;
 	ssize_t n;
 
 	if (!path || !*path)
@@ -51,15 +53,16 @@ int actions_read_token(struct admin *a, char *error, size_t size)
 		return refuse_token(path, "not a regular file", error, size);
 	if (st.st_mode & S_IROTH)
 		return refuse_token(path, "everybody may read it; chmod o-r it", error, size);
-	n = read(fd, a->token, sizeof(a->token) - 1);
+	n = read(fd, text, sizeof(text) - 1);
 	if (n < 0)
 		return refuse_token(path, strerror(errno), error, size);
-	a->token[n] = '\0';
-	a->token[strcspn(a->token, "\r\n")] = '\0';
-	if (strlen(a->token) < ADMIN_TOKEN_MIN)
+	len = strcspn(text, "\r\n");
+	if (len < ADMIN_TOKEN_MIN || len > ADMIN_TOKEN_MAX)
 		return refuse_token(path,
 			"the token is too short; it takes 16 to 256 characters in the first line",
 			error, size);
+	memcpy(a->token, text, len);
+	OPENSSL_cleanse(text, sizeof(text));
 	return 0;
 }
 

@@ -46,6 +46,20 @@ static void listen_on(struct admin *a, bool on)
 	}
 }
 
+static void pause_accepting(struct admin *a)
+{
+	a->full = true;
+	listen_on(a, false);
+}
+
+/* There may be room again: a connection was closed, or a second has passed. */
+void admin_resume_accepting(struct admin *a)
+{
+	if (a->full && a->serving && !a->draining)
+		listen_on(a, true);
+	a->full = false;
+}
+
 static void on_acceptable(evutil_socket_t listening, short what, void *arg)
 {
 	struct admin *a = arg;
@@ -57,14 +71,17 @@ static void on_acceptable(evutil_socket_t listening, short what, void *arg)
 		int fd;
 
 		if (net_server_connections(a->net) >= ADMIN_CONNECTIONS) {
-			a->full = true;
-			listen_on(a, false);
+			pause_accepting(a);
 			return;
 		}
 		memset(&sa, 0, sizeof(sa));
 		fd = accept4(listening, (struct sockaddr *)&sa, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
-		if (fd < 0)
+		if (fd < 0) {
+			if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS ||
+				errno == ENOMEM)
+				pause_accepting(a);
 			return;
+		}
 		peer_from_sockaddr((const struct sockaddr *)&sa, &peer);
 		net_server_accept(a->net, http_server_protocol(a->http), a->router, fd, &peer);
 	}
@@ -72,11 +89,7 @@ static void on_acceptable(evutil_socket_t listening, short what, void *arg)
 
 static void on_closed(void *arg)
 {
-	struct admin *a = arg;
-
-	if (a->full && a->serving && !a->draining)
-		listen_on(a, true);
-	a->full = false;
+	admin_resume_accepting(arg);
 }
 
 static void serve(struct admin *a)

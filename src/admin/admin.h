@@ -105,6 +105,9 @@ int samples_routes(struct admin *a);
 int actions_read_token(struct admin *a, char *error, size_t size);
 void actions_on_reply(struct admin *a, uint64_t id, const char *text, size_t len);
 
+/* admin.c */
+void admin_resume_accepting(struct admin *a);
+
 /* admin.c, for all that answer */
 int admin_route(struct admin *a, unsigned methods, const char *path,
 	void (*fn)(struct tine_request *request, void *arg));

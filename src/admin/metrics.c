@@ -138,14 +138,15 @@ static unsigned n_workers(const struct scoreboard *sb, uint32_t state)
 
 static void primary(FILE *f, const struct scoreboard *sb, const struct history *h)
 {
-	uint64_t now = now_us();
+	uint64_t heartbeat = sb_get(h->heartbeat_us),
+		 now = now_us(); /* in this order: never negative */
 	double uptime = (double)(now - sb_get(h->started_us)) / US_PER_S;
 
 	head(f, "build_info", "", "gauge", "1, labelled with the version.");
 	fprintf(f, "tined_build_info{version=\"%s\"} 1\n", tine_version());
 	gauge(f, "start_time_seconds", (double)time(NULL) - uptime,
 		"When the primary was started, in seconds since 1970.");
-	gauge(f, "heartbeat_age_seconds", (double)(now - sb_get(h->heartbeat_us)) / US_PER_S,
+	gauge(f, "heartbeat_age_seconds", (double)(now - heartbeat) / US_PER_S,
 		"How long ago the primary's last heartbeat was.");
 	gauge(f, "generation", (double)sb_get(h->generation), "The generation that serves.");
 	gauge(f, "workers_wanted", sb_get(h->target), "Workers there are to be.");

@@ -296,6 +296,7 @@ static void on_second(evutil_socket_t fd, short what, void *arg)
 	a->sampled_us = now;
 	fill_in(a, next_sample(a), seconds > 0 ? seconds : 1);
 	tell_pages(a);
+	admin_resume_accepting(a); /* descriptors or memory may have been short */
 }
 
 int samples_routes(struct admin *a)

@@ -44,14 +44,20 @@ static bool is_primary_alive(const struct admin *a, char why[REASON_MAX])
 	return false;
 }
 
-/* A worker that has connections and whose loop has not turned for hang_timeout stands still; one that has none may rest. */
+/* The primary's PINGs make every loop turn several times within hang_timeout, whether clients come or not. */
 static bool does_turn(const struct admin *a, const struct sb_slot *s)
 {
 	uint64_t now = now_us(), tick = sb_get(s->tick_us);
 	uint64_t limit = a->child->config->workers.hang_timeout_us / 2;
 
-	/* The primary's PINGs make every loop turn at least that often. */
 	return now < tick + limit + sb_get(a->child->history->heartbeat_interval_us);
+}
+
+/* The primary's word for it: what workers say themselves has gaps, while one generation follows another. */
+static bool does_serve(const struct sb_slot *s)
+{
+	return sb_get(s->role) == ROLE_WORKER && sb_get(s->state) == PROC_READY &&
+		!sb_get(s->on_trial) && !sb_get(s->leaving);
 }
 
 /* Whether somebody takes connections. */
@@ -63,8 +69,7 @@ static bool is_service_ready(const struct admin *a, char why[REASON_MAX])
 	for (size_t i = 0; i < n && i < sb->n_slots; i++) {
 		const struct sb_slot *s = &sb->slots[i];
 
-		if (sb_get(s->role) != ROLE_WORKER || sb_get(s->state) != PROC_READY ||
-			!sb_get(s->accepting))
+		if (!does_serve(s))
 			continue;
 		n_ready++;
 		if (does_turn(a, s))

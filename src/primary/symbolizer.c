@@ -164,15 +164,15 @@ static void note_place(struct primary *p, unsigned slot, const char *text)
 	char *rest = copy, *line;
 
 	while (pr->gen && (line = strsep(&rest, "\n"))) {
-		const char *place = strchr(line, ' '); /* behind "#3"; what a child wrote itself may have none */
+		const char *place = strchr(
+			line, ' '); /* behind "#3"; what a child wrote itself may have none */
 		bool skip = !place;
 
 		for (size_t i = 0; i < sizeof(uninteresting) / sizeof(*uninteresting); i++)
 			skip |= strstr(line, uninteresting[i]) != NULL;
 		if (skip)
 			continue;
-		event_note(p, LOG_LVL_ERROR, EVENT_CRASH, pr, "it was in %s",
-			place + 1);
+		event_note(p, LOG_LVL_ERROR, EVENT_CRASH, pr, "it was in %s", place + 1);
 		return;
 	}
 }

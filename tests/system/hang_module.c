@@ -174,8 +174,8 @@ static int start(struct tine_worker *worker, void **ret_state)
 	} routes[] = {{"/loop", on_loop}, {"/sleep", on_sleep}, {"/null", on_null},
 		{"/abort", on_abort}, {"/overflow", on_overflow}, {"/thread", on_thread},
 		{"/nowhere", on_call_nowhere}, {"/scribble", on_scribble}};
-	static const char *const lies[] = {"/etc/passwd+0x10\n", "/dev/zero+0x1\n", "++++\n\n+0x\n",
-		"\033[31m\xff\r", "+"};
+	static const char *const lies[] = {
+		"/etc/passwd+0x10\n", "/dev/zero+0x1\n", "++++\n\n+0x\n", "\033[31m\xff\r", "+"};
 	const struct tine_config *config = tine_worker_config(worker);
 	void *arg = (void *)lies[strtoul(tine_config_string(config, "scribble"), NULL, 10) % 5];
 

@@ -281,5 +281,7 @@ byId("actions").addEventListener("click", async (e) => {
   button.disabled = false;
 });
 
+byId("cancel").addEventListener("click", () => byId("ask").close(""));
+
 PLOTS.forEach(plotNew);
 connect();
