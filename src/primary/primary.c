@@ -276,6 +276,8 @@ void primary_settled(struct primary *p)
 		return;
 	proctab_foreach (p, pr)
 		return;
+	if (p->symbolizer) /* where a start hung is the one thing its operator wants to know */
+		return;
 	p->done = true;
 	event_base_loopbreak(p->base);
 }

@@ -206,6 +206,7 @@ static void symbolizer_free(struct symbolizer *s)
 static void on_exit_of_child(evutil_socket_t fd, short what, void *arg)
 {
 	struct symbolizer *s = arg;
+	struct primary *p = s->primary;
 	char text[SYMBOLIZER_TEXT];
 	ssize_t n = read(s->pipe_fd, text, sizeof(text) - 1);
 
@@ -215,8 +216,9 @@ static void on_exit_of_child(evutil_socket_t fd, short what, void *arg)
 			*c = '?';
 	}
 	waitid(P_PIDFD, (id_t)s->pidfd, NULL, WEXITED | WNOHANG);
-	publish(s->primary, s->slot, s->crash, *text ? text : s->raw);
+	publish(p, s->slot, s->crash, *text ? text : s->raw);
 	symbolizer_free(s);
+	primary_settled(p);
 }
 
 static void on_deadline(evutil_socket_t fd, short what, void *arg)

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <execinfo.h>
 #include <link.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,6 +42,27 @@ static uintptr_t interrupted_at(const void *context)
 #else
 	return 0;
 #endif
+}
+
+/* Where a call that has just been made will return to. */
+static uintptr_t returns_to(const void *context)
+{
+	const ucontext_t *uc = context;
+
+#if defined(__x86_64__)
+	return *(const uintptr_t *)uc->uc_mcontext.gregs[REG_RSP];
+#elif defined(__aarch64__)
+	return (uintptr_t)uc->uc_mcontext.regs[30];
+#else
+	return 0;
+#endif
+}
+
+static bool is_code(uintptr_t address)
+{
+	struct dl_find_object object;
+
+	return _dl_find_object((void *)address, &object) == 0;
 }
 
 static size_t put_text(char *out, size_t used, size_t size, const char *text)
@@ -78,25 +100,45 @@ static size_t put_frame(char *out, size_t used, size_t size, uintptr_t address)
 	return end < size ? (out[end] = '\n', end + 1) : used;
 }
 
+static void publish(struct backtrace_slot *slot, size_t used)
+{
+	atomic_store_explicit(&slot->len, (uint32_t)used, memory_order_release);
+}
+
+/* A call of what is no function: the unwinder would look there for code, and crash. Who called is at hand. */
+static void write_wild(struct backtrace_slot *slot, uintptr_t pc, const void *context)
+{
+	uintptr_t caller;
+	size_t used = put_frame(slot->text, 0, BACKTRACE_TEXT, pc);
+
+	publish(slot, used); /* the stack may be no better */
+	caller = returns_to(context);
+	if (is_code(caller))
+		publish(slot, put_frame(slot->text, used, BACKTRACE_TEXT, caller - 1));
+}
+
 /* What was called before the signal, without the handler itself. */
 static void write_down(const void *context)
 {
 	struct backtrace_slot *slot = state.slot;
 	uintptr_t pc = interrupted_at(context);
 	void *frames[BACKTRACE_FRAMES];
-	int n = backtrace(frames, BACKTRACE_FRAMES), first = 0;
+	int n, first = 0;
 	size_t used = 0;
 
+	if (pc && !is_code(pc)) {
+		write_wild(slot, pc, context);
+		return;
+	}
+	n = backtrace(frames, BACKTRACE_FRAMES);
 	for (int i = 0; i < n; i++) {
 		if ((uintptr_t)frames[i] == pc)
 			first = i;
 	}
-	if (first == 0 && pc) /* a jump into nowhere, say: the unwinder does not know it */
-		used = put_frame(slot->text, used, BACKTRACE_TEXT, pc);
 	for (int i = first; i < n; i++) /* return addresses are those behind the call */
 		used = put_frame(slot->text, used, BACKTRACE_TEXT,
 			(uintptr_t)frames[i] - ((uintptr_t)frames[i] != pc));
-	atomic_store_explicit(&slot->len, (uint32_t)used, memory_order_release);
+	publish(slot, used);
 }
 
 /* Leaves the signal to what was there before, as if we had not been. */

@@ -46,10 +46,17 @@ def workers(t):
 
 
 def connect(t):
-    s = socket.socket(socket.AF_UNIX)
-    s.settimeout(DEADLINE)
-    s.connect(str(t.folder / "control.sock"))
-    return s
+    def once():
+        s = socket.socket(socket.AF_UNIX)
+        s.settimeout(DEADLINE)
+        try:
+            s.connect(str(t.folder / "control.sock"))
+        except BlockingIOError:  # so many at once that the queue is full
+            s.close()
+            return None
+        return s
+
+    return wait_until(once, "there is room in the queue")
 
 
 def answer(s):
