@@ -276,8 +276,6 @@ void primary_settled(struct primary *p)
 		return;
 	proctab_foreach (p, pr)
 		return;
-	if (p->symbolizer) /* where a start hung is the one thing its operator wants to know */
-		return;
 	p->done = true;
 	event_base_loopbreak(p->base);
 }
@@ -399,11 +397,11 @@ static void tear_down(struct primary *p)
 {
 	struct generation *g = p->current;
 
+	symbolizer_abandon(p); /* first: it may have something to tell of a child */
 	p->current = NULL;
 	if (g)
 		generation_release(p, g);
 	control_close(p);
-	symbolizer_abandon(p);
 	listener_pool_free(p->pool);
 	remove_pid_file(p);
 	free(p->pid_file);

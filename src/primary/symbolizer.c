@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +27,7 @@
 #include "shared/backtrace.h"
 
 #define DEADLINE_US (5 * US_PER_S)
+#define ABANDON_MS  1000 /* that it gets when the primary ends */
 #define CPU_MAX_S   4
 #define MEMORY_MAX  ((rlim_t)2 << 30) /* address space: files are mapped */
 #define LINES_MAX   24
@@ -163,16 +165,17 @@ static void note_place(struct primary *p, unsigned slot, const char *text)
 	CLEANUP(freep) char *copy = strdup(text);
 	char *rest = copy, *line;
 
-	while (pr->gen && (line = strsep(&rest, "\n"))) {
-		const char *place = strchr(
-			line, ' '); /* behind "#3"; what a child wrote itself may have none */
+	while ((line = strsep(&rest, "\n"))) {
+		/* behind "#3"; what a child wrote itself may have none */
+		const char *place = strchr(line, ' ');
 		bool skip = !place;
 
 		for (size_t i = 0; i < sizeof(uninteresting) / sizeof(*uninteresting); i++)
 			skip |= strstr(line, uninteresting[i]) != NULL;
 		if (skip)
 			continue;
-		event_note(p, LOG_LVL_ERROR, EVENT_CRASH, pr, "it was in %s", place + 1);
+		event_note(p, LOG_LVL_ERROR, EVENT_CRASH, pr->gen ? pr : NULL, "it was in %s",
+			place + 1);
 		return;
 	}
 }
@@ -203,10 +206,9 @@ static void symbolizer_free(struct symbolizer *s)
 	free(s);
 }
 
-static void on_exit_of_child(evutil_socket_t fd, short what, void *arg)
+/* It has ended, or is given up: what it has found out, or else the addresses as they are. */
+static void finish(struct symbolizer *s)
 {
-	struct symbolizer *s = arg;
-	struct primary *p = s->primary;
 	char text[SYMBOLIZER_TEXT];
 	ssize_t n = read(s->pipe_fd, text, sizeof(text) - 1);
 
@@ -215,10 +217,16 @@ static void on_exit_of_child(evutil_socket_t fd, short what, void *arg)
 		if ((*c < 0x20 || *c > 0x7e) && *c != '\n')
 			*c = '?';
 	}
-	waitid(P_PIDFD, (id_t)s->pidfd, NULL, WEXITED | WNOHANG);
-	publish(p, s->slot, s->crash, *text ? text : s->raw);
+	publish(s->primary, s->slot, s->crash, *text ? text : s->raw);
 	symbolizer_free(s);
-	primary_settled(p);
+}
+
+static void on_exit_of_child(evutil_socket_t fd, short what, void *arg)
+{
+	struct symbolizer *s = arg;
+
+	waitid(P_PIDFD, (id_t)s->pidfd, NULL, WEXITED | WNOHANG);
+	finish(s);
 }
 
 static void on_deadline(evutil_socket_t fd, short what, void *arg)
@@ -278,14 +286,16 @@ void symbolizer_start(struct proc *pr, uint64_t crash, const char *raw)
 	publish(p, pr->slot, crash, raw);
 }
 
-/* The primary ends. */
+/* The primary ends, maybe because of this very crash: the one wait of its life, and a short one. */
 void symbolizer_abandon(struct primary *p)
 {
 	struct symbolizer *s = p->symbolizer;
+	struct pollfd ended = {.fd = s ? s->pidfd : -1, .events = POLLIN};
 
 	if (!s)
 		return;
+	poll(&ended, 1, ABANDON_MS);
 	pidfd_send_signal(s->pidfd, SIGKILL, NULL, 0);
 	waitid(P_PIDFD, (id_t)s->pidfd, NULL, WEXITED);
-	symbolizer_free(s);
+	finish(s);
 }

@@ -21,6 +21,12 @@
 #define STACK_SIZE (64u << 10) /* of the handlers: the thread's own may be what overflowed */
 #define DEADLINE_S 2           /* for a handler that gets stuck */
 
+#if defined(__x86_64__)
+typedef greg_t greg_type;
+#else
+typedef unsigned long long greg_type;
+#endif
+
 static const int fatal[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGSYS, SIGTRAP};
 #define N_FATAL (sizeof(fatal) / sizeof(*fatal))
 
@@ -31,30 +37,15 @@ static struct {
 	volatile sig_atomic_t entered;
 } state;
 
-static uintptr_t interrupted_at(const void *context)
+/* Where the context of a signal keeps the program counter; NULL where we do not know. */
+static greg_type *pc_of(ucontext_t *uc)
 {
-	const ucontext_t *uc = context;
-
 #if defined(__x86_64__)
-	return (uintptr_t)uc->uc_mcontext.gregs[REG_RIP];
+	return &uc->uc_mcontext.gregs[REG_RIP];
 #elif defined(__aarch64__)
-	return (uintptr_t)uc->uc_mcontext.pc;
+	return &uc->uc_mcontext.pc;
 #else
-	return 0;
-#endif
-}
-
-/* Where a call that has just been made will return to. */
-static uintptr_t returns_to(const void *context)
-{
-	const ucontext_t *uc = context;
-
-#if defined(__x86_64__)
-	return *(const uintptr_t *)uc->uc_mcontext.gregs[REG_RSP];
-#elif defined(__aarch64__)
-	return (uintptr_t)uc->uc_mcontext.regs[30];
-#else
-	return 0;
+	return NULL;
 #endif
 }
 
@@ -63,6 +54,19 @@ static bool is_code(uintptr_t address)
 	struct dl_find_object object;
 
 	return _dl_find_object((void *)address, &object) == 0;
+}
+
+/* After a call of a wild pointer: as if it had returned at once, so that the unwinder begins with who called it. */
+static void step_out(ucontext_t *uc)
+{
+#if defined(__x86_64__)
+	greg_type *sp = &uc->uc_mcontext.gregs[REG_RSP];
+
+	*pc_of(uc) = *(greg_type *)(uintptr_t)*sp;
+	*sp += (greg_type)sizeof(*sp);
+#elif defined(__aarch64__)
+	uc->uc_mcontext.pc = uc->uc_mcontext.regs[30];
+#endif
 }
 
 static size_t put_text(char *out, size_t used, size_t size, const char *text)
@@ -100,45 +104,45 @@ static size_t put_frame(char *out, size_t used, size_t size, uintptr_t address)
 	return end < size ? (out[end] = '\n', end + 1) : used;
 }
 
-static void publish(struct backtrace_slot *slot, size_t used)
+static void put_frames(uintptr_t pc, size_t used)
 {
+	struct backtrace_slot *slot = state.slot;
+	void *frames[BACKTRACE_FRAMES];
+	int n = backtrace(frames, BACKTRACE_FRAMES), first = n;
+
+	for (int i = 0; i < n; i++) {
+		if ((uintptr_t)frames[i] == pc)
+			first = i + 1;
+	}
+	for (int i = first; i < n; i++) /* return addresses are those behind the call */
+		used = put_frame(slot->text, used, BACKTRACE_TEXT, (uintptr_t)frames[i] - 1);
 	atomic_store_explicit(&slot->len, (uint32_t)used, memory_order_release);
 }
 
-/* A call of what is no function: the unwinder would look there for code, and crash. Who called is at hand. */
-static void write_wild(struct backtrace_slot *slot, uintptr_t pc, const void *context)
-{
-	uintptr_t caller;
-	size_t used = put_frame(slot->text, 0, BACKTRACE_TEXT, pc);
-
-	publish(slot, used); /* the stack may be no better */
-	caller = returns_to(context);
-	if (is_code(caller))
-		publish(slot, put_frame(slot->text, used, BACKTRACE_TEXT, caller - 1));
-}
-
-/* What was called before the signal, without the handler itself. */
-static void write_down(const void *context)
+/*
+ * What was called before the signal, without the handler itself. The place alone comes first: on a broken stack, or
+ * outside all objects, the unwinder may look at memory that is not there, which is the end of us.
+ */
+static void write_down(void *context)
 {
 	struct backtrace_slot *slot = state.slot;
-	uintptr_t pc = interrupted_at(context);
-	void *frames[BACKTRACE_FRAMES];
-	int n, first = 0;
-	size_t used = 0;
+	ucontext_t before, *uc = context;
+	uintptr_t pc = pc_of(uc) ? (uintptr_t)*pc_of(uc) : 0;
+	size_t used = put_frame(slot->text, 0, BACKTRACE_TEXT, pc);
 
-	if (pc && !is_code(pc)) {
-		write_wild(slot, pc, context);
+	atomic_store_explicit(&slot->len, (uint32_t)used, memory_order_release);
+	if (is_code(pc)) {
+		put_frames(pc, used);
 		return;
 	}
-	n = backtrace(frames, BACKTRACE_FRAMES);
-	for (int i = 0; i < n; i++) {
-		if ((uintptr_t)frames[i] == pc)
-			first = i;
+	before = *uc;
+	step_out(uc);
+	pc = pc_of(uc) ? (uintptr_t)*pc_of(uc) : 0;
+	if (is_code(pc)) {
+		used = put_frame(slot->text, used, BACKTRACE_TEXT, pc - 1);
+		put_frames(pc, used);
 	}
-	for (int i = first; i < n; i++) /* return addresses are those behind the call */
-		used = put_frame(slot->text, used, BACKTRACE_TEXT,
-			(uintptr_t)frames[i] - ((uintptr_t)frames[i] != pc));
-	publish(slot, used);
+	*uc = before;
 }
 
 /* Leaves the signal to what was there before, as if we had not been. */
@@ -160,6 +164,7 @@ static void on_fatal(int sig, siginfo_t *si, void *context)
 		state.entered = 1;
 		alarm(DEADLINE_S);
 		write_down(context);
+		alarm(0); /* what comes next, a report of a sanitizer say, may take its time */
 	}
 	pass_on(sig, si);
 	errno = saved_errno;
