@@ -257,7 +257,7 @@ async function act(path) {
     const answer = await fetch(path, { method: "POST", headers: { Authorization: `Bearer ${token}` } });
     const said = await answer.json();
     if (answer.status === 401) sessionStorage.removeItem("token");
-    else sessionStorage.setItem("token", token);
+    else if (answer.ok || answer.status === 409) sessionStorage.setItem("token", token); // it was looked at
     outcome.textContent = said.ok ? said.text || "done" : said.error;
     outcome.className = said.ok ? "" : "failed";
   } catch (e) {
