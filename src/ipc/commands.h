@@ -44,3 +44,5 @@ struct command_info {
 extern const struct command_info command_table[];
 
 const struct command_info *command_find(const char *name);
+int command_parse(char *line, const struct command_info **ret_command, const char **ret_arguments,
+	char *error, size_t size);

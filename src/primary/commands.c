@@ -11,7 +11,6 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/parse.h"
-#include "base/suggest.h"
 #include "ipc/lane.h"
 #include "primary/events.h"
 #include "primary/primary.h"
@@ -238,90 +237,37 @@ static const struct {
 	{"log-level", do_log_level},
 };
 
-#define N_HANDLERS (sizeof(handlers) / sizeof(*handlers))
-
 /* --- from the line to its handler --- */
 
-static void refuse_unknown(struct command_request *r, const char *name)
+static bool is_permitted(const struct command_request *r, const struct command_info *c)
 {
-	const char *names[N_HANDLERS + 1] = {0}, *near;
-	char text[256];
-
-	for (size_t i = 0; i < N_HANDLERS; i++)
-		names[i] = handlers[i].name;
-	near = suggest_word(name, names, N_HANDLERS);
-	snprintf(text, sizeof(text), "\"%.64s\" is no command%s%s%s", name,
-		near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
-	answer_error(r, "usage", text);
-}
-
-static bool argument_fits(const struct command_info *c, const char *argument)
-{
-	bool optional = *c->arguments == '[';
-
-	if (*c->arguments == '\0')
-		return *argument == '\0';
-	if (optional)
-		return *argument == '\0' || strcmp(argument, "--follow") == 0;
-	return *argument != '\0' && !strchr(argument, ' ');
-}
-
-static bool is_printable(const char *line)
-{
-	for (; *line; line++) {
-		if (*line < 0x20 || *line > 0x7e)
-			return false;
-	}
-	return true;
-}
-
-/* Whether it may be run; says why when not. */
-static bool check(struct command_request *r, const struct command_info *c, const char *argument)
-{
-	char text[256];
-
-	if (r->permission == COMMAND_MAY_NOTHING ||
-		(c->right == COMMAND_ACT && r->permission != COMMAND_MAY_ACT)) {
-		snprintf(text, sizeof(text),
-			"%s may not; root, the daemon's own user and members of control_group may",
-			r->who);
-		answer_error(r, "denied", text);
-		return false;
-	}
-	if (!argument_fits(c, argument)) {
-		snprintf(text, sizeof(text), "write \"%s%s%s\"", c->name, *c->arguments ? " " : "",
-			c->arguments);
-		answer_error(r, "usage", text);
-		return false;
-	}
-	return true;
+	return r->permission == COMMAND_MAY_ACT ||
+		(c->right == COMMAND_READ && r->permission == COMMAND_MAY_READ);
 }
 
 /* Runs a line, without its newline; splits it in place. The answer may come now or later, through r->reply. */
 void command_run(struct command_request *r, char *line)
 {
-	char *blank = strchr(line, ' ');
-	const char *argument = blank ? blank + 1 : "";
 	const struct command_info *c;
+	const char *argument;
+	char error[256];
 
 	r->waiter.done = on_done;
-	if (!is_printable(line)) {
-		answer_error(r, "usage", "a command is one line of printable ASCII");
+	if (command_parse(line, &c, &argument, error, sizeof(error)) < 0) {
+		answer_error(r, "usage", error);
 		return;
 	}
-	if (blank)
-		*blank = '\0';
-	c = command_find(line);
-	if (!c) {
-		refuse_unknown(r, line);
+	if (!is_permitted(r, c)) {
+		snprintf(error, sizeof(error),
+			"%s may not; root, the daemon's own user and members of control_group may",
+			r->who);
+		answer_error(r, "denied", error);
 		return;
 	}
-	if (!check(r, c, argument))
-		return;
 	if (c->right == COMMAND_ACT)
 		event_note(r->primary, LOG_LVL_INFO, EVENT_COMMAND, NULL, "%s: %s%s%s", r->who,
 			c->name, *argument ? " " : "", argument);
-	for (size_t i = 0; i < N_HANDLERS; i++) {
+	for (size_t i = 0; i < sizeof(handlers) / sizeof(*handlers); i++) {
 		if (strcmp(handlers[i].name, c->name) == 0)
 			handlers[i].run(r, argument);
 	}

@@ -45,6 +45,7 @@ struct client {
 	LIST_ENTRY(client) link;
 	struct control *control;
 	struct bufferevent *io;
+	struct event ev_left; /* while its command runs nothing is read: that it closed its end is told so */
 	struct event ev_gone; /* deferred end: nothing is freed inside its own callback */
 	struct command_request request;
 	uid_t uid;
@@ -102,6 +103,7 @@ static void client_free(struct client *cl)
 	LIST_REMOVE(cl, link);
 	cl->control->n_clients--;
 	event_del(&cl->ev_gone);
+	event_del(&cl->ev_left);
 	bufferevent_free(cl->io);
 	free(cl);
 }
@@ -175,6 +177,7 @@ static void on_read(struct bufferevent *io, void *arg)
 		return;
 	cl->running = true;
 	bufferevent_disable(io, EV_READ);
+	event_add(&cl->ev_left, NULL);
 	if (!line || len >= COMMAND_MAX)
 		refuse(cl, "usage", "the command is too long");
 	else if (strlen(line) != len)
@@ -214,6 +217,14 @@ static void on_event(struct bufferevent *io, short what, void *arg)
 	}
 }
 
+static void on_left(evutil_socket_t fd, short what, void *arg)
+{
+	struct client *cl = arg;
+
+	if (is_gone(cl->io))
+		client_free(cl);
+}
+
 static unsigned n_of(const struct control *c, uid_t uid)
 {
 	const struct client *cl;
@@ -227,6 +238,18 @@ static unsigned n_of(const struct control *c, uid_t uid)
 static bool is_full(const struct control *c, uid_t uid)
 {
 	return c->n_clients >= CLIENTS_MAX || (uid != 0 && n_of(c, uid) >= OF_ONE_USER);
+}
+
+/* Of a client that had closed one half before, the end of the other is not told. */
+static void free_those_that_left(struct control *c)
+{
+	struct client *cl, *next;
+
+	for (cl = LIST_FIRST(&c->clients); cl; cl = next) {
+		next = LIST_NEXT(cl, link);
+		if (is_gone(cl->io))
+			client_free(cl);
+	}
 }
 
 static int client_new(struct control *c, int fd, const struct ucred *cred)
@@ -248,6 +271,7 @@ static int client_new(struct control *c, int fd, const struct ucred *cred)
 		.who = cl->who,
 		.reply = reply};
 	event_assign(&cl->ev_gone, c->primary->base, -1, 0, on_gone, cl);
+	event_assign(&cl->ev_left, c->primary->base, fd, EV_CLOSED, on_left, cl);
 	LIST_INSERT_HEAD(&c->clients, cl, link);
 	c->n_clients++;
 	bufferevent_setcb(cl->io, on_read, on_written, on_event, cl);
@@ -269,6 +293,8 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struc
 		close(fd);
 		return;
 	}
+	if (is_full(c, cred.uid))
+		free_those_that_left(c);
 	if (!is_full(c, cred.uid)) {
 		if (client_new(c, fd, &cred) == -ENOMEM)
 			close(fd);

@@ -157,7 +157,8 @@ static void run_child(char *raw, const struct identity *id, int fd)
 /* --- in the primary --- */
 
 /* The innermost frame that is not the C library's: the line one looks for first. */
-static void note_place(struct primary *p, unsigned slot, const char *text)
+static void note_place(
+	struct primary *p, unsigned slot, enum history_event_kind kind, const char *text)
 {
 	static const char *const uninteresting[] = {
 		" 0x", "+0x", " in libc.so", " in linux-vdso", " in libevent"};
@@ -174,8 +175,7 @@ static void note_place(struct primary *p, unsigned slot, const char *text)
 			skip |= strstr(line, uninteresting[i]) != NULL;
 		if (skip)
 			continue;
-		event_note(p, LOG_LVL_ERROR, EVENT_CRASH, pr->gen ? pr : NULL, "it was in %s",
-			place + 1);
+		event_note(p, LOG_LVL_ERROR, kind, pr->gen ? pr : NULL, "it was in %s", place + 1);
 		return;
 	}
 }
@@ -193,7 +193,7 @@ static void publish(struct primary *p, unsigned slot, uint64_t crash, const char
 		if (*line)
 			log_error("worker[%u]:   %s", slot, line);
 	}
-	note_place(p, slot, text);
+	note_place(p, slot, c && c->hung ? EVENT_HANG : EVENT_CRASH, text);
 }
 
 static void symbolizer_free(struct symbolizer *s)

@@ -230,8 +230,10 @@ def test_the_journal(start, tmp_path):
             message = s.recv(65536).decode()
         finally:
             os.unlink(path)
-    assert message.startswith("PRIORITY=6\nSYSLOG_IDENTIFIER=tined\nMESSAGE=127.0.0.1 - - [")
-    assert '"GET /seen HTTP/1.1"' in message and message.count("\n") == 3
+    *fields, line, end = message.split("\n")
+    assert fields[:3] == ["PRIORITY=6", "SYSLOG_IDENTIFIER=tined", "TINE_ROLE=worker"] and not end
+    assert fields[3] in ("TINE_SLOT=0", "TINE_SLOT=1") and fields[4:] == ["TINE_GENERATION=1"]
+    assert line.startswith("MESSAGE=127.0.0.1 - - [") and '"GET /seen HTTP/1.1"' in line
 
 
 def test_the_file_is_opened_with_the_primary_s_rights(root_only, start_with, log, folder):

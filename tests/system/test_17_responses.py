@@ -195,7 +195,7 @@ def test_stream_of_head(t, query):
 
 def test_reader_that_stops(t):
     """What waits for it is bounded, and when it reads on it gets everything."""
-    n = 64 << 20
+    n = 12 << 20
     with t.connect(receive_buffer=16384) as c:
         c.send(b"GET /r/stream/%d?sized HTTP/1.1\r\n" % n + H + b"Connection: close\r\n\r\n")
         c.sock.recv(1)
