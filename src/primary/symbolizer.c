@@ -44,18 +44,27 @@ struct symbolizer {
 
 /* --- in the child --- */
 
-static const Dwfl_Callbacks callbacks = {
-	.find_debuginfo = dwfl_standard_find_debuginfo,
-	.section_address = dwfl_offline_section_address,
-	.find_elf = dwfl_build_id_find_elf,
-};
-
 static const char *last_part(const char *path)
 {
 	const char *slash = strrchr(path, '/');
 
 	return slash ? slash + 1 : path;
 }
+
+/* Where debug information lies in a file of its own. That of the C library is large, and its names alone will do. */
+static int find_debuginfo(Dwfl_Module *m, void **data, const char *name, Dwarf_Addr base,
+	const char *file, const char *link, GElf_Word crc, char **ret_name)
+{
+	if (strncmp(last_part(name), "libc.so", 7) == 0)
+		return -1;
+	return dwfl_standard_find_debuginfo(m, data, name, base, file, link, crc, ret_name);
+}
+
+static const Dwfl_Callbacks callbacks = {
+	.find_debuginfo = find_debuginfo,
+	.section_address = dwfl_offline_section_address,
+	.find_elf = dwfl_build_id_find_elf,
+};
 
 static Dwfl_Module *open_module(Dwfl *dwfl, const char *path)
 {
