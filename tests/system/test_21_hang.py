@@ -85,7 +85,7 @@ def test_hung_handler_is_named(with_hangs, path, name, did):
     inner = index_of(place_of(name), lines)
     caller = index_of(place_of("on_" + name.removeprefix("stuck_in_")), lines)
     assert inner < caller, lines
-    assert any(re.search(r"^worker_main .* in tined$", line) for line in lines), lines
+    assert any(re.search(r"^worker_main .*in tined$", line) for line in lines), lines
     t.wait_log(rf"it was in {name} \(hang_module\.c:\d+\)")
     t.wait_log(r"starting -> ready", count=2)
     t.hello()
