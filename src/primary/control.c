@@ -45,7 +45,8 @@ struct client {
 	LIST_ENTRY(client) link;
 	struct control *control;
 	struct bufferevent *io;
-	struct event ev_left; /* while its command runs nothing is read: that it closed its end is told so */
+	struct event
+		ev_left; /* while its command runs nothing is read: that it closed its end is told so */
 	struct event ev_gone; /* deferred end: nothing is freed inside its own callback */
 	struct command_request request;
 	uid_t uid;

@@ -67,11 +67,14 @@ static void remember(struct proc *pr)
 /* What it did since the silence was noticed, for the log. */
 static const char *behaviour(const struct proc *pr, uint64_t since_us)
 {
+	uint64_t ran_us = burial_cpu_us(pr->pid) - pr->seen_cpu_us;
+	uint64_t waited_us = starved_us(pr->pid) - pr->seen_starved_us;
 	char state = run_state(pr->pid);
 
 	if (state == 'T' || state == 't')
 		return "was stopped by a signal";
-	if ((burial_cpu_us(pr->pid) - pr->seen_cpu_us) * 2 > since_us)
+	if ((ran_us + waited_us) * 2 >
+		since_us) /* on a busy machine it may get little of what it wants */
 		return "burnt CPU";
 	return state == 'D' ? "waited for the disk" : "slept";
 }
@@ -248,6 +251,7 @@ void health_on_start_timeout(struct proc *pr)
 	uint64_t cpu_us = burial_cpu_us(pr->pid);
 
 	pr->seen_cpu_us = 0;
+	pr->seen_starved_us = 0;
 	event_note(pr->primary, LOG_LVL_ERROR, EVENT_HANG, pr,
 		"not ready after %" PRIu64 " ms, in which it %s (%" PRIu64
 		" ms of CPU); killing it",

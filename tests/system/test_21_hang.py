@@ -71,7 +71,7 @@ def index_of(pattern, lines):
 
 
 @pytest.mark.parametrize("path, name, did", [
-    ("/m/loop", "stuck_in_loop", "slept|burnt CPU"),  # on a busy machine it may get less than half of a CPU
+    ("/m/loop", "stuck_in_loop", "burnt CPU"),
     ("/m/sleep", "stuck_in_sleep", "slept"),
 ])
 def test_hung_handler_is_named(with_hangs, path, name, did):
