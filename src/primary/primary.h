@@ -49,7 +49,7 @@ struct generation {
 	int access_fd;                   /* of the access log; -1: there is none */
 	struct clients clients;          /* mapped only with max_per_client */
 	unsigned target;                 /* workers wanted */
-	unsigned n_procs;                /* slots that belong to it */
+	unsigned n_procs;                /* slots that belong to it, and who else holds it */
 	bool staged;                     /* on its way to be current */
 };
 
@@ -71,7 +71,7 @@ struct primary {
 	void (*on_event)(
 		struct primary *p, uint64_t number); /* for those who follow; NULL: nobody */
 	struct backtrace_slot *backtraces;           /* one for each slot */
-	struct symbolizer *symbolizer;               /* at work; NULL: none */
+	struct symbolizer *symbolizer;               /* at work; the others behind it */
 	const struct proc *victim;                   /* taken down last for hanging */
 	uint64_t clocks_apart_us;                    /* CLOCK_BOOTTIME - CLOCK_MONOTONIC */
 	struct access_slot

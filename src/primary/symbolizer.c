@@ -1,5 +1,5 @@
 /*
- * The symbolizer. At most one runs at a time; while it does, others get their addresses as they are.
+ * The symbolizer. One runs at a time, and the others wait in a short queue: p->symbolizer is the one at work, and begins it.
  */
 #include "primary/symbolizer.h"
 
@@ -21,6 +21,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "primary/events.h"
+#include "primary/generation.h"
 #include "primary/primary.h"
 #include "primary/proctab.h"
 #include "primary/spawn.h"
@@ -31,10 +32,13 @@
 #define CPU_MAX_S   4
 #define MEMORY_MAX  ((rlim_t)2 << 30) /* address space: files are mapped */
 #define LINES_MAX   24
+#define QUEUE_MAX   16 /* beyond, addresses are left as they are */
 
 struct symbolizer {
+	struct symbolizer *next; /* its turn is after ours */
 	struct primary *primary;
-	pid_t pid;
+	struct generation *gen; /* held: it says who the process is to be */
+	pid_t pid;              /* this and the next two lines: once it is at work */
 	int pidfd, pipe_fd;
 	unsigned slot;
 	uint64_t crash;
@@ -205,13 +209,14 @@ static void publish(struct primary *p, unsigned slot, uint64_t crash, const char
 	note_place(p, slot, c && c->hung ? EVENT_HANG : EVENT_CRASH, text);
 }
 
+/* Takes the first one out of the queue. */
 static void symbolizer_free(struct symbolizer *s)
 {
-	s->primary->symbolizer = NULL;
-	event_del(&s->ev_exit);
-	event_del(&s->ev_deadline);
-	close(s->pidfd);
-	close(s->pipe_fd);
+	struct primary *p = s->primary;
+
+	p->symbolizer = s->next;
+	s->gen->n_procs--;
+	generation_release(p, s->gen);
 	free(s);
 }
 
@@ -226,16 +231,24 @@ static void finish(struct symbolizer *s)
 		if ((*c < 0x20 || *c > 0x7e) && *c != '\n')
 			*c = '?';
 	}
+	event_del(&s->ev_exit);
+	event_del(&s->ev_deadline);
+	close(s->pidfd);
+	close(s->pipe_fd);
 	publish(s->primary, s->slot, s->crash, *text ? text : s->raw);
 	symbolizer_free(s);
 }
 
+static void start_next(struct primary *p);
+
 static void on_exit_of_child(evutil_socket_t fd, short what, void *arg)
 {
 	struct symbolizer *s = arg;
+	struct primary *p = s->primary;
 
 	waitid(P_PIDFD, (id_t)s->pidfd, NULL, WEXITED | WNOHANG);
 	finish(s);
+	start_next(p);
 }
 
 static void on_deadline(evutil_socket_t fd, short what, void *arg)
@@ -245,7 +258,7 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
 	pidfd_send_signal(s->pidfd, SIGKILL, NULL, 0);
 }
 
-static int start(struct symbolizer *s, const struct identity *id)
+static int start(struct symbolizer *s)
 {
 	const struct timeval deadline = timeval_from_us(DEADLINE_US);
 	CLEANUP(closep) int out = -1;
@@ -257,7 +270,7 @@ static int start(struct symbolizer *s, const struct identity *id)
 	out = fds[1];
 	s->pid = fork();
 	if (s->pid == 0)
-		run_child(s->raw, id, out);
+		run_child(s->raw, &s->gen->identity, out);
 	s->pidfd = s->pid < 0 ? -1 : pidfd_open(s->pid, 0);
 	if (s->pidfd < 0) {
 		int r = -errno;
@@ -276,23 +289,40 @@ static int start(struct symbolizer *s, const struct identity *id)
 	return 0;
 }
 
+/* The one whose turn it is; those that cannot be started keep their addresses. */
+static void start_next(struct primary *p)
+{
+	struct symbolizer *s;
+
+	while ((s = p->symbolizer) && start(s) < 0) {
+		publish(p, s->slot, s->crash, s->raw);
+		symbolizer_free(s);
+	}
+}
+
 void symbolizer_start(struct proc *pr, uint64_t crash, const char *raw)
 {
 	struct primary *p = pr->primary;
-	struct symbolizer *s = p->symbolizer ? NULL : calloc(1, sizeof(*s));
+	struct symbolizer *s = NULL, **last = &p->symbolizer;
+	unsigned n = 0;
 
-	if (s) {
-		s->primary = p;
-		s->slot = pr->slot;
-		s->crash = crash;
-		snprintf(s->raw, sizeof(s->raw), "%s", raw);
-		if (start(s, &pr->gen->identity) == 0) {
-			p->symbolizer = s;
-			return;
-		}
-		free(s);
+	for (; *last; last = &(*last)->next)
+		n++;
+	if (n < QUEUE_MAX)
+		s = calloc(1, sizeof(*s));
+	if (!s) {
+		publish(p, pr->slot, crash, raw);
+		return;
 	}
-	publish(p, pr->slot, crash, raw);
+	s->primary = p;
+	s->gen = pr->gen;
+	s->gen->n_procs++;
+	s->slot = pr->slot;
+	s->crash = crash;
+	snprintf(s->raw, sizeof(s->raw), "%s", raw);
+	*last = s;
+	if (n == 0)
+		start_next(p);
 }
 
 /* The primary ends, maybe because of this very crash: the one wait of its life, and a short one. */
@@ -307,4 +337,8 @@ void symbolizer_abandon(struct primary *p)
 	pidfd_send_signal(s->pidfd, SIGKILL, NULL, 0);
 	waitid(P_PIDFD, (id_t)s->pidfd, NULL, WEXITED);
 	finish(s);
+	while ((s = p->symbolizer)) {
+		publish(p, s->slot, s->crash, s->raw);
+		symbolizer_free(s);
+	}
 }

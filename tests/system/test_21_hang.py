@@ -209,6 +209,16 @@ def crashes(t):
     return [answer for answer in answers if "backtrace" in answer]  # not the last line, which says how it went
 
 
+def test_all_that_crash_at_the_same_time_are_named(with_hangs):
+    t = with_hangs({"count": 4})
+    for pid in t.worker_pids():
+        os.kill(pid, signal.SIGSEGV)
+    t.wait_log(r"it was in worker_main", count=4)
+    assert not t.find(r"worker\[\d\]:   #\d+ /")
+    t.wait_log(r"starting -> ready", count=8)
+    t.hello()
+
+
 @pytest.mark.parametrize("lie", range(5))
 def test_child_that_lies_about_its_backtrace_harms_nobody(with_hangs, lie):
     t = with_hangs(scribble=lie)
