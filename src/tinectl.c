@@ -3,13 +3,16 @@
  * that need nothing of the daemon or put its answers together.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
+#include <limits.h>
 #include <locale.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/pidfd.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -22,16 +25,26 @@
 #include "tinectl/top.h"
 
 #define DEFAULT_SOCKET "/run/tined/control.sock"
+#define RECORDS_MAX    65536     /* of one answer that is shown at its end */
+#define CHECK_MAX      (1 << 20) /* bytes that a check of the configuration may say */
 
 struct invocation {
 	struct client_options client;
-	bool json;
-	int argc; /* of the command: its name and its arguments */
+	bool json, said_last; /* the daemon's last object has been printed */
+	int argc;             /* of the command: its name and its arguments */
 	char **argv;
 	char error[CLIENT_ERROR_MAX * 8];
 };
 
 /* --- commands that the daemon runs --- */
+
+static int output_error; /* what went wrong with standard output, as errno; 0: nothing */
+
+static void flush_output(void)
+{
+	if (fflush(stdout) != 0 && output_error == 0)
+		output_error = errno;
+}
 
 /* Prints records as they come, or gathers them in the array. */
 struct sink {
@@ -39,20 +52,28 @@ struct sink {
 	json_t *list;
 };
 
-static bool on_record(json_t *record, const char *text, void *arg)
+/* In ASCII: a terminal may take characters beyond it for something else. */
+static void put_json(const json_t *o)
+{
+	CLEANUP(freep) char *text = json_dumps(o, JSON_COMPACT | JSON_ENSURE_ASCII);
+
+	puts(text ? text : "{}");
+	flush_output();
+}
+
+static bool on_record(json_t *record, void *arg)
 {
 	struct sink *s = arg;
 
 	if (s->inv->json) {
-		puts(text);
-		fflush(stdout);
+		put_json(record);
 	} else if (strcmp(show_text(record, "type"), "event") == 0) {
 		show_event(record, stdout);
-		fflush(stdout);
+		flush_output();
 	} else {
 		json_array_append(s->list, record);
 	}
-	return !ferror(stdout);
+	return output_error == 0 && json_array_size(s->list) < RECORDS_MAX;
 }
 
 static void show_one_status(const json_t *list, FILE *out)
@@ -62,7 +83,7 @@ static void show_one_status(const json_t *list, FILE *out)
 
 static void show_config(const json_t *list, FILE *out)
 {
-	fputs(show_text(json_array_get(list, 0), "text"), out);
+	show_lines(show_text(json_array_get(list, 0), "text"), out);
 }
 
 static const struct {
@@ -76,15 +97,14 @@ static const struct {
 };
 
 /* What a command that has no records said. */
-static void show_last(const struct invocation *inv, json_t *last)
+static void show_last(struct invocation *inv, const json_t *last)
 {
-	CLEANUP(freep) char *text = NULL;
-
 	if (inv->json) {
-		text = json_dumps(last, JSON_COMPACT);
-		puts(text ? text : "");
+		put_json(last);
+		inv->said_last = true;
 	} else if (*show_text(last, "text")) {
-		puts(show_text(last, "text"));
+		show_lines(show_text(last, "text"), stdout);
+		putchar('\n');
 	}
 }
 
@@ -92,9 +112,14 @@ static enum tinectl_status ask(struct invocation *inv, const char *command)
 {
 	struct sink sink = {.inv = inv, .list = json_array()};
 	json_t *last;
-	enum tinectl_status status =
-		client_run(&inv->client, command, on_record, &sink, &last, inv->error);
+	enum tinectl_status status;
 
+	inv->client.until_unread = strcmp(inv->argv[0], "events") == 0;
+	status = client_run(&inv->client, command, on_record, &sink, &last, inv->error);
+	if (status == TINECTL_OK && json_array_size(sink.list) == RECORDS_MAX) {
+		snprintf(inv->error, sizeof(inv->error), "the daemon's answer has no end");
+		status = TINECTL_FAILED;
+	}
 	if (last && (inv->json || status == TINECTL_OK)) {
 		for (size_t i = 0; !inv->json && i < sizeof(views) / sizeof(*views); i++) {
 			if (strcmp(views[i].name, inv->argv[0]) == 0)
@@ -118,8 +143,10 @@ static char *join(struct invocation *inv)
 			line + used, sizeof(line) - used, "%s%s", i ? " " : "", inv->argv[i]);
 
 		used += (size_t)n;
-		if (used + 1 >= sizeof(line) || strchr(inv->argv[i], '\n')) {
-			snprintf(inv->error, sizeof(inv->error), "the arguments are too long");
+		if (used + 1 >= sizeof(line) || strpbrk(inv->argv[i], "\r\n")) {
+			snprintf(inv->error, sizeof(inv->error), "%s",
+				used + 1 < sizeof(line) ? "an argument is one line"
+							: "the arguments are too long");
 			return NULL;
 		}
 	}
@@ -145,9 +172,9 @@ static enum tinectl_status run_top(struct invocation *inv)
 {
 	if (inv->argc > 1)
 		return usage_error(inv, "top");
-	if (!isatty(STDOUT_FILENO)) {
+	if (inv->json || !isatty(STDOUT_FILENO) || !isatty(STDIN_FILENO)) {
 		snprintf(inv->error, sizeof(inv->error),
-			"top needs a terminal; \"tinectl workers\" does not");
+			"top is for a terminal; \"tinectl workers\" is not, and has --json");
 		return TINECTL_USAGE;
 	}
 	return top_run(&inv->client, inv->error);
@@ -164,7 +191,7 @@ static enum tinectl_status run_show(struct invocation *inv)
 	return run_remote(inv);
 }
 
-static bool keep_status(json_t *record, const char *text, void *arg)
+static bool keep_status(json_t *record, void *arg)
 {
 	json_t **ret = arg;
 
@@ -208,27 +235,100 @@ static const char *tined_path(char *buf, size_t size)
 	return "tined";
 }
 
-static enum tinectl_status run_check(struct invocation *inv)
+/* What the daemon uses, as an absolute path; "" for the built-in configuration. */
+static enum tinectl_status daemons_file(struct invocation *inv, char *ret, size_t size)
 {
-	char path[4200];
-	json_t *status = NULL;
-	const char *file = inv->argc > 1 ? inv->argv[1] : NULL;
+	json_t *status;
+	enum tinectl_status r = get_status(inv, &status);
+	const char *file = show_text(status, "config");
+	char link[64], folder[PATH_MAX];
+	ssize_t n = 0;
 
-	if (inv->argc > 2)
-		return usage_error(inv, "check [FILE]");
-	if (!file) {
-		enum tinectl_status r = get_status(inv, &status);
-
-		if (r != TINECTL_OK)
-			return r;
-		file = show_text(status, "config");
+	if (r == TINECTL_OK && *file &&
+		*file != '/') { /* it was started with that, from where it is */
+		snprintf(link, sizeof(link), "/proc/%.0f/cwd", show_number(status, "pid"));
+		n = readlink(link, folder, sizeof(folder) - 1);
+		if (n < 0) {
+			snprintf(inv->error, sizeof(inv->error),
+				"cannot tell in which folder the daemon's file is: %s; write "
+				"\"tinectl check FILE\"",
+				strerror(errno));
+			r = TINECTL_FAILED;
+		}
 	}
+	if (r == TINECTL_OK)
+		snprintf(ret, size, "%.*s%s%s", (int)n, folder, n > 0 ? "/" : "", file);
+	json_decref(status);
+	return r;
+}
+
+/* Does not return. */
+_Noreturn static void execute_check(const char *file)
+{
+	char path[PATH_MAX + 16];
+
 	if (*file)
 		execlp(tined_path(path, sizeof(path)), "tined", "--check", "-c", file, NULL);
 	else
 		execlp(tined_path(path, sizeof(path)), "tined", "--check", NULL);
-	snprintf(inv->error, sizeof(inv->error), "cannot execute tined: %s", strerror(errno));
-	return TINECTL_FAILED;
+	fprintf(stderr, "tinectl: cannot execute tined: %s\n", strerror(errno));
+	_exit(TINECTL_FAILED);
+}
+
+/* The same with what it says as JSON. */
+static enum tinectl_status check_as_json(struct invocation *inv, const char *file)
+{
+	CLEANUP(freep) char *said = calloc(1, CHECK_MAX + 1);
+	CLEANUP(closep) int reading = -1;
+	int ends[2], status = -1;
+	size_t used = 0;
+	json_t *last;
+	ssize_t n;
+	pid_t pid;
+
+	if (!said || pipe2(ends, O_CLOEXEC) < 0)
+		return TINECTL_FAILED;
+	reading = ends[0];
+	pid = fork();
+	if (pid == 0) {
+		dup2(ends[1], STDOUT_FILENO);
+		dup2(ends[1], STDERR_FILENO);
+		execute_check(file);
+	}
+	close(ends[1]);
+	while (pid > 0 && used < CHECK_MAX &&
+		(n = read(reading, said + used, CHECK_MAX - used)) > 0)
+		used += (size_t)n;
+	while (used > 0 && said[used - 1] == '\n')
+		said[--used] = '\0';
+	for (size_t i = 0; i < used; i++) /* a file's name may be anything */
+		said[i] = (char)((unsigned char)said[i] < 0x80 ? said[i] : '?');
+	close(take_fd(&reading)); /* of one that says more than that, too, the end comes */
+	if (pid > 0)
+		waitpid(pid, &status, 0);
+	last = status == 0 ? json_pack("{s:b,s:s}", "ok", 1, "text", said)
+			   : json_pack("{s:b,s:s,s:s}", "ok", 0, "code", "failed", "error", said);
+	show_last(inv, last);
+	json_decref(last);
+	return status == 0 ? TINECTL_OK : TINECTL_FAILED;
+}
+
+static enum tinectl_status run_check(struct invocation *inv)
+{
+	char file[PATH_MAX * 2] = "";
+	enum tinectl_status r = TINECTL_OK;
+
+	if (inv->argc > 2)
+		return usage_error(inv, "check [FILE]");
+	if (inv->argc > 1)
+		snprintf(file, sizeof(file), "%s", inv->argv[1]);
+	else
+		r = daemons_file(inv, file, sizeof(file));
+	if (r != TINECTL_OK)
+		return r;
+	if (inv->json)
+		return check_as_json(inv, file);
+	execute_check(file);
 }
 
 /* The daemon answers "stopping"; it is stopped when its process has ended. */
@@ -364,17 +464,47 @@ static int parse_arguments(int argc, char **argv, struct invocation *inv)
 				       optarg),
 			       TINECTL_USAGE;
 	}
-	inv->argc = argc - optind;
 	inv->argv = argv + optind;
-	if (inv->argc > 0 &&
-		strcmp(inv->argv[inv->argc - 1], "--json") == 0) { /* where one tends to write it */
-		inv->json = true;
-		inv->argc--;
+	for (int i = optind; i < argc; i++) { /* behind the command, where one tends to write it */
+		if (i > optind && strcmp(argv[i], "--json") == 0)
+			inv->json = true;
+		else
+			inv->argv[inv->argc++] = argv[i];
 	}
 	if (inv->argc > 0)
 		return -1;
 	usage(stderr);
 	return TINECTL_USAGE;
+}
+
+/* For those who read JSON: the last object, which the daemon did not send. */
+static void show_failure(const struct invocation *inv, enum tinectl_status status)
+{
+	static const char *const code[] = {
+		[TINECTL_FAILED] = "failed",
+		[TINECTL_USAGE] = "usage",
+		[TINECTL_UNREACHABLE] = "unreachable",
+		[TINECTL_DENIED] = "denied",
+		[TINECTL_BUSY] = "busy",
+		[TINECTL_TIMEOUT] = "timeout",
+		[TINECTL_GONE] = "gone",
+	};
+	json_t *o = json_pack("{s:b,s:s,s:s}", "ok", 0, "code", code[status], "error", inv->error);
+
+	if (o)
+		put_json(o);
+	json_decref(o);
+}
+
+/* Whether all that was printed has arrived. */
+static int finish_output(int status)
+{
+	flush_output();
+	if (output_error == 0 && !ferror(stdout))
+		return status;
+	fprintf(stderr, "tinectl: cannot write to standard output: %s\n",
+		strerror(output_error ? output_error : EIO));
+	return status == TINECTL_OK ? TINECTL_FAILED : status;
 }
 
 int main(int argc, char **argv)
@@ -387,11 +517,11 @@ int main(int argc, char **argv)
 	inv.client.path = from_env && *from_env ? from_env : DEFAULT_SOCKET;
 	status = parse_arguments(argc, argv, &inv);
 	if (status >= 0)
-		return status;
+		return finish_output(status);
 	status = (int)run(&inv);
 	if (*inv.error && status != TINECTL_OK)
 		fprintf(stderr, "tinectl: %s\n", inv.error);
-	if (fflush(stdout) != 0 && status == TINECTL_OK)
-		status = TINECTL_FAILED;
-	return status;
+	if (inv.json && !inv.said_last && status != TINECTL_OK)
+		show_failure(&inv, (enum tinectl_status)status);
+	return finish_output(status);
 }

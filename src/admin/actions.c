@@ -6,9 +6,12 @@
 #include <event2/event.h>
 #include <fcntl.h>
 #include <openssl/crypto.h>
+#include <openssl/rand.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -17,11 +20,12 @@
 #include "admin/admin.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/peer.h"
 #include "runtime/lifeline.h"
 #include "shared/child.h"
 #include "shared/config.h"
 
-#define GUESS_US     (500 * US_PER_MS) /* between two wrong tokens */
+#define GUESS_US     (500 * US_PER_MS) /* between two wrong tokens from one place */
 #define ARGUMENT_MAX 16
 
 static const struct timeval deadline = {300, 0};
@@ -51,16 +55,30 @@ int actions_read_token(struct admin *a, char *error, size_t size)
 		return refuse_token(path, strerror(errno), error, size);
 	if (!S_ISREG(st.st_mode))
 		return refuse_token(path, "not a regular file", error, size);
-	if (st.st_mode & S_IROTH)
-		return refuse_token(path, "everybody may read it; chmod o-r it", error, size);
+	if (st.st_mode & (S_IROTH | S_IWOTH))
+		return refuse_token(path,
+			st.st_mode & S_IROTH ? "everybody may read it; chmod o-r it"
+					     : "everybody may write it; chmod o-w it",
+			error, size);
 	n = read(fd, text, sizeof(text) - 1);
 	if (n < 0)
 		return refuse_token(path, strerror(errno), error, size);
 	len = strcspn(text, "\r\n");
 	if (len < ADMIN_TOKEN_MIN || len > ADMIN_TOKEN_MAX)
 		return refuse_token(path,
-			"the token is too short; it takes 16 to 256 characters in the first line",
+			len < ADMIN_TOKEN_MIN ? "the token is too short; it takes 16 to 256 "
+						"characters in the first line"
+					      : "the token is too long; it takes 16 to 256 "
+						"characters in the first line",
 			error, size);
+	for (size_t i = 0; i < len; i++) {
+		if (text[i] <= 0x20 || text[i] > 0x7e)
+			return refuse_token(path,
+				"the token is to be of visible ASCII characters, without blanks",
+				error, size);
+	}
+	if (RAND_bytes((unsigned char *)&a->guess_seed, sizeof(a->guess_seed)) != 1)
+		return refuse_token(path, "there is no randomness", error, size);
 	memcpy(a->token, text, len);
 	OPENSSL_cleanse(text, sizeof(text));
 	return 0;
@@ -71,7 +89,7 @@ static bool is_token(const struct admin *a, struct tine_text given)
 	static const char scheme[] = "Bearer ";
 	const size_t skip = sizeof(scheme) - 1, len = strlen(a->token);
 
-	return given.data && given.len == skip + len && memcmp(given.data, scheme, skip) == 0 &&
+	return given.len == skip + len && strncasecmp(given.data, scheme, skip) == 0 &&
 		CRYPTO_memcmp(given.data + skip, a->token, len) == 0;
 }
 
@@ -80,24 +98,48 @@ static void answer_error(struct tine_request *request, int status, const char *e
 	admin_answer_json(request, status, json_pack("{s:b,s:s}", "ok", 0, "error", error));
 }
 
+/*
+ * Where wrong tokens from this client are remembered. As few as there are, the attempts of a whole botnet are bounded; whoever
+ * guesses keeps others out only if they share his place, and cannot know who does. A network of 64 bits counts as one client.
+ */
+static uint64_t *guess_place(struct admin *a, const struct tine_request *request)
+{
+	struct tine_text who = tine_request_client(request);
+	uint64_t hash = a->guess_seed;
+	struct peer peer;
+	const uint8_t *bytes = (const uint8_t *)who.data;
+	size_t n = who.len;
+
+	if (peer_parse(who.data, who.len, &peer)) {
+		bytes = peer.addr;
+		n = peer.family == AF_INET ? 4 : 8;
+	}
+	for (size_t i = 0; i < n; i++)
+		hash = (hash ^ bytes[i]) * 0x100000001b3; /* FNV-1a */
+	return &a->guess_us[(hash ^ hash >> 32) % ADMIN_GUESSERS];
+}
+
 /* Answers itself when it returns false. */
 static bool may_act(struct admin *a, struct tine_request *request)
 {
-	uint64_t now = now_us();
+	struct tine_text given = tine_request_header(request, "Authorization");
+	uint64_t now = now_us(), *guess_us = guess_place(a, request);
 
 	if (!*a->token) {
 		answer_error(
 			request, 403, "no [admin] token_file is configured: this page only shows");
 		return false;
 	}
-	if (now < a->guess_us) {
+	if (given.data && now < *guess_us) {
 		tine_respond_header(request, "Retry-After", "1");
-		answer_error(request, 429, "a wrong token was just given; try again in a second");
+		answer_error(request, 429,
+			"a wrong token was just given from there; try again in a second");
 		return false;
 	}
-	if (is_token(a, tine_request_header(request, "Authorization")))
+	if (given.data && is_token(a, given))
 		return true;
-	a->guess_us = now + GUESS_US;
+	if (given.data) /* another page can have a browser send this without any, and is not to keep the operator out */
+		*guess_us = now + GUESS_US;
 	tine_respond_header(request, "WWW-Authenticate", "Bearer");
 	answer_error(request, 401, "the token is wrong");
 	return false;

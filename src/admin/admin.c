@@ -152,6 +152,7 @@ static const char *const headers[][2] = {
 	{"Cache-Control", "no-store"},
 	{"X-Content-Type-Options", "nosniff"},
 	{"Referrer-Policy", "no-referrer"},
+	{"Cross-Origin-Resource-Policy", "same-origin"},
 	{"Content-Security-Policy",
 		"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
 		"img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors "

@@ -24,6 +24,7 @@ struct tine_request;
 #define ADMIN_CONNECTIONS 256
 #define ADMIN_STREAMS     64 /* pages that are open at the same time */
 #define ADMIN_ACTIONS     8  /* commands under way */
+#define ADMIN_GUESSERS    256
 #define ADMIN_TOKEN_MIN   16
 #define ADMIN_TOKEN_MAX   256
 
@@ -46,8 +47,12 @@ struct admin_slot {
 struct admin_stream {
 	LIST_ENTRY(admin_stream) link;
 	struct tine_request *request;
-	uint64_t n_events, n_crashes; /* numbers of the newest it was sent */
-	unsigned n_skipped;           /* seconds in a row it did not take */
+	uint64_t n_events;      /* number of the newest it was sent */
+	uint64_t crash_version; /* of the list of crashes that it was sent */
+	unsigned n_skipped;     /* seconds in a row it did not take */
+	unsigned step;          /* of telling it the news of a second */
+	json_int_t from;        /* the slot with which the next piece of the processes begins */
+	struct admin *admin;
 };
 
 struct admin_action {
@@ -77,7 +82,10 @@ struct admin {
 	size_t n_slots;
 	uint64_t sampled_us, total_requests, total_errors, total_restarts, total_crashes;
 	struct histogram total_latency;
-	json_t *processes; /* as report_process(), with rates */
+	json_t *status, *processes; /* as report_status(); as report_process(), with rates */
+	char *crashes;              /* the list as JSON; NULL: not made yet */
+	uint64_t crash_version,
+		crash_events; /* which one it is, and the event after which it was looked at */
 	LIST_HEAD(, admin_stream) streams;
 	unsigned n_streams;
 
@@ -85,7 +93,8 @@ struct admin {
 	char token[ADMIN_TOKEN_MAX + 1]; /* empty: no actions */
 	struct admin_action actions[ADMIN_ACTIONS];
 	uint64_t last_action;
-	uint64_t guess_us; /* when the next wrong token may be tried */
+	uint64_t guess_us[ADMIN_GUESSERS]; /* when the next token may be tried from there */
+	uint64_t guess_seed;
 };
 
 int admin_main(const struct child *c);

@@ -37,12 +37,13 @@
 	X("hangs",            hangs,            "Children killed because their loop stood still.") \
 	X("recycled",         recycled,         "Workers replaced for their age, requests or memory.") \
 	X("restarts",         restarts,         "Children started in place of others.")
-/* Of each process: name, where it is, what divides it into the unit, what it says. */
+/* Of each process: name, where it is, what it says. */
 #define SLOT_GAUGES(X)                                                                          \
-	X("connections",      connections,  1,   "Connections that are open.")                  \
-	X("memory_bytes",     rss,          1,   "Resident memory.")                            \
-	X("pool_queued",      pool_queued,  1,   "Jobs that wait for a thread of the pool.")    \
-	X("pool_running",     pool_running, 1,   "Jobs that threads of the pool work at.")
+	X("generation",   generation,   "Which generation it belongs to.")                      \
+	X("connections",  connections,  "Connections that are open.")                           \
+	X("memory_bytes", rss,          "Resident memory.")                                     \
+	X("pool_queued",  pool_queued,  "Jobs that wait for a thread of the pool.")             \
+	X("pool_running", pool_running, "Jobs that threads of the pool work at.")
 /* clang-format on */
 
 static void head(FILE *f, const char *name, const char *suffix, const char *type, const char *help)
@@ -60,7 +61,7 @@ static void counter(FILE *f, const char *name, uint64_t value, const char *help)
 static void gauge(FILE *f, const char *name, double value, const char *help)
 {
 	head(f, name, "", "gauge", help);
-	fprintf(f, "tined_%s %.17g\n", name, value);
+	fprintf(f, "tined_%s %.15g\n", name, value);
 }
 
 /* Every fourth limit: the powers of two from 1 us on. */
@@ -85,73 +86,83 @@ static const struct sb_slot *used_slot(const struct scoreboard *sb, size_t i)
 	return sb_get(sb->slots[i].role) != 0 ? &sb->slots[i] : NULL;
 }
 
-static const char *role_name(const struct sb_slot *s)
-{
-	return sb_get(s->role) == ROLE_WORKER ? "worker" : "admin";
-}
-
 static void slots(FILE *f, const struct scoreboard *sb)
 {
 	size_t n = sb_get(*sb->n_used);
 	const struct sb_slot *s;
 
 	n = n < sb->n_slots ? n : sb->n_slots;
-#define X(name, field, divisor, help)                                                             \
-	head(f, "process_" name, "", "gauge", help);                                              \
-	for (size_t i = 0; i < n; i++) {                                                          \
-		if ((s = used_slot(sb, i)))                                                       \
-			fprintf(f,                                                                \
-				"tined_process_" name "{slot=\"%zu\",role=\"%s\"} %" PRIu64 "\n", \
-				i, role_name(s), (uint64_t)sb_get(s->field) / divisor);           \
+#define X(name, field, help)                                                                       \
+	head(f, "process_" name, "", "gauge", help);                                               \
+	for (size_t i = 0; i < n; i++) {                                                           \
+		if ((s = used_slot(sb, i)))                                                        \
+			fprintf(f,                                                                 \
+				"tined_process_" name "{slot=\"%zu\",role=\"%s\"} %" PRIu64 "\n",  \
+				i, report_role_name(sb_get(s->role)), (uint64_t)sb_get(s->field)); \
 	}
 	SLOT_GAUGES(X)
 #undef X
 	head(f, "process_state", "", "gauge", "1 for the state a process is in.");
 	for (size_t i = 0; i < n; i++) {
 		if ((s = used_slot(sb, i)))
-			fprintf(f,
-				"tined_process_state{slot=\"%zu\",role=\"%s\",state=\"%s\","
-				"generation=\"%" PRIu64 "\"} 1\n",
-				i, role_name(s), scoreboard_state_name(sb_get(s->state)),
-				sb_get(s->generation));
+			fprintf(f, "tined_process_state{slot=\"%zu\",role=\"%s\",state=\"%s\"} 1\n",
+				i, report_role_name(sb_get(s->role)),
+				scoreboard_state_name(sb_get(s->state)));
 	}
 	head(f, "process_busy_seconds", "_total", "counter",
-		"Time a loop did not wait for events.");
+		"Time a loop did not wait for events; begins anew with each process.");
 	for (size_t i = 0; i < n; i++) {
 		if ((s = used_slot(sb, i)))
 			fprintf(f,
 				"tined_process_busy_seconds_total{slot=\"%zu\",role=\"%s\"} %.6f\n",
-				i, role_name(s), (double)sb_get(s->busy_us) / US_PER_S);
+				i, report_role_name(sb_get(s->role)),
+				(double)sb_get(s->busy_us) / US_PER_S);
 	}
 }
 
-static unsigned n_workers(const struct scoreboard *sb, uint32_t state)
+static unsigned n_failed(const struct scoreboard *sb)
 {
 	size_t n = sb_get(*sb->n_used);
 	unsigned found = 0;
 
 	for (size_t i = 0; i < n && i < sb->n_slots; i++)
 		found += sb_get(sb->slots[i].role) == ROLE_WORKER &&
-			sb_get(sb->slots[i].state) == state;
+			sb_get(sb->slots[i].state) == PROC_FAILED;
 	return found;
+}
+
+/* Looked at once, so that it does not change with what the clocks' readings are apart: a change means a restart. */
+static double start_time(const struct history *h)
+{
+	static double at;
+	struct timespec real, monotonic;
+
+	if (at > 0)
+		return at;
+	clock_gettime(CLOCK_MONOTONIC, &monotonic);
+	clock_gettime(CLOCK_REALTIME, &real);
+	at = (double)(real.tv_sec - monotonic.tv_sec) +
+		(double)(real.tv_nsec - monotonic.tv_nsec) / 1e9 +
+		(double)sb_get(h->started_us) / US_PER_S;
+	return at;
 }
 
 static void primary(FILE *f, const struct scoreboard *sb, const struct history *h)
 {
 	uint64_t heartbeat = sb_get(h->heartbeat_us),
 		 now = now_us(); /* in this order: never negative */
-	double uptime = (double)(now - sb_get(h->started_us)) / US_PER_S;
 
 	head(f, "build_info", "", "gauge", "1, labelled with the version.");
 	fprintf(f, "tined_build_info{version=\"%s\"} 1\n", tine_version());
-	gauge(f, "start_time_seconds", (double)time(NULL) - uptime,
+	gauge(f, "start_time_seconds", start_time(h),
 		"When the primary was started, in seconds since 1970.");
 	gauge(f, "heartbeat_age_seconds", (double)(now - heartbeat) / US_PER_S,
 		"How long ago the primary's last heartbeat was.");
 	gauge(f, "generation", (double)sb_get(h->generation), "The generation that serves.");
 	gauge(f, "workers_wanted", sb_get(h->target), "Workers there are to be.");
-	gauge(f, "workers_ready", n_workers(sb, PROC_READY), "Workers that are ready.");
-	gauge(f, "workers_failed", n_workers(sb, PROC_FAILED),
+	gauge(f, "workers_ready", report_workers_ready(sb, h),
+		"Workers of the generation that serves which are ready.");
+	gauge(f, "workers_failed", n_failed(sb),
 		"Workers that were given up after too many crashes.");
 	gauge(f, "reloading", sb_get(h->reloading), "1 while a reload is under way.");
 #define X(name, field, help) counter(f, name, sb_get(h->field), help);

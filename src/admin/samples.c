@@ -3,6 +3,7 @@
  */
 #include <errno.h>
 #include <event2/event.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -18,7 +19,8 @@
 #include "shared/report.h"
 #include "shared/scoreboard.h"
 
-#define SKIPPED_MAX 10 /* seconds in a row that a page may not take its news */
+#define SKIPPED_MAX 10  /* seconds in a row that a page may not take its news */
+#define PIECE       128 /* processes in one event: below 256 KiB, which is what it may hold */
 #define REAL(x)     ((double)(x))
 
 static const struct timeval second = {1, 0};
@@ -51,6 +53,7 @@ static json_t *describe(struct admin *a, size_t slot, double seconds, double *re
 	const struct sb_slot *s = &a->child->scoreboard->slots[slot];
 	json_t *o = report_process(a->child->scoreboard, slot);
 	struct admin_slot *before = &a->slots[slot];
+	uint64_t requests = sb_get(s->requests), busy_us = sb_get(s->busy_us);
 	struct histogram lag;
 	double busy;
 
@@ -60,15 +63,15 @@ static json_t *describe(struct admin *a, size_t slot, double seconds, double *re
 		*before = (struct admin_slot){.pid = sb_get(s->pid)};
 	memcpy((void *)&lag, (const void *)&s->loop_lag, sizeof(lag));
 	histogram_subtract(&lag, &before->loop_lag);
-	busy = per_second(sb_get(s->busy_us), before->busy_us, seconds) / US_PER_S;
+	busy = per_second(busy_us, before->busy_us, seconds) / US_PER_S;
 	*ret_busy = busy < 1 ? busy : 1;
-	json_object_set_new(o, "requests_per_s",
-		json_real(per_second(sb_get(s->requests), before->requests, seconds)));
+	json_object_set_new(
+		o, "requests_per_s", json_real(per_second(requests, before->requests, seconds)));
 	json_object_set_new(o, "busy", json_real(*ret_busy));
 	json_object_set_new(
 		o, "lag_p99_us", json_integer((json_int_t)histogram_percentile_us(&lag, 99)));
-	before->requests = sb_get(s->requests);
-	before->busy_us = sb_get(s->busy_us);
+	before->requests = requests;
+	before->busy_us = busy_us;
 	histogram_merge(&before->loop_lag, &lag);
 	return o;
 }
@@ -181,89 +184,178 @@ static void on_page_gone(struct tine_request *request, void *arg)
 	s->request = NULL; /* the next second takes it off the list */
 }
 
-/* Returns 0 or what tine_sse_send() said. */
+static int send_text(struct admin_stream *s, const char *event, const char *text)
+{
+	return s->request ? tine_sse_send(s->request, event, NULL, text, strlen(text)) : -ECANCELED;
+}
+
+/* Returns 0 or what tine_sse_send() said. Takes the reference. */
 static int send_json(struct admin_stream *s, const char *event, json_t *o)
 {
-	CLEANUP(freep) char *text = json_dumps(o, JSON_COMPACT);
+	CLEANUP(freep) char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
 
-	return text ? tine_sse_send(s->request, event, NULL, text, strlen(text)) : -ENOMEM;
+	json_decref(o);
+	return text ? send_text(s, event, text) : -ENOMEM;
 }
 
 /* Everything up to now: for a page that has just been opened. */
 static int send_past(struct admin *a, struct admin_stream *s)
 {
-	json_t *list = json_array(), *o;
-	int r;
+	json_t *list = json_array();
 
 	for (size_t i = 0; i < a->n_samples; i++)
 		json_array_append_new(
 			list, sample_json(&a->samples[(a->first_sample + i) % ADMIN_HISTORY]));
-	o = json_pack("{s:o,s:b}", "samples", list, "actions", *a->token != '\0');
-	r = send_json(s, "past", o);
-	json_decref(o);
-	return r;
+	return send_json(
+		s, "past", json_pack("{s:o,s:b}", "samples", list, "actions", *a->token != '\0'));
 }
 
-static void add_news(const struct admin *a, struct admin_stream *s, json_t *o)
+/* How the whole is, and the newest second. */
+static int tell_now(struct admin *a, struct admin_stream *s)
 {
-	const struct history *h = a->child->history;
-	uint64_t n_events = sb_get(h->n_events), n_crashes = sb_get(h->n_crashes);
-
-	if (n_events != s->n_events)
-		json_object_set_new(o, "events", report_events(h, s->n_events));
-	if (n_crashes != s->n_crashes || n_events != s->n_events) /* a backtrace may come later */
-		json_object_set_new(o, "crashes", report_crashes(h));
-	s->n_events = n_events;
-	s->n_crashes = n_crashes;
-}
-
-static int send_now(struct admin *a, struct admin_stream *s, json_t *status)
-{
-	struct admin_stream before = *s;
-	json_t *o = json_pack("{s:O,s:O}", "status", status, "processes", a->processes);
-	int r;
+	json_t *o = json_pack("{s:O}", "status", a->status);
+	size_t newest = (a->first_sample + a->n_samples - 1) % ADMIN_HISTORY;
 
 	if (a->n_samples > 0)
-		json_object_set_new(o, "sample",
-			sample_json(
-				&a->samples[(a->first_sample + a->n_samples - 1) % ADMIN_HISTORY]));
-	add_news(a, s, o);
-	r = send_json(s, "now", o);
-	if (r == -EAGAIN) { /* what it was not sent is still news */
-		s->n_events = before.n_events;
-		s->n_crashes = before.n_crashes;
-	}
-	json_decref(o);
+		json_object_set_new(o, "sample", sample_json(&a->samples[newest]));
+	return send_json(s, "now", o);
+}
+
+static json_int_t slot_of(const struct admin *a, size_t i)
+{
+	return json_integer_value(json_object_get(json_array_get(a->processes, i), "slot"));
+}
+
+/* Those of the slots from s->from on, in pieces: the page replaces what it has from slot to slot. */
+static int tell_processes(struct admin *a, struct admin_stream *s)
+{
+	size_t n = json_array_size(a->processes), at = 0;
+	json_t *list = json_array();
+	json_int_t to;
+	int r;
+
+	while (at < n && slot_of(a, at) < s->from)
+		at++;
+	for (; at < n && json_array_size(list) < PIECE; at++)
+		json_array_append(list, json_array_get(a->processes, at));
+	to = at < n ? slot_of(a, at) : INT_MAX;
+	r = send_json(s, "processes",
+		json_pack("{s:I,s:I,s:o}", "from", s->from, "to", to, "processes", list));
+	if (r == 0)
+		s->from = at < n ? to : 0;
 	return r;
+}
+
+static int tell_events(struct admin *a, struct admin_stream *s)
+{
+	uint64_t n_events = sb_get(a->child->history->n_events);
+	int r = 0;
+
+	if (s->n_events != n_events)
+		r = send_json(s, "events",
+			json_pack(
+				"{s:o}", "events", report_events(a->child->history, s->n_events)));
+	if (r == 0)
+		s->n_events = n_events;
+	return r;
+}
+
+static int tell_crashes(struct admin *a, struct admin_stream *s)
+{
+	int r = 0;
+
+	if (s->crash_version != a->crash_version && a->crashes)
+		r = send_text(s, "crashes", a->crashes);
+	if (r == 0)
+		s->crash_version = a->crash_version;
+	return r;
+}
+
+static int (*const steps[])(struct admin *a, struct admin_stream *s) = {
+	tell_now, tell_processes, tell_events, tell_crashes};
+
+#define N_STEPS (sizeof(steps) / sizeof(*steps))
+
+/* The news of a second, as far as there is room: on_room() goes on. */
+static void tell(struct admin *a, struct admin_stream *s)
+{
+	while (s->step < N_STEPS) {
+		int r = steps[s->step](a, s);
+
+		if (r == -EAGAIN || r == -ECANCELED)
+			return;
+		if (r < 0)
+			s->from = 0; /* without this, then */
+		s->step += s->from == 0;
+	}
+}
+
+static void on_room(struct tine_request *request, void *arg)
+{
+	struct admin_stream *s = arg;
+
+	tell(s->admin, s);
+}
+
+/* The list is long, and seldom another one: it is made when there were events, of which a crash, or the backtrace of one, is one. */
+static void look_at_crashes(struct admin *a)
+{
+	uint64_t n_events = sb_get(a->child->history->n_events);
+	json_t *o;
+	char *text;
+
+	if (a->crashes && n_events == a->crash_events)
+		return;
+	o = json_pack("{s:o}", "crashes", report_crashes(a->child->history));
+	text = o ? json_dumps(o, JSON_COMPACT) : NULL;
+	json_decref(o);
+	if (text && (!a->crashes || strcmp(text, a->crashes) != 0)) {
+		free(a->crashes);
+		a->crashes = text;
+		a->crash_version++;
+		text = NULL;
+	}
+	free(text);
+	a->crash_events = n_events;
+}
+
+/* For all pages of a second. */
+static void look(struct admin *a)
+{
+	json_decref(a->status);
+	a->status = report_status(a->child->scoreboard, a->child->history);
+	look_at_crashes(a);
 }
 
 static void tell_pages(struct admin *a)
 {
-	json_t *status = report_status(a->child->scoreboard, a->child->history);
 	struct admin_stream *s, *next;
 
 	for (s = LIST_FIRST(&a->streams); s; s = next) {
 		next = LIST_NEXT(s, link);
 		if (!s->request) {
 			stream_free(a, s);
-			continue;
-		}
-		if (send_now(a, s, status) != -EAGAIN) {
+		} else if (s->step == N_STEPS) {
+			s->step = 0;
 			s->n_skipped = 0;
+			tell(a, s);
 		} else if (++s->n_skipped > SKIPPED_MAX) {
 			tine_respond_abort(s->request);
 			stream_free(a, s);
 		}
 	}
-	json_decref(status);
 }
 
 static void serve_stream(struct tine_request *request, void *arg)
 {
 	struct admin *a = arg;
-	struct admin_stream *s = a->n_streams < ADMIN_STREAMS ? calloc(1, sizeof(*s)) : NULL;
-	json_t *status;
+	struct admin_stream *s;
 
+	if (tine_request_method(request) == TINE_HEAD) { /* it would wait for nothing */
+		tine_respond(request, 200, "text/event-stream", NULL, 0);
+		return;
+	}
+	s = a->n_streams < ADMIN_STREAMS ? calloc(1, sizeof(*s)) : NULL;
 	if (!s || a->draining) {
 		free(s);
 		tine_respond_header(request, "Retry-After", "10");
@@ -275,14 +367,15 @@ static void serve_stream(struct tine_request *request, void *arg)
 		tine_respond_abort(request);
 		return;
 	}
+	s->admin = a;
 	s->request = request;
 	LIST_INSERT_HEAD(&a->streams, s, link);
 	a->n_streams++;
 	tine_on_gone(request, on_page_gone, s);
-	send_past(a, s);
-	status = report_status(a->child->scoreboard, a->child->history);
-	send_now(a, s, status);
-	json_decref(status);
+	tine_respond_on_room(request, on_room, s);
+	look(a);
+	if (send_past(a, s) == 0)
+		tell(a, s);
 }
 
 /* --- the second --- */
@@ -295,6 +388,7 @@ static void on_second(evutil_socket_t fd, short what, void *arg)
 
 	a->sampled_us = now;
 	fill_in(a, next_sample(a), seconds > 0 ? seconds : 1);
+	look(a);
 	tell_pages(a);
 	admin_resume_accepting(a); /* descriptors or memory may have been short */
 }

@@ -338,8 +338,9 @@ static void on_gone(evutil_socket_t fd, short what, void *arg)
 	pr->pidfd = -1;
 	sb_set(sb->pid, 0);
 	if (pr->role == ROLE_WORKER)
-		history_add_slot(&p->history->totals, sb);
-	scoreboard_clear_counters(sb);
+		history_bury_slot(p->history, sb);
+	else
+		scoreboard_clear_counters(sb);
 	proc_set_state(pr, PROC_DEAD, "%s", how);
 	listener_pool_assign(p->pool, p);
 	settle(pr, how);

@@ -117,3 +117,18 @@ void history_add_slot(struct history_totals *t, const struct sb_slot *s)
 	histogram_merge(&t->latency, &s->latency);
 	histogram_merge(&t->loop_lag, &s->loop_lag);
 }
+
+/*
+ * Moves what a worker that has ended counted into the totals, and clears it. Who adds both up beside it (report_totals())
+ * must see neither of them without the other, or a counter would go back.
+ */
+void history_bury_slot(struct history *h, struct sb_slot *s)
+{
+	uint64_t version = sb_get(h->totals_version);
+
+	sb_set(h->totals_version, version + 1);
+	atomic_thread_fence(memory_order_seq_cst);
+	history_add_slot(&h->totals, s);
+	scoreboard_clear_counters(s);
+	atomic_store_explicit(&h->totals_version, version + 2, memory_order_release);
+}

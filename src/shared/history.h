@@ -88,9 +88,10 @@ struct history {
 	_Atomic uint64_t reloads, reload_failures, upgrades, upgrade_failures, crashes, hangs,
 		recycled,
 		restarts; /* restarts: workers started in place of others, for whatever reason */
-	char config_path[256];
+	char config_path[4096];
 	char last_reload[HISTORY_TEXT]; /* its verdict; may be torn */
 
+	_Atomic uint64_t totals_version; /* odd while a slot is moved into the totals */
 	struct history_totals totals;
 	_Atomic uint64_t n_crashes, n_events; /* numbers of the newest */
 	struct history_crash crash_ring[HISTORY_CRASHES];
@@ -107,3 +108,4 @@ struct history_crash *history_crash(struct history *h, uint64_t number);
 bool history_read_event(const struct history *h, uint64_t number, struct history_event *ret);
 bool history_read_crash(const struct history *h, uint64_t number, struct history_crash *ret);
 void history_add_slot(struct history_totals *t, const struct sb_slot *s);
+void history_bury_slot(struct history *h, struct sb_slot *s);

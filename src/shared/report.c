@@ -3,6 +3,7 @@
  */
 #include "shared/report.h"
 
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -12,11 +13,12 @@
 #include "shared/history.h"
 #include "shared/scoreboard.h"
 
-#define INT(a) ((json_int_t)(a))
+#define INT(a)    ((json_int_t)(a))
+#define TRIES_MAX 200 /* each gives the CPU to whoever wants it */
 
 static const char *const phases[] = {"starting", "serving", "stopping"};
 
-static const char *role_name(uint32_t role)
+const char *report_role_name(uint32_t role)
 {
 	return role == ROLE_WORKER ? "worker" : role == ROLE_ADMIN ? "admin" : "task";
 }
@@ -24,12 +26,21 @@ static const char *role_name(uint32_t role)
 /* Text that a child wrote, which may be torn, unterminated and anything: printable ASCII of it. */
 static json_t *child_text(const char *text, size_t size)
 {
-	char safe[256];
+	char safe[4096];
 	size_t n = 0;
 
-	for (; n < size && n + 1 < sizeof(safe) && text[n]; n++)
+	for (; n < size && n < sizeof(safe) && text[n]; n++)
 		safe[n] = text[n] >= 0x20 && text[n] <= 0x7e ? text[n] : '?';
 	return json_stringn(safe, n);
+}
+
+/* Text of ours, which may quote what is no UTF-8, such as the name of a file. Never NULL but for want of memory. */
+static json_t *text_of(const char *text, size_t size)
+{
+	size_t len = strnlen(text, size);
+	json_t *o = json_stringn(text, len);
+
+	return o ? o : child_text(text, len);
 }
 
 /* RFC 3339, UTC, to the millisecond. */
@@ -67,13 +78,29 @@ static size_t n_slots(const struct scoreboard *sb)
 	return n < sb->n_slots ? n : sb->n_slots;
 }
 
-/* Counters of all children, gone and living. Never smaller than before, but for what a restart of the primary takes. */
-void report_totals(const struct scoreboard *sb, const struct history *h, struct history_totals *ret)
+static void add_up(const struct scoreboard *sb, const struct history *h, struct history_totals *ret)
 {
 	memcpy((void *)ret, (const void *)&h->totals, sizeof(*ret));
 	for (size_t i = 0; i < n_slots(sb); i++) {
 		if (sb_get(sb->slots[i].role) == ROLE_WORKER)
 			history_add_slot(ret, &sb->slots[i]);
+	}
+}
+
+/*
+ * Counters of all children, gone and living. Never smaller than before, but for what a restart of the primary takes: a slot
+ * that is being moved from the living to the gone (history_bury_slot()) is waited for, as long as the primary does turn.
+ */
+void report_totals(const struct scoreboard *sb, const struct history *h, struct history_totals *ret)
+{
+	for (int i = 0; i < TRIES_MAX; i++) {
+		uint64_t version = atomic_load_explicit(&h->totals_version, memory_order_acquire);
+
+		add_up(sb, h, ret);
+		atomic_thread_fence(memory_order_acquire);
+		if (version % 2 == 0 && sb_get(h->totals_version) == version)
+			return;
+		sched_yield();
 	}
 }
 
@@ -88,8 +115,10 @@ static uint64_t connections(const struct scoreboard *sb)
 	return n;
 }
 
-static unsigned n_ready(const struct scoreboard *sb, uint64_t generation)
+/* Workers of the generation that serves which are ready and stay. */
+unsigned report_workers_ready(const struct scoreboard *sb, const struct history *h)
 {
+	uint64_t generation = sb_get(h->generation);
 	unsigned n = 0;
 
 	for (size_t i = 0; i < n_slots(sb); i++) {
@@ -117,15 +146,16 @@ json_t *report_status(const struct scoreboard *sb, const struct history *h)
 	uint32_t phase = sb_get(h->phase);
 
 	report_totals(sb, h, &t);
-	return json_pack("{s:s,s:s,s:I,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:b,s:b,s:o,"
+	return json_pack("{s:s,s:s,s:I,s:s,s:o,s:I,s:I,s:I,s:I,s:I,s:b,s:b,s:o,"
 			 "s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:o}",
 		"type", "status", "version", TINED_VERSION, "pid", INT(sb_get(h->pid)), "phase",
 		phase < sizeof(phases) / sizeof(*phases) ? phases[phase] : "unknown", "config",
-		h->config_path, "uptime_ms", INT(age_ms(sb_get(h->started_us), now)),
-		"heartbeat_age_ms", INT(age_ms(sb_get(h->heartbeat_us), now)), "generation",
-		INT(sb_get(h->generation)), "workers_wanted", INT(sb_get(h->target)),
-		"workers_ready", INT(n_ready(sb, sb_get(h->generation))), "reloading",
-		(int)sb_get(h->reloading), "upgrading", (int)sb_get(h->upgrading), "last_reload",
+		text_of(h->config_path, sizeof(h->config_path)), "uptime_ms",
+		INT(age_ms(sb_get(h->started_us), now)), "heartbeat_age_ms",
+		INT(age_ms(sb_get(h->heartbeat_us), now)), "generation", INT(sb_get(h->generation)),
+		"workers_wanted", INT(sb_get(h->target)), "workers_ready",
+		INT(report_workers_ready(sb, h)), "reloading", (int)sb_get(h->reloading),
+		"upgrading", (int)sb_get(h->upgrading), "last_reload",
 		*h->last_reload ? child_text(h->last_reload, sizeof(h->last_reload)) : json_null(),
 		"reloads", INT(sb_get(h->reloads)), "reload_failures",
 		INT(sb_get(h->reload_failures)), "upgrades", INT(sb_get(h->upgrades)),
@@ -146,8 +176,8 @@ json_t *report_process(const struct scoreboard *sb, size_t slot)
 		return NULL;
 	return json_pack("{s:s,s:I,s:s,s:I,s:I,s:s,s:I,s:I,s:b,s:b,s:I,s:I,"
 			 "s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:{s:I,s:I,s:I},s:o,s:o,s:o}",
-		"type", "process", "slot", INT(slot), "role", role_name(sb_get(s->role)), "index",
-		INT(sb_get(s->index)), "pid", INT(sb_get(s->pid)), "state",
+		"type", "process", "slot", INT(slot), "role", report_role_name(sb_get(s->role)),
+		"index", INT(sb_get(s->index)), "pid", INT(sb_get(s->pid)), "state",
 		scoreboard_state_name(sb_get(s->state)), "generation", INT(sb_get(s->generation)),
 		"age_ms", INT(age_ms(sb_get(s->started_us), now)), "on_trial",
 		(int)sb_get(s->on_trial), "leaving", (int)sb_get(s->leaving), "failures",
@@ -179,22 +209,24 @@ json_t *report_processes(const struct scoreboard *sb)
 json_t *report_crash(const struct history_crash *c)
 {
 	return json_pack(
-		"{s:s,s:I,s:o,s:I,s:I,s:I,s:i,s:i,s:b,s:b,s:I,s:I,s:I,s:I,s:I,s:s,s:o,s:s}", "type",
+		"{s:s,s:I,s:o,s:I,s:I,s:I,s:i,s:i,s:b,s:b,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:o}", "type",
 		"crash", "number", INT(sb_get(c->number)), "time", when(c->realtime_us), "slot",
 		INT(c->slot), "pid", INT(c->pid), "generation", INT(c->generation), "signal",
 		c->signal, "status", c->status, "core", (int)c->core, "hung", (int)c->hung,
 		"age_ms", INT(c->age_us / US_PER_MS), "user_ms", INT(c->user_us / US_PER_MS),
 		"system_ms", INT(c->system_us / US_PER_MS), "max_memory", INT(c->max_rss),
-		"requests", INT(c->requests), "how", c->how, "request_line",
-		child_text(c->request_line, sizeof(c->request_line)), "backtrace", c->backtrace);
+		"requests", INT(c->requests), "how", text_of(c->how, sizeof(c->how)),
+		"request_line", child_text(c->request_line, sizeof(c->request_line)), "backtrace",
+		text_of(c->backtrace, sizeof(c->backtrace)));
 }
 
 json_t *report_event(const struct history_event *e)
 {
 	static const char *const levels[] = {"error", "warning", "info", "debug"};
-	json_t *o = json_pack("{s:s,s:I,s:o,s:s,s:s,s:s}", "type", "event", "number",
+	json_t *o = json_pack("{s:s,s:I,s:o,s:s,s:s,s:o}", "type", "event", "number",
 		INT(sb_get(e->number)), "time", when(e->realtime_us), "event",
-		history_event_name(e->kind), "level", levels[e->level & 3], "text", e->text);
+		history_event_name(e->kind), "level", levels[e->level & 3], "text",
+		text_of(e->text, sizeof(e->text)));
 
 	if (o && e->slot >= 0) {
 		json_object_set_new(o, "slot", json_integer(e->slot));

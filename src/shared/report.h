@@ -24,3 +24,5 @@ json_t *report_event(const struct history_event *e);
 json_t *report_events(const struct history *h, uint64_t after);
 void report_totals(
 	const struct scoreboard *sb, const struct history *h, struct history_totals *ret);
+unsigned report_workers_ready(const struct scoreboard *sb, const struct history *h);
+const char *report_role_name(uint32_t role);

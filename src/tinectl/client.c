@@ -31,9 +31,11 @@ static const struct {
 
 struct reader {
 	int fd;
+	bool until_unread;
 	uint64_t end_us; /* 0: never */
 	char *data;
 	size_t used, size;
+	size_t searched; /* bytes in which there is no newline */
 };
 
 static enum tinectl_status unreachable(const char *path, int r, char *error)
@@ -44,28 +46,34 @@ static enum tinectl_status unreachable(const char *path, int r, char *error)
 		hint = "; is it running, and is this its [tined] control?";
 	else if (r == -EACCES)
 		hint = "; root, its own user and members of its control_group may ask it";
-	snprintf(error, ERROR_SIZE, "cannot reach tined at %s: %s%s", path, strerror(-r), hint);
-	return r == -EACCES ? TINECTL_DENIED : TINECTL_UNREACHABLE;
+	snprintf(error, ERROR_SIZE, "cannot reach tined at %s: %s%s", path,
+		r == -EAGAIN ? "it takes no connections" : strerror(-r), hint);
+	return r == -EACCES ? TINECTL_DENIED : r == -EAGAIN ? TINECTL_TIMEOUT : TINECTL_UNREACHABLE;
 }
 
-static int connect_to(const char *path, int *ret_fd)
+/* A daemon that stands still has a queue, which may be full: waits for room no longer than the timeout. */
+static int connect_to(const struct client_options *o, int *ret_fd)
 {
 	struct sockaddr_un sa = {.sun_family = AF_UNIX};
+	struct timeval tv = {
+		(time_t)(o->timeout_us / US_PER_S), (suseconds_t)(o->timeout_us % US_PER_S)};
 	CLEANUP(closep) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-	if (strlen(path) >= sizeof(sa.sun_path))
+	if (strlen(o->path) >= sizeof(sa.sun_path))
 		return -ENAMETOOLONG;
-	memcpy(sa.sun_path, path, strlen(path) + 1);
-	if (fd < 0 || connect(fd, (const struct sockaddr *)&sa, sizeof(sa)) < 0)
+	memcpy(sa.sun_path, o->path, strlen(o->path) + 1);
+	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof(tv)) < 0 ||
+		connect(fd, (const struct sockaddr *)&sa, sizeof(sa)) < 0)
 		return -errno;
 	*ret_fd = take_fd(&fd);
 	return 0;
 }
 
-/* Waits for more bytes. Returns how many came, 0 at the end, -ETIMEDOUT or another -errno. */
+/* Waits for more bytes. Returns how many came, 0 at the end, -ETIMEDOUT, -EPIPE (nobody reads us), or another -errno. */
 static ssize_t read_more(struct reader *rd)
 {
-	struct pollfd p = {.fd = rd->fd, .events = POLLIN};
+	struct pollfd p[] = {
+		{.fd = rd->fd, .events = POLLIN}, {.fd = rd->until_unread ? STDOUT_FILENO : -1}};
 	uint64_t now = now_us();
 	int ms = -1, r;
 	ssize_t n;
@@ -74,17 +82,21 @@ static ssize_t read_more(struct reader *rd)
 		char *grown = rd->size < LINE_LIMIT ? realloc(rd->data, rd->size * 2 + 8192) : NULL;
 
 		if (!grown)
-			return -ENOMEM;
+			return rd->size < LINE_LIMIT ? -ENOMEM : -EMSGSIZE;
 		rd->data = grown;
 		rd->size = rd->size * 2 + 8192;
 	}
 	if (rd->end_us)
 		ms = now < rd->end_us ? (int)((rd->end_us - now) / US_PER_MS) + 1 : 0;
-	r = poll(&p, 1, ms);
+	r = poll(p, 2, ms);
 	if (r == 0)
 		return -ETIMEDOUT;
 	if (r < 0)
 		return -errno;
+	if (p[1].revents & (POLLERR | POLLHUP))
+		return -EPIPE;
+	if (!p[0].revents)
+		return -EINTR; /* a closed standard output, say */
 	n = read(rd->fd, rd->data + rd->used, rd->size - rd->used);
 	if (n > 0)
 		rd->used += (size_t)n;
@@ -94,10 +106,14 @@ static ssize_t read_more(struct reader *rd)
 /* The next line, without its newline, to be freed. Returns 1, 0 at the end, or -errno. */
 static int next_line(struct reader *rd, char **ret)
 {
-	char *newline;
+	char *newline = NULL;
 
-	while (!(newline = rd->used ? memchr(rd->data, '\n', rd->used) : NULL)) {
-		ssize_t n = read_more(rd);
+	while (rd->used == rd->searched ||
+		!(newline = memchr(rd->data + rd->searched, '\n', rd->used - rd->searched))) {
+		ssize_t n;
+
+		rd->searched = rd->used;
+		n = read_more(rd);
 
 		if (n == -EINTR)
 			continue;
@@ -107,6 +123,7 @@ static int next_line(struct reader *rd, char **ret)
 	*newline++ = '\0';
 	*ret = strdup(rd->data);
 	rd->used -= (size_t)(newline - rd->data);
+	rd->searched = 0;
 	memmove(rd->data, newline, rd->used);
 	return *ret ? 1 : -ENOMEM;
 }
@@ -141,6 +158,11 @@ static enum tinectl_status broken(int r, char *error)
 		snprintf(error, ERROR_SIZE, "no answer in time; what was begun goes on");
 		return TINECTL_TIMEOUT;
 	}
+	if (r == -EMSGSIZE) {
+		snprintf(error, ERROR_SIZE,
+			"the daemon's answer makes no sense: a line without an end");
+		return TINECTL_FAILED;
+	}
 	snprintf(error, ERROR_SIZE, "the connection to tined ended before its answer did%s%s",
 		r < 0 ? ": " : "", r < 0 ? strerror(-r) : "");
 	return TINECTL_GONE;
@@ -155,14 +177,20 @@ static enum tinectl_status receive(
 		int r = next_line(rd, &line);
 		json_t *o;
 
+		if (r == -EPIPE)
+			return TINECTL_OK;
 		if (r <= 0)
 			return broken(r, error);
 		o = json_loads(line, 0, NULL);
-		if (json_is_object(o) && json_object_get(o, "ok")) {
+		if (!json_is_object(o)) {
+			json_decref(o);
+			return judge(NULL, error);
+		}
+		if (json_object_get(o, "ok")) {
 			*ret_last = o;
 			return judge(o, error);
 		}
-		if (o && on_record && !on_record(o, line, arg)) {
+		if (on_record && !on_record(o, arg)) {
 			json_decref(o);
 			return TINECTL_OK;
 		}
@@ -176,8 +204,9 @@ enum tinectl_status client_run(const struct client_options *o, const char *comma
 	CLEANUP(closep) int fd = -1;
 	CLEANUP(freep) char *line = NULL;
 	enum tinectl_status status;
-	struct reader rd = {0};
-	int r = connect_to(o->path, &fd), len;
+	struct reader rd = {.until_unread = o->until_unread,
+		.end_us = o->timeout_us ? now_us() + o->timeout_us : 0};
+	int r = connect_to(o, &fd), len;
 
 	*ret_last = NULL;
 	if (r < 0)
@@ -188,7 +217,6 @@ enum tinectl_status client_run(const struct client_options *o, const char *comma
 	if (send(fd, line, (size_t)len, MSG_NOSIGNAL) != len && errno != EPIPE)
 		return broken(-errno, error);
 	rd.fd = fd;
-	rd.end_us = o->timeout_us ? now_us() + o->timeout_us : 0;
 	status = receive(&rd, on_record, arg, ret_last, error);
 	free(rd.data);
 	return status;

@@ -24,14 +24,16 @@ enum tinectl_status {
 struct client_options {
 	const char *path;
 	uint64_t timeout_us; /* for the whole of it; 0: none */
+	bool until_unread;   /* stop, with TINECTL_OK, when nobody reads standard output any more */
 };
 
-/* Gets every object but the last, borrowed. text: the line as it came. Returns false to stop listening. */
-typedef bool (*client_record_fn)(json_t *record, const char *text, void *arg);
+/* Gets every object but the last, borrowed. Returns false to stop listening. */
+typedef bool (*client_record_fn)(json_t *record, void *arg);
 
 /*
  * Runs one command. *ret_last: the last object, a new reference, when there was one. error: what is wrong, for any
  * status but TINECTL_OK; of what the daemon said printable characters and newlines only.
+ * Nothing else is to be believed: whatever answers there may send any text, and without end.
  */
 enum tinectl_status client_run(const struct client_options *o, const char *command,
 	client_record_fn on_record, void *arg, json_t **ret_last, char error[CLIENT_ERROR_MAX * 8]);

@@ -3,13 +3,15 @@
  */
 #include "tinectl/show.h"
 
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#define MAX_COLUMNS 16
-#define CELL_MAX    96
+#include "base/fd.h"
+
+#define CELL_MAX 96
 
 /* --- members --- */
 
@@ -91,15 +93,51 @@ const char *show_us(double us, char *buf, size_t size)
 
 static bool has_colour(FILE *out)
 {
-	const char *no = getenv("NO_COLOR");
+	const char *no = getenv("NO_COLOR"), *terminal = getenv("TERM");
 
-	return isatty(fileno(out)) && (!no || !*no);
+	return isatty(fileno(out)) && (!no || !*no) && terminal && *terminal &&
+		strcmp(terminal, "dumb") != 0;
 }
 
-static void put_clean(const char *text, FILE *out)
+/*
+ * Prints text without what a terminal would take for more than text: control characters, those of ISO 6429 beyond
+ * ASCII (U+0080 to U+009F) included, and, unless it may have lines, newlines. It is UTF-8, for it came as JSON.
+ */
+static void put_text(const char *text, bool has_lines, FILE *out)
 {
-	for (; *text; text++)
-		fputc(*text >= 0x20 && *text <= 0x7e ? *text : '?', out);
+	const unsigned char *c = (const unsigned char *)text;
+
+	for (; *c; c++) {
+		bool is_c1 = c[0] == 0xc2 && c[1] >= 0x80 && c[1] <= 0x9f;
+		bool is_space = has_lines && (*c == '\n' || *c == '\t');
+
+		fputc((*c >= 0x20 && *c != 0x7f && !is_c1) || is_space ? *c : '?', out);
+		c += is_c1;
+	}
+}
+
+void show_lines(const char *text, FILE *out)
+{
+	put_text(text, true, out);
+}
+
+/* Prints a line; nothing that was put into it can end it. */
+static void line(FILE *out, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+static void line(FILE *out, const char *fmt, ...)
+{
+	CLEANUP(freep) char *text = NULL;
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vasprintf(&text, fmt, ap);
+	va_end(ap);
+	if (n < 0)
+		text = NULL;
+	else
+		put_text(text, false, out);
+	fputc('\n', out);
 }
 
 /* Green what is well, red what is not, yellow what is on its way. */
@@ -124,11 +162,8 @@ static void show_verdict(const json_t *s, FILE *out)
 {
 	const char *verdict = show_text(s, "last_reload");
 
-	if (!*verdict)
-		return;
-	fputs("last reload  ", out);
-	put_clean(verdict, out);
-	fputc('\n', out);
+	if (*verdict)
+		line(out, "last reload  %s", verdict);
 }
 
 void show_status(const json_t *s, FILE *out)
@@ -136,32 +171,32 @@ void show_status(const json_t *s, FILE *out)
 	const json_t *t = show_member(s, "totals"), *latency = show_member(s, "latency");
 	char a[32], b[32], c[32], d[32];
 
-	fprintf(out, "tined %s, pid %.0f, %s%s%s for %s, configuration %s\n",
-		show_text(s, "version"), show_number(s, "pid"), show_text(s, "phase"),
+	line(out, "tined %s, pid %.0f, %s%s%s for %s, configuration %s", show_text(s, "version"),
+		show_number(s, "pid"), show_text(s, "phase"),
 		show_is(s, "reloading") ? ", reloading" : "",
 		show_is(s, "upgrading") ? ", upgrading" : "",
 		show_age(show_number(s, "uptime_ms"), a, sizeof(a)),
 		*show_text(s, "config") ? show_text(s, "config") : "(built-in)");
-	fprintf(out, "workers      %.0f of %.0f ready, generation %.0f\n",
+	line(out, "workers      %.0f of %.0f ready, generation %.0f",
 		show_number(s, "workers_ready"), show_number(s, "workers_wanted"),
 		show_number(s, "generation"));
 	show_verdict(s, out);
-	fprintf(out,
+	line(out,
 		"since start  %.0f crashes, %.0f hangs, %.0f restarts, %.0f recycled; "
-		"%.0f reloads, %.0f of them failed\n",
+		"%.0f reloads, %.0f of them failed",
 		show_number(s, "crashes"), show_number(s, "hangs"), show_number(s, "restarts"),
 		show_number(s, "recycled"), show_number(s, "reloads"),
 		show_number(s, "reload_failures"));
-	fprintf(out, "traffic      %s connections, %s requests, %s in, %s out\n",
+	line(out, "traffic      %s connections, %s requests, %s in, %s out",
 		show_count(show_number(t, "connections"), a, sizeof(a)),
 		show_count(show_number(t, "requests"), b, sizeof(b)),
 		show_bytes(show_number(t, "bytes_in"), c, sizeof(c)),
 		show_bytes(show_number(t, "bytes_out"), d, sizeof(d)));
-	fprintf(out, "errors       %s by clients (4xx), %s of ours (5xx)\n",
+	line(out, "errors       %s by clients (4xx), %s of ours (5xx)",
 		show_count(show_number(t, "client_errors"), a, sizeof(a)),
 		show_count(show_number(t, "server_errors"), b, sizeof(b)));
 	if (show_number(latency, "count") > 0)
-		fprintf(out, "latency      p50 %s, p90 %s, p99 %s, longest %s\n",
+		line(out, "latency      p50 %s, p90 %s, p99 %s, longest %s",
 			show_us(show_number(latency, "p50_us"), a, sizeof(a)),
 			show_us(show_number(latency, "p90_us"), b, sizeof(b)),
 			show_us(show_number(latency, "p99_us"), c, sizeof(c)),
@@ -253,6 +288,16 @@ static const struct column columns[] = {
 
 #define N_COLUMNS (sizeof(columns) / sizeof(*columns))
 
+/* Printable ASCII, as wide as it is long. */
+static void fill_cell(size_t column, const json_t *p, char cell[CELL_MAX])
+{
+	columns[column].cell(p, cell, CELL_MAX);
+	for (; *cell; cell++) {
+		if (*cell < 0x20 || *cell > 0x7e)
+			*cell = '?';
+	}
+}
+
 static void measure(const json_t *list, int width[N_COLUMNS])
 {
 	char cell[CELL_MAX];
@@ -264,7 +309,7 @@ static void measure(const json_t *list, int width[N_COLUMNS])
 	json_array_foreach(list, i, p)
 	{
 		for (size_t c = 0; c < N_COLUMNS; c++) {
-			columns[c].cell(p, cell, sizeof(cell));
+			fill_cell(c, p, cell);
 			if ((int)strlen(cell) > width[c])
 				width[c] = (int)strlen(cell);
 		}
@@ -279,7 +324,7 @@ static void show_row(const json_t *p, const int width[N_COLUMNS], bool colour, F
 		bool is_state = columns[c].cell == cell_state;
 
 		if (p)
-			columns[c].cell(p, cell, sizeof(cell));
+			fill_cell(c, p, cell);
 		else
 			snprintf(cell, sizeof(cell), "%s", columns[c].title);
 		if (p && is_state && colour)
@@ -305,39 +350,33 @@ void show_processes(const json_t *list, FILE *out)
 
 /* --- crashes and events --- */
 
-static void show_indented(const char *text, FILE *out)
+static void show_indented(char *text, FILE *out)
 {
-	bool at_start = true;
+	char *rest = text, *one;
 
-	for (; *text; text++) {
-		if (at_start)
-			fputs("    ", out);
-		at_start = *text == '\n';
-		fputc(*text == '\n' || (*text >= 0x20 && *text <= 0x7e) ? *text : '?', out);
+	while ((one = strsep(&rest, "\n"))) {
+		if (*one)
+			line(out, "    %s", one);
 	}
-	if (!at_start)
-		fputc('\n', out);
 }
 
 static void show_crash(const json_t *c, FILE *out)
 {
+	CLEANUP(freep) char *backtrace = strdup(show_text(c, "backtrace"));
 	char age[32], memory[32];
 
-	fprintf(out, "%s  worker[%.0f], pid %.0f, generation %.0f: ", show_text(c, "time"),
-		show_number(c, "slot"), show_number(c, "pid"), show_number(c, "generation"));
-	put_clean(show_text(c, "how"), out);
-	fprintf(out, "%s%s\n", show_is(c, "hung") ? "; it hung" : "",
+	line(out, "%s  worker[%.0f], pid %.0f, generation %.0f: %s%s%s", show_text(c, "time"),
+		show_number(c, "slot"), show_number(c, "pid"), show_number(c, "generation"),
+		show_text(c, "how"), show_is(c, "hung") ? "; it hung" : "",
 		show_is(c, "core") ? "; core dumped" : "");
-	fprintf(out, "  age %s, %.0f requests, CPU %.3f s user %.3f s system, at most %s\n",
+	line(out, "  age %s, %.0f requests, CPU %.3f s user %.3f s system, at most %s",
 		show_age(show_number(c, "age_ms"), age, sizeof(age)), show_number(c, "requests"),
 		show_number(c, "user_ms") / 1e3, show_number(c, "system_ms") / 1e3,
 		show_bytes(show_number(c, "max_memory"), memory, sizeof(memory)));
-	if (*show_text(c, "request_line")) {
-		fputs("  serving \"", out);
-		put_clean(show_text(c, "request_line"), out);
-		fputs("\"\n", out);
-	}
-	show_indented(show_text(c, "backtrace"), out);
+	if (*show_text(c, "request_line"))
+		line(out, "  serving \"%s\"", show_text(c, "request_line"));
+	if (backtrace)
+		show_indented(backtrace, out);
 }
 
 void show_crashes(const json_t *list, FILE *out)
@@ -352,11 +391,10 @@ void show_crashes(const json_t *list, FILE *out)
 
 void show_event(const json_t *e, FILE *out)
 {
-	fprintf(out, "%s %-7s %-8s", show_text(e, "time"), show_text(e, "level"),
-		show_text(e, "event"));
+	char slot[32] = "";
+
 	if (show_member(e, "slot"))
-		fprintf(out, " [%.0f]", show_number(e, "slot"));
-	fputc(' ', out);
-	put_clean(show_text(e, "text"), out);
-	fputc('\n', out);
+		snprintf(slot, sizeof(slot), " [%.0f]", show_number(e, "slot"));
+	line(out, "%s %-7s %-8s%s %s", show_text(e, "time"), show_text(e, "level"),
+		show_text(e, "event"), slot, show_text(e, "text"));
 }

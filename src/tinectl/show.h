@@ -9,6 +9,8 @@ void show_status(const json_t *status, FILE *out);
 void show_processes(const json_t *list, FILE *out);
 void show_crashes(const json_t *list, FILE *out);
 void show_event(const json_t *event, FILE *out);
+/* Text of any number of lines, without what would be more than text to a terminal. */
+void show_lines(const char *text, FILE *out);
 
 /* Numbers for people, into the caller's buffer, which is returned. */
 const char *show_bytes(double n, char *buf, size_t size);

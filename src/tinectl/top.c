@@ -5,15 +5,20 @@
 #include "tinectl/top.h"
 
 #include <ncurses.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "tinectl/show.h"
 
-#define INTERVAL_MS 1000
+#define INTERVAL_US   US_PER_S
+#define ANSWER_US     (2 * US_PER_S) /* for each answer: somebody sits here, and may want to leave */
+#define PROCESSES_MAX 65536
 
 enum { PAIR_GOOD = 1, PAIR_BAD, PAIR_CHANGING };
 
@@ -30,7 +35,7 @@ static void on_end_signal(int sig)
 	told_to_end = sig;
 }
 
-static bool on_status(json_t *record, const char *text, void *arg)
+static bool on_status(json_t *record, void *arg)
 {
 	struct sample *s = arg;
 
@@ -39,12 +44,12 @@ static bool on_status(json_t *record, const char *text, void *arg)
 	return true;
 }
 
-static bool on_process(json_t *record, const char *text, void *arg)
+static bool on_process(json_t *record, void *arg)
 {
 	struct sample *s = arg;
 
 	json_array_append(s->processes, record);
-	return true;
+	return json_array_size(s->processes) < PROCESSES_MAX;
 }
 
 static void sample_clear(struct sample *s)
@@ -186,46 +191,87 @@ static void draw(const struct sample *now, const struct sample *before, const ch
 	refresh();
 }
 
-static void screen_open(void)
+/* Returns -1 when there can be no screen. */
+static int screen_open(void)
 {
-	initscr();
+	if (!newterm(NULL, stdout, stdin))
+		return -1;
 	cbreak();
 	noecho();
 	curs_set(0);
 	keypad(stdscr, TRUE);
-	timeout(INTERVAL_MS);
+	nodelay(stdscr, TRUE);
 	if (!has_colors())
-		return;
+		return 0;
 	start_color();
 	use_default_colors();
 	init_pair(PAIR_GOOD, COLOR_GREEN, -1);
 	init_pair(PAIR_BAD, COLOR_RED, -1);
 	init_pair(PAIR_CHANGING, COLOR_YELLOW, -1);
+	return 0;
+}
+
+/* Waits for a key until then. Returns ERR when the time has come, 'q' also when the terminal is gone. */
+static int wait_key(uint64_t until_us)
+{
+	struct pollfd p = {.fd = STDIN_FILENO, .events = POLLIN};
+	uint64_t now = now_us();
+	int key = getch(), n = 0, r; /* draws, too; a resize is a key that no poll(2) announces */
+
+	if (key != ERR)
+		return key;
+	r = poll(&p, 1, now < until_us ? (int)((until_us - now) / US_PER_MS) + 1 : 0);
+	if (r > 0 &&
+		(p.revents & (POLLHUP | POLLERR) || ioctl(STDIN_FILENO, FIONREAD, &n) < 0 ||
+			n == 0))
+		return 'q'; /* readable, and nothing to be read: its end */
+	return r != 0 ? getch() : ERR;
+}
+
+/* Shows what there is until it is old. Returns whether to go on. */
+static bool show(const struct sample *now, const struct sample *before, const char *error)
+{
+	uint64_t until = now->at_us + INTERVAL_US, soon = now_us() + INTERVAL_US / 4;
+	int key;
+
+	until = until > soon ? until : soon; /* the daemon took long to answer */
+	do {
+		draw(now, before, error);
+		key = wait_key(until);
+	} while (!told_to_end && key != 'q' && key != 'Q' && now_us() < until);
+	return !told_to_end && key != 'q' && key != 'Q';
 }
 
 /* Runs until q is pressed or a signal comes; the terminal is as before afterwards. */
 enum tinectl_status top_run(const struct client_options *o, char error[CLIENT_ERROR_MAX * 8])
 {
+	struct client_options bounded = *o;
 	struct sample now = {0}, before = {0};
-	enum tinectl_status status = sample_take(o, &now, error);
-	int key = ERR;
+	enum tinectl_status status;
 
+	if (!bounded.timeout_us || bounded.timeout_us > ANSWER_US)
+		bounded.timeout_us = ANSWER_US;
+	status = sample_take(&bounded, &now, error);
 	if (status != TINECTL_OK) {
 		sample_clear(&now);
 		return status;
 	}
+	if (screen_open() < 0) {
+		const char *terminal = getenv("TERM");
+
+		snprintf(error, CLIENT_ERROR_MAX,
+			"top cannot draw on a terminal of the kind \"%.64s\"; set TERM",
+			terminal ? terminal : "");
+		sample_clear(&now);
+		return TINECTL_USAGE;
+	}
 	signal(SIGINT, on_end_signal);
 	signal(SIGTERM, on_end_signal);
 	signal(SIGHUP, on_end_signal);
-	screen_open();
-	while (!told_to_end && key != 'q' && key != 'Q') {
-		draw(&now, &before, status == TINECTL_OK ? NULL : error);
-		key = getch(); /* waits for the interval; a resize ends it early */
-		if (key != ERR && key != KEY_RESIZE)
-			continue;
+	while (show(&now, &before, status == TINECTL_OK ? NULL : error)) {
 		sample_clear(&before);
 		before = now;
-		status = sample_take(o, &now, error);
+		status = sample_take(&bounded, &now, error);
 	}
 	endwin();
 	sample_clear(&now);

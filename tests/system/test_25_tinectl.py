@@ -11,6 +11,7 @@ import select
 import signal
 import socket
 import subprocess
+import threading
 import time
 
 import pytest
@@ -21,7 +22,7 @@ from harness import DEADLINE, NOBODY, Tined, process, wait_until
 TINECTL = pathlib.Path(os.environ.get("TINED", harness.REPOSITORY / "build" / "tined")).resolve().parent / "tinectl"
 pytestmark = pytest.mark.skipif(not os.access(TINECTL, os.X_OK), reason="tinectl is not beside the binary under test")
 
-DONE, FAILED, USAGE, UNREACHABLE, DENIED, BUSY, TIMEOUT = range(7)
+DONE, FAILED, USAGE, UNREACHABLE, DENIED, BUSY, TIMEOUT, GONE = range(8)
 
 
 def ctl(t, *arguments, user=None, groups=None, env=None, timeout=DEADLINE):
@@ -251,28 +252,83 @@ def test_help_and_version():
     assert all(word in text for word in ("reload", "upgrade", "top", "show config", "Exit status"))
 
 
+# --- top ---
+
+
+class Terminal:
+    """tinectl top on a terminal of its own."""
+
+    def __init__(self, t, **env):
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            env = {**os.environ, "TERM": "xterm", **env}
+            os.execve(TINECTL, [TINECTL, "-s", t.folder / "control.sock", "top"], {k: v for k, v in env.items() if v is not None})
+        self.seen = b""
+
+    def wait(self, *words):
+        end = time.monotonic() + DEADLINE
+        while not all(word in self.seen for word in words):
+            assert time.monotonic() < end, self.seen
+            if select.select([self.fd], [], [], 0.1)[0]:
+                self.seen += os.read(self.fd, 65536)
+
+    def press(self, key):
+        os.write(self.fd, key)
+
+    def end(self):
+        """Its exit status, which it must come to by itself."""
+        end = time.monotonic() + DEADLINE
+        while True:
+            try:
+                if select.select([self.fd], [], [], 0.1)[0]:
+                    self.seen += os.read(self.fd, 65536) or exit
+            except (OSError, TypeError):
+                break
+            if time.monotonic() > end:
+                os.kill(self.pid, signal.SIGKILL)
+        os.close(self.fd)
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
 def test_top_on_a_terminal(start):
     t = start()
-    pid, fd = pty.fork()
-    if pid == 0:
-        os.environ["TERM"] = "xterm"
-        os.execv(TINECTL, [TINECTL, "-s", t.folder / "control.sock", "top"])
-    seen = b""
-    end = time.monotonic() + DEADLINE
-    while b"SLOT" not in seen or b"workers ready" not in seen:
-        assert time.monotonic() < end, seen
-        if select.select([fd], [], [], 0.1)[0]:
-            seen += os.read(fd, 65536)
-    os.write(fd, b"q")
-    while True:
-        try:
-            if not os.read(fd, 65536):
-                break
-        except OSError:
-            break
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    os.close(fd)
-    assert ctl(t, "top").returncode == USAGE, "it needs a terminal"
+    top = Terminal(t)
+    top.wait(b"SLOT", b"workers ready")
+    top.press(b"q")
+    assert top.end() == DONE
+
+
+def test_top_without_a_terminal_it_can_use(start):
+    t = start()
+    assert ctl(t, "top").returncode == USAGE
+    assert ctl(t, "--json", "top").returncode == USAGE
+    top = Terminal(t, TERM=None, ASAN_OPTIONS="detect_leaks=0")  # ncurses forgets what it had for it
+    assert (top.end(), b"set TERM" in top.seen) == (USAGE, True), top.seen.decode()
+
+
+def test_top_can_be_left_while_the_daemon_stands_still(start):
+    t = start()
+    top = Terminal(t)
+    top.wait(b"SLOT")
+    os.kill(t.pid, signal.SIGSTOP)
+    try:
+        top.wait(b"trying again")
+        top.press(b"\x03")
+        assert top.end() == DONE
+    finally:
+        os.kill(t.pid, signal.SIGCONT)
+
+
+def test_top_ends_with_its_terminal(start):
+    """Without a hangup signal, as under nohup(1)."""
+    t = start()
+    ours, its = pty.openpty()
+    with subprocess.Popen([TINECTL, "-s", t.folder / "control.sock", "top"], stdin=its, stdout=its, stderr=its,
+                          env={**os.environ, "TERM": "xterm"}, start_new_session=True) as top:
+        os.close(its)
+        assert os.read(ours, 100)
+        os.close(ours)
+        assert top.wait(DEADLINE) == DONE
 
 
 # --- who may ---
@@ -334,6 +390,171 @@ def test_place_that_cannot_be(tined):
     assert t.run() == 1
     line = t.line_of("control =")
     assert any(f"tined.ini:{line}: tined.control: /nonexistent/control.sock: No such file" in e for e in t.errors())
+
+
+# --- daemons that do not behave ---
+
+
+@pytest.fixture
+def pretend(folder):
+    """Answers the next clients with these pieces, instead of a daemon; without any it never does."""
+    path = folder / "pretended.sock"
+    s = socket.socket(socket.AF_UNIX)
+    s.bind(str(path))
+    s.listen()
+    clients = []
+
+    def answer_all(pieces):
+        while True:
+            try:
+                client, _ = s.accept()
+            except OSError:
+                return
+            clients.append(client)
+            try:
+                client.recv(1024)
+                for piece in pieces:
+                    client.sendall(piece)
+            except OSError:
+                pass
+            if pieces:
+                client.close()
+
+    def make(pieces=()):
+        threading.Thread(target=answer_all, args=(pieces,), daemon=True).start()
+        return path
+
+    yield make
+    s.shutdown(socket.SHUT_RDWR)
+    s.close()
+    for client in clients:
+        client.close()
+
+
+@pytest.mark.parametrize("pieces, expected", [
+    ([b""], GONE),
+    ([b'{"type":"status"}\n'], GONE),
+    ([b'{"ok":true,"te'], GONE),
+    ([b"HTTP/1.1 400 Bad Request\r\n"], FAILED),
+    ([b'["ok"]\n'], FAILED),
+    ([b'{"ok":1}\n'], FAILED),
+    ([b'{"ok":false}\n'], FAILED),
+    ([b'{"ok":false,"code":"new","error":{}}\n'], FAILED),
+    ([b'{"ok":"\xff"}\n'], FAILED),
+    ([b"[" * 100_000 + b"\n"], FAILED),
+    ([b"x" * 1_000_000] * 100, FAILED),
+    ([b'{"type":"process"}\n' * 10_000] * 1000, FAILED),
+], ids=range(12))
+def test_answers_that_make_no_sense(pretend, pieces, expected):
+    run = ctl(pretend(pieces), "workers")
+    assert run.returncode == expected and len(run.stderr) < 1000 and run.stderr.startswith("tinectl: ")
+
+
+def test_daemon_that_never_answers(pretend):
+    assert ctl(pretend(), "--timeout", "200ms", "status").returncode == TIMEOUT
+
+
+def test_daemon_that_takes_nobody(folder):
+    """Its queue is full, and connect(2) waits."""
+    with socket.socket(socket.AF_UNIX) as s, socket.socket(socket.AF_UNIX) as first:
+        s.bind(str(folder / "full.sock"))
+        s.listen(0)
+        first.connect(str(folder / "full.sock"))
+        run = ctl(folder / "full.sock", "--timeout", "200ms", "status")
+        assert run.returncode == TIMEOUT and "takes no connections" in run.stderr
+
+
+EVIL = "\x1b]0;owned\x07\x9b31m\x7f\r\u2028é"
+ANSWERS = {
+    "status": {"version": EVIL, "phase": EVIL, "config": EVIL, "last_reload": EVIL},
+    "workers": {"type": "process", "role": EVIL, "state": EVIL},
+    "crashes": {"time": EVIL, "how": EVIL, "request_line": EVIL, "backtrace": EVIL + "\n" + EVIL},
+    "events": {"type": "event", "time": EVIL, "level": EVIL, "event": EVIL, "text": EVIL + "\n2026 a line of its own"},
+    "config": {"type": "config", "text": f"[tined]\nuser = {EVIL}\n"},
+    "reload": {"type": EVIL},
+}
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+@pytest.mark.parametrize("command", ANSWERS)
+def test_terminal_gets_nothing_but_text(pretend, command, options):
+    record = json.dumps(ANSWERS[command], ensure_ascii=False).encode()
+    last = json.dumps({"ok": True, "text": EVIL}, ensure_ascii=False).encode()
+    run = ctl(pretend([record + b"\n" + last + b"\n"]), *options, command)
+    assert run.returncode == DONE and "owned" in run.stdout
+    assert not [c for c in run.stdout if c != "\n" and (c < " " or "\x7f" < c <= "\x9f")]
+    if options:
+        assert [json.loads(line) for line in run.stdout.splitlines()] == [ANSWERS[command], json.loads(last)]
+    elif command == "events":
+        assert run.stdout.count("\n") == 2, "an event is one line"
+
+
+def test_error_is_text_too(pretend):
+    run = ctl(pretend([json.dumps({"ok": False, "code": "busy", "error": EVIL}).encode() + b"\n"]), "reload")
+    assert run.returncode == BUSY and "owned" in run.stderr and "\x1b" not in run.stderr and "\x9b" not in run.stderr
+
+
+# --- where its output goes ---
+
+
+@pytest.mark.parametrize("command", [["status"], ["workers"], ["events"], ["--json", "events"], ["help"], ["--version"]])
+def test_output_that_does_not_arrive(start, command):
+    t = start()
+    with open("/dev/full", "w", encoding="ascii") as full:
+        run = subprocess.run([TINECTL, "-s", t.folder / "control.sock", *command], stdout=full, stderr=subprocess.PIPE,
+                             text=True, timeout=DEADLINE, check=False)
+    assert (run.returncode, run.stderr) == (FAILED, "tinectl: cannot write to standard output: No space left on device\n")
+
+
+def test_following_ends_when_nobody_reads(start):
+    """Also when nothing happens that could be written."""
+    t = start()
+    with subprocess.Popen([TINECTL, "-s", t.folder / "control.sock", "events", "--follow"], stdout=subprocess.PIPE) as follow:
+        assert follow.stdout.readline()
+        follow.stdout.close()
+        assert follow.wait(DEADLINE) in (DONE, -signal.SIGPIPE)
+
+
+def test_last_object_says_what_went_wrong(start, pretend, folder):
+    t = start()
+    for where, command, code in ((folder / "nothing.sock", ["status"], "unreachable"), (t, ["relaod"], "usage"), (t, ["show"], "usage"),
+                                 (t, ["top"], "usage"), (pretend([b""]), ["status"], "gone")):
+        run = ctl(where, "--json", *command)
+        last = json.loads(run.stdout.splitlines()[-1])
+        assert last["ok"] is False and last["code"] == code and run.stderr == f"tinectl: {last['error']}\n"
+
+
+def test_json_may_stand_anywhere_behind_the_command(start):
+    t = start()
+    with subprocess.Popen([TINECTL, "-s", t.folder / "control.sock", "events", "--json", "--follow"], stdout=subprocess.PIPE) as follow:
+        assert json.loads(follow.stdout.readline())["type"] == "event"
+        follow.terminate()
+
+
+def test_check_as_json(start, folder):
+    t = start()
+    assert records(t, "check") == [{"ok": True, "text": records(t, "check")[0]["text"]}]
+    t.configure({"workers": {"nonsense": "1"}, "http": {"nonsense": "2"}})
+    run = ctl(t, "--json", "check")
+    last = json.loads(run.stdout)
+    assert run.returncode == FAILED and last["code"] == "failed" and last["error"].count("nonsense: unknown key") == 2
+
+
+def test_check_of_a_file_that_was_named_from_elsewhere(tined):
+    t = tined(arguments=["-c", "tined.ini"]).start()
+    assert status(t)["config"] == "tined.ini" and os.getcwd() != str(t.folder)
+    assert ctl(t, "check").returncode == DONE
+    t.configure({"workers": {"nonsense": "1"}})
+    run = ctl(t, "check")
+    assert run.returncode == FAILED and f"{t.folder}/tined.ini:" in run.stderr
+
+
+def test_configuration_whose_name_is_no_utf8(tined, folder):
+    name = os.fsdecode(b"caf\xe9.ini")
+    t = tined(arguments=["-c", name])
+    (folder / name).write_bytes(t.path.read_bytes())
+    t.start()
+    assert status(t)["config"] == "caf?.ini" and "configuration caf?.ini" in ctl(t, "status").stdout
 
 
 # --- clients that do not behave ---

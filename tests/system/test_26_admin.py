@@ -2,10 +2,12 @@
 
 import json
 import os
+import random
 import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -38,7 +40,7 @@ def admin(start, folder):
 @pytest.fixture
 def token_file(folder):
     path = folder / "token"
-    path.write_text(TOKEN + "\n")
+    path.write_text(TOKEN + "\nwhat follows does not count\n")
     path.chmod(0o600)
     return path
 
@@ -106,6 +108,146 @@ def test_promtool_likes_the_metrics(admin):
     assert (check.returncode, check.stdout, check.stderr) == (0, b"", b"")
 
 
+def test_labels_are_few(admin):
+    """A series for each generation would be one more for each reload, for ever."""
+    t = admin()
+    t.reload()
+    wait_until(lambda: metrics(t)["tined_workers_ready"] == 2, "the workers are ready")
+    text = get(t, "/metrics").body.decode()
+    assert set(re.findall(r'[{,](\w+)="', text)) == {"slot", "role", "state", "le", "version"}
+    assert set(re.findall(r'role="(\w+)"', text)) == {"worker", "admin"}
+    generations = re.findall(r'^tined_process_generation{slot="\d+",role="worker"} (\d+)$', text, re.M)
+    assert generations.count("2") == 2
+
+
+def test_start_time_stays(admin):
+    before = time.time()
+    t = admin()
+    first = metrics(t)["tined_start_time_seconds"]
+    assert before - 1 < first < time.time() + 1
+    wait_until(lambda: int(time.time() * 10) % 10 == 5, "another part of a second")
+    assert metrics(t)["tined_start_time_seconds"] == first
+
+
+class Watch:
+    """Asks for something again and again, beside what the test does."""
+
+    def __init__(self, look):
+        self.look, self.seen, self.error, self.over = look, [], None, threading.Event()
+        self.thread = threading.Thread(target=self.run)
+
+    def run(self):
+        while not self.over.is_set():
+            try:
+                self.seen.append(self.look())
+            except (ConnectionError, harness.Gone):
+                pass  # the process that was asked has just gone
+            except Exception as e:  # pylint: disable=broad-except
+                self.error = e
+                return
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *exc):
+        self.over.set()
+        self.thread.join()
+        assert self.error is None, self.error
+
+
+def try_hello(t):
+    try:
+        t.hello()
+    except (OSError, harness.Gone):
+        pass  # its worker was killed
+
+
+def try_whoami(t):
+    try:
+        return t.whoami()
+    except (OSError, harness.Gone):
+        return None
+
+
+def test_counters_never_go_back(admin):
+    """While workers are killed, retired and replaced under load."""
+    t = admin({"workers": {"crash_limit": "1000/1s", "backoff_min": "1ms", "backoff_max": "1ms"}})
+    with Watch(lambda: try_hello(t)), Watch(lambda: metrics(t)) as watch:
+        for _ in range(3):
+            for _ in range(5):
+                n = metrics(t)["tined_crashes_total"]
+                os.kill(wait_until(lambda: try_whoami(t), "somebody answers")["pid"], signal.SIGKILL)
+                wait_until(lambda: metrics(t)["tined_crashes_total"] > n, "it is counted")
+            t.reload()
+    assert len(watch.seen) > 20
+    for before, after in zip(watch.seen, watch.seen[1:]):
+        for name, value in after.items():
+            if re.search(r"^(?!tined_process_).*(_total|_bucket{.*|_sum|_count)$", name):
+                assert value >= before[name], name
+        for name in "request_duration", "loop_lag":
+            assert after[f'tined_{name}_seconds_bucket{{le="+Inf"}}'] == after[f"tined_{name}_seconds_count"]
+    last = metrics(t)
+    assert (last["tined_crashes_total"], last["tined_reloads_total"], last["tined_generation"]) == (15, 3, 4)
+
+
+def test_ready_throughout_a_reload(admin):
+    """It is, and no more workers are said to be than there are to be."""
+    t = admin({"workers": {"probation": "300ms"}})
+    with Watch(lambda: get(t, "/readyz").status) as ready, Watch(lambda: metrics(t)["tined_workers_ready"]) as workers:
+        t.reload()
+        wait_until(lambda: admin_pid(t), "it answers")
+    assert set(ready.seen) == {200} and max(workers.seen) == 2 and len(workers.seen) > 5
+
+
+def test_scoreboard_full_of_anything(admin, root_only):
+    """What workers write of themselves into shared memory is shown, and nothing else is done with it."""
+    t = admin()
+    before = admin_pid(t)
+    pids = set(t.worker_pids()) - {before}
+    dice = random.Random(1)
+    with open(f"/proc/{t.pid}/mem", "r+b", buffering=0) as memory:
+        slots = sorted(find_slots(t, memory, pids))
+        size = min(b - a for a, b in zip(slots, slots[1:]))
+        assert len(slots) == 2 and size > 1000
+        for n, fill in enumerate([b"\xff" * (size - 64), *(dice.randbytes(size - 64) for _ in range(5))]):
+            for slot in slots:
+                memory.seek(slot + 64)
+                memory.write(fill)
+            said = get(t, "/status.json").json()
+            assert len(said["processes"]) == 3 and get(t, "/readyz").status in (200, 503)
+            check_metrics(get(t, "/metrics").body)
+            with Client(t.admin) as c:
+                c.send(b"GET /stream HTTP/1.1\r\nHost: test\r\n\r\n")
+                data = b""
+                while data.count(b"event: processes") < (2 if n == 0 else 1) or not data.endswith(b"\n\r\n"):
+                    data += c.sock.recv(65536)
+            for line in re.findall(rb"^data: (.*)$", data, re.M):
+                json.loads(line)
+        for slot in slots:
+            memory.seek(slot + 64)
+            memory.write(bytes(size - 64))
+    assert admin_pid(t) == before and pids < set(t.worker_pids())
+
+
+def find_slots(t, memory, pids):
+    """Where the slots of these processes are: each begins with its state and its pid (shared/scoreboard.h)."""
+    with open(f"/proc/{t.pid}/maps", encoding="ascii") as maps:
+        shared = [line.split()[0].split("-") for line in maps if " rw-s " in line and "/dev/zero" in line]
+    for begin, end in shared:
+        memory.seek(int(begin, 16))
+        data = memory.read(int(end, 16) - int(begin, 16))
+        for pid in pids:
+            at = data.find(struct.pack("<II", 2, pid))
+            if at >= 0 and at % 64 == 0:
+                yield int(begin, 16) + at
+
+
+def check_metrics(text):
+    for line in text.decode("ascii").splitlines():
+        assert re.fullmatch(r'# (HELP|TYPE) tined_\w+ .*|tined_\w+({(\w+="[\w.+]+",?)+})? [-\d.e+]+', line), line
+
+
 def test_content_types_and_safety(admin):
     t = admin()
     for path, kind in ("/metrics", "text/plain; version=0.0.4"), ("/status.json", "application/json"), ("/", "text/html"), \
@@ -113,7 +255,22 @@ def test_content_types_and_safety(admin):
         r = get(t, path)
         assert r.status == 200 and r.header("Content-Type").startswith(kind)
         assert "default-src 'none'" in r.header("Content-Security-Policy") and r.header("X-Content-Type-Options") == "nosniff"
+        assert (r.header("Referrer-Policy"), r.header("Cache-Control")) == ("no-referrer", "no-store")
+        assert r.header("Cross-Origin-Resource-Policy") == "same-origin"
+        head = get(t, path, method="HEAD")
+        assert head.status == 200 and head.header("Content-Type") == r.header("Content-Type")
+        assert get(t, path, method="POST").status == 405 and get(t, path, method="DELETE").status == 405
     assert get(t, "/nothing").status == 404 and get(t, "/../../etc/passwd").status in (400, 404)
+    assert get(t, "/metrics/more").status == 404 and get(t, "/metrics", method="BREW").status == 501
+
+
+def test_head_of_the_stream_is_an_answer(admin):
+    t = admin()
+    with Client(t.admin) as c:
+        for _ in range(2):
+            r = c.request("/stream", method="HEAD")
+            assert r.status == 200 and r.header("Content-Type") == "text/event-stream"
+        assert c.request("/livez").status == 200
 
 
 # --- health ---
@@ -198,10 +355,30 @@ def test_it_goes_and_comes_with_its_section(admin):
     wait_until(lambda: get(t, "/livez").status == 200, "it is back")
 
 
-def test_on_a_unix_socket(start, folder):
-    t = start({"admin": {"listen": f"unix:{folder}/admin.sock"}})
+def test_on_a_unix_socket(start, folder, token_file):
+    t = start({"admin": {"listen": f"unix:{folder}/admin.sock", "token_file": token_file}})
     t.admin = f"{folder}/admin.sock"
     assert get(t, "/livez").status == 200
+    assert act(t, "/api/scale?workers=3").status == 200
+    assert act(t, "/api/scale?workers=3", token="wrong").status == 401 and act(t, "/api/scale?workers=3").status == 429
+
+
+def test_it_has_no_listening_socket_of_the_workers(admin):
+    t = admin()
+    with open("/proc/net/tcp", encoding="ascii") as tcp:
+        listening = {f"socket:[{line.split()[9]}]" for line in tcp if f":{t.port():04X} " in line and line.split()[3] == "0A"}
+    pid = admin_pid(t)
+    worker = next(p for p in t.worker_pids() if p != pid)
+    assert len(listening) == 1 and listening <= harness.sockets(worker)
+    assert not listening & harness.sockets(pid) and harness.n_descriptors(pid) < 20
+
+
+def test_silent_connections_are_closed(admin):
+    t = admin()
+    with Client(t.admin) as nothing, Client(t.admin) as half:
+        half.send(b"GET / HTTP/1.1\r\nHo")
+        assert half.rest()[:12] in (b"", b"HTTP/1.1 408")
+        assert nothing.rest()[:12] in (b"", b"HTTP/1.1 408")
 
 
 def test_address_in_use(tined):
@@ -285,15 +462,43 @@ def try_act(t, path):
         return None
 
 
-@pytest.mark.parametrize("header", [None, "Bearer wrong", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", f"Basic {TOKEN}", TOKEN])
+@pytest.mark.parametrize("header", ["Bearer wrong", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", f"Basic {TOKEN}", TOKEN, "Bearer", ""])
 def test_wrong_tokens(admin, token_file, header):
     t = admin({"admin": {"token_file": token_file}})
-    headers = [("Content-Length", "0")] + ([("Authorization", header)] if header else [])
+    headers = [("Content-Length", "0"), ("Authorization", header)]
     r = get(t, "/api/reload", method="POST", headers=headers)
     assert r.status == 401 and r.header("WWW-Authenticate") == "Bearer"
     assert act(t, "/api/reload").status == 429, "no guessing as fast as one can"
     assert not t.find("reload: begins")
     wait_until(lambda: act(t, "/api/scale?workers=2").status == 200, "the right one is good after a moment")
+
+
+def act_from(t, source, token=TOKEN):
+    """The status of an action from another address of this machine."""
+    with socket.create_connection(t.admin, harness.DEADLINE, (source, 0)) as s:
+        s.sendall(f"POST /api/scale?workers=2 HTTP/1.1\r\nHost: t\r\nAuthorization: bearer {token}\r\n"
+                  "Content-Length: 0\r\nConnection: close\r\n\r\n".encode())
+        return int(s.recv(65536).split()[1])
+
+
+def test_who_guesses_keeps_nobody_else_out(admin, token_file):
+    t = admin({"admin": {"token_file": token_file}})
+    others = [act_from(t, f"127.0.0.{n}") for n in range(2, 6) if act_from(t, "127.0.0.1", "wrong") in (401, 429)]
+    assert len(others) == 4 and 200 in others, others  # by chance one of them may share a place with the guesser
+
+
+def test_page_elsewhere_keeps_nobody_out(admin, token_file):
+    """A form of any site can be sent here, but no such header with it."""
+    t = admin({"admin": {"token_file": token_file}})
+    for kind in "application/x-www-form-urlencoded", "text/plain":
+        r = get(t, f"/api/scale?workers=3&token={TOKEN}", method="POST", headers=[
+            ("Content-Length", "0"), ("Content-Type", kind), ("Origin", "http://elsewhere.example"), ("Cookie", f"token={TOKEN}")])
+        assert r.status == 401
+    r = get(t, "/api/scale?workers=3", method="OPTIONS", headers=[
+        ("Origin", "http://elsewhere.example"), ("Access-Control-Request-Method", "POST"),
+        ("Access-Control-Request-Headers", "authorization")])
+    assert not [name for name, _ in r.fields if name.lower().startswith("access-control")], "a browser asks first, and is not told to go on"
+    assert act(t, "/api/scale?workers=2").status == 200
 
 
 @pytest.mark.parametrize("path", ["/api/scale", "/api/scale?workers=", "/api/scale?n=3", "/api/scale?workers=3%0astop",
@@ -311,8 +516,11 @@ def test_get_does_nothing(admin, token_file):
     assert get(t, "/api/reload", headers=[("Authorization", f"Bearer {TOKEN}")]).status == 405
 
 
-@pytest.mark.parametrize("text, mode, said", [("short\n", 0o600, "the token is too short"), (TOKEN, 0o644, "everybody may read it"),
-                                              (None, 0, "No such file")])
+@pytest.mark.parametrize("text, mode, said", [
+    (None, 0, "No such file"), ("", 0o600, "the token is too short"), ("short\n", 0o600, "the token is too short"),
+    ("x" * 300, 0o600, "the token is too long"), (TOKEN, 0o644, "everybody may read it"), (TOKEN, 0o622, "everybody may write it"),
+    (TOKEN + " \n", 0o600, "visible ASCII"), (f"{TOKEN}é", 0o600, "visible ASCII"), (f"a bearer {TOKEN}", 0o600, "visible ASCII"),
+])
 def test_token_files_that_will_not_do(tined, folder, text, mode, said):
     path = folder / "token"
     if text is not None:
@@ -320,7 +528,29 @@ def test_token_files_that_will_not_do(tined, folder, text, mode, said):
         path.chmod(mode)
     t = tined({"admin": {"listen": f"127.0.0.1:{harness.free_port()}", "token_file": path}})
     assert t.run() == 1
-    assert any(f"admin.token_file: {path}: {said}" in e for e in t.errors()), t.tail()
+    assert any(f"admin.token_file: {path}: {said}" in e or f"{path}: the token is to be of {said}" in e for e in t.errors()), t.tail()
+
+
+def test_token_file_of_another_user(tined, token_file, root_only):
+    t = tined({"tined": {"user": harness.NOBODY}, "admin": {"listen": f"127.0.0.1:{harness.free_port()}", "token_file": token_file}})
+    assert t.run() == 1
+    assert any(f"{token_file}: Permission denied" in e for e in t.errors()), t.tail()
+
+
+def test_bad_token_file_fails_the_reload(admin, token_file):
+    t = admin({"admin": {"token_file": token_file}})
+    token_file.write_text("short")
+    assert any(str(token_file) in line for line in t.reload_fails())
+    assert act(t, "/api/scale?workers=2").status == 200, "the old one is good"
+
+
+def test_token_is_never_written_down(admin, token_file):
+    t = admin({"admin": {"token_file": token_file}})
+    assert act(t, "/api/scale?workers=3").status == 200
+    act(t, "/api/scale?workers=2", token=TOKEN + "wrong")
+    for path in "/status.json", "/metrics":
+        assert TOKEN.encode() not in get(t, path).body
+    assert not t.find(TOKEN)
 
 
 def test_page_that_leaves_during_its_action(admin, token_file):

@@ -4,7 +4,7 @@
 const SECONDS = 300;
 const EVENTS_SHOWN = 100;
 const byId = (id) => document.getElementById(id);
-const state = { samples: [], events: [], wanted: 0 };
+const state = { samples: [], events: [], processes: [], wanted: 0 };
 
 // --- numbers for people ---
 
@@ -202,7 +202,9 @@ function showStatus(s) {
 // --- news ---
 
 function onPast(past) {
-  state.samples = past.samples;
+  const first = past.samples.length ? past.samples[0].t : Infinity;
+  // Another process answers after a reload: it does not know what was before.
+  state.samples = [...state.samples.filter((s) => s.t < first), ...past.samples].slice(-SECONDS);
   state.events = [];
   byId("actions").hidden = !past.actions;
   PLOTS.forEach(plotDraw);
@@ -215,9 +217,13 @@ function onNow(now) {
     state.samples = state.samples.slice(-SECONDS);
     PLOTS.forEach(plotDraw);
   }
-  byId("tiles").replaceChildren(...now.processes.map(tile));
-  if (now.events) showEvents(now.events);
-  if (now.crashes) showCrashes(now.crashes);
+}
+
+// Those of the slots from one number to another; the rest stays.
+function onProcesses({ from, to, processes }) {
+  state.processes = [...state.processes.filter((p) => p.slot < from || p.slot >= to), ...processes];
+  state.processes.sort((a, b) => a.slot - b.slot);
+  byId("tiles").replaceChildren(...state.processes.map(tile));
 }
 
 function setLive(live) {
@@ -228,8 +234,10 @@ function setLive(live) {
 
 function connect() {
   const source = new EventSource("stream");
-  source.addEventListener("past", (e) => { setLive(true); onPast(JSON.parse(e.data)); });
-  source.addEventListener("now", (e) => { setLive(true); onNow(JSON.parse(e.data)); });
+  for (const [name, show] of Object.entries({
+    past: onPast, now: onNow, processes: onProcesses,
+    events: (e) => showEvents(e.events), crashes: (e) => showCrashes(e.crashes),
+  })) source.addEventListener(name, (e) => { setLive(true); show(JSON.parse(e.data)); });
   source.onerror = () => {
     setLive(false);
     if (source.readyState === EventSource.CLOSED) setTimeout(connect, 2000);
@@ -255,7 +263,8 @@ async function act(path) {
   outcome.textContent = "…";
   try {
     const answer = await fetch(path, { method: "POST", headers: { Authorization: `Bearer ${token}` } });
-    const said = await answer.json();
+    const text = await answer.text();
+    const said = text.startsWith("{") ? JSON.parse(text) : { error: `${answer.status} ${text}` };
     if (answer.status === 401) sessionStorage.removeItem("token");
     else if (answer.ok || answer.status === 409) sessionStorage.setItem("token", token); // it was looked at
     outcome.textContent = said.ok ? said.text || "done" : said.error;
