@@ -143,7 +143,7 @@ static int request_own(struct tine_request *rq)
 		path = rebase(rq, bytes, rq->path.data);
 	else if (path_len > 0)
 		memcpy(path, rq->path.data, path_len);
-	for (unsigned i = 0; i < rq->match.n_params && rq->match.route; i++)
+	for (unsigned i = 0; rq->match.route && i < rq->match.n_params; i++)
 		rq->match.params[i].data = path + (rq->match.params[i].data - rq->path.data);
 	if (rq->path.data)
 		rq->path.data = path;
