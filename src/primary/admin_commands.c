@@ -28,11 +28,14 @@ static LIST_HEAD(, admin_command) under_way = LIST_HEAD_INITIALIZER(under_way);
 
 static void answer(struct proc *pr, uint64_t id, const json_t *object)
 {
-	CLEANUP(freep) char *text = json_dumps(object, JSON_COMPACT);
+	static const char too_long[] = "{\"ok\":false,\"code\":\"failed\",\"error\":\"the answer "
+	                               "is too long; ask tinectl\"}";
+	CLEANUP(freep) char *text = json_dumps(object, JSON_COMPACT | JSON_ENSURE_ASCII);
 	size_t len = text ? strlen(text) : 0;
+	bool fits = text && len <= MSG_REPLY_MAX;
 
-	if (text && len <= MSG_REPLY_MAX)
-		lane_send(pr->control, MSG_REPLY, id, text, len);
+	lane_send(pr->control, MSG_REPLY, id, fits ? text : too_long,
+		fits ? len : sizeof(too_long) - 1);
 }
 
 /* Only the last object counts: these commands have no records. */
