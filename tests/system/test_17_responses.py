@@ -135,7 +135,7 @@ def test_clients_that_leave(t):
         leave(100)
         wait_until(lambda: counters(t)["answered"] == 100 * i, "all are answered")
     assert counters(t)["gone"] == 600
-    assert n_descriptors(t.worker_pids()[0]) <= fds
+    wait_until(lambda: n_descriptors(t.worker_pids()[0]) <= fds, "all descriptors are closed")
     assert rss(t) - memory < 4096  # a sanitizer takes its share
 
 

@@ -213,7 +213,7 @@ def test_all_that_crash_at_the_same_time_are_named(with_hangs):
     t = with_hangs({"count": 4})
     for pid in t.worker_pids():
         os.kill(pid, signal.SIGSEGV)
-    t.wait_log(r"it was in worker_main", count=4)
+    t.wait_log(r"it was in \w+", count=4)  # most of them in worker_main, in an idle loop
     assert not t.find(r"worker\[\d\]:   #\d+ /")
     t.wait_log(r"starting -> ready", count=8)
     t.hello()

@@ -1,6 +1,8 @@
 """tinectl and the control socket: the real client, and clients that do not behave."""
 
+import atexit
 import contextlib
+import functools
 import json
 import os
 import pathlib
@@ -8,9 +10,11 @@ import pty
 import pwd
 import grp
 import select
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -25,12 +29,21 @@ pytestmark = pytest.mark.skipif(not os.access(TINECTL, os.X_OK), reason="tinectl
 DONE, FAILED, USAGE, UNREACHABLE, DENIED, BUSY, TIMEOUT, GONE = range(8)
 
 
+@functools.cache
+def tinectl_for_all():
+    """A copy where another user gets to: the build folder may be root's own."""
+    folder = tempfile.mkdtemp(prefix="tined-tinectl-")
+    os.chmod(folder, 0o755)
+    atexit.register(shutil.rmtree, folder)
+    return shutil.copy(TINECTL, folder)
+
+
 def ctl(t, *arguments, user=None, groups=None, env=None, timeout=DEADLINE):
     """Runs tinectl to its end."""
     path = t.folder / "control.sock" if isinstance(t, Tined) else t
     more = {"user": user, "group": pwd.getpwuid(user).pw_gid, "extra_groups": groups or []} if user is not None else {}
     return subprocess.run(
-        [TINECTL, "-s", path, *map(str, arguments)], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        [TINECTL if user is None else tinectl_for_all(), "-s", path, *map(str, arguments)], stdin=subprocess.DEVNULL, capture_output=True, text=True,
         timeout=timeout, env={**os.environ, **(env or {})}, check=False, **more)
 
 
