@@ -29,7 +29,7 @@ static LIST_HEAD(, admin_command) under_way = LIST_HEAD_INITIALIZER(under_way);
 static void answer(struct proc *pr, uint64_t id, const json_t *object)
 {
 	static const char too_long[] = "{\"ok\":false,\"code\":\"failed\",\"error\":\"the answer "
-	                               "is too long; ask tinectl\"}";
+				       "is too long; ask tinectl\"}";
 	CLEANUP(freep) char *text = json_dumps(object, JSON_COMPACT | JSON_ENSURE_ASCII);
 	size_t len = text ? strlen(text) : 0;
 	bool fits = text && len <= MSG_REPLY_MAX;
