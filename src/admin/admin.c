@@ -21,6 +21,7 @@
 #include "http/server.h"
 #include "net/server.h"
 #include "runtime/lifeline.h"
+#include "shared/arena.h"
 #include "shared/child.h"
 #include "shared/config.h"
 #include "shared/listener.h"
@@ -244,6 +245,8 @@ static int set_up(struct admin *a, char error[ERROR_MAX])
 {
 	int r = actions_read_token(a, error, ERROR_MAX);
 
+	if (r == 0)
+		r = arena_map(a->child->arena_fd, &a->arena, &a->arena_size);
 	if (r == 0)
 		r = open_http(a, error);
 	if (r == 0)

@@ -72,6 +72,8 @@ struct admin {
 	struct event *ev_accept; /* one for each socket */
 	size_t n_sockets;
 	struct event ev_deadline, ev_second;
+	const void *arena; /* the memory that workers share, to be looked at only */
+	uint64_t arena_size;
 	bool serving, full, draining, done;
 	int exit_status;
 

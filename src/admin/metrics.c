@@ -13,7 +13,9 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "ipc/msg.h"
+#include "shared/arena.h"
 #include "shared/child.h"
+#include "shared/gauge.h"
 #include "shared/history.h"
 #include "shared/report.h"
 #include "shared/scoreboard.h"
@@ -170,6 +172,51 @@ static void primary(FILE *f, const struct scoreboard *sb, const struct history *
 #undef X
 }
 
+/* Each of a kind, by name; what it says is what a module wrote, or garbage. */
+static void shared_numbers(FILE *f, const struct admin *a, enum arena_kind kind, const char *name,
+	const char *type, const char *help)
+{
+	struct arena_listing l = {0};
+	bool first = true;
+
+	while (arena_list(a->arena, a->arena_size, &l)) {
+		int64_t n = 0;
+
+		if (l.kind != kind)
+			continue;
+		if (first)
+			head(f, name, "", type, help);
+		first = false;
+		if (kind == ARENA_GAUGE)
+			n = gauge_sum(a->child->arena_fd, l.data, l.size);
+		else if (l.size >= sizeof(n)) /* they begin with it */
+			n = atomic_load_explicit(
+				(const _Atomic int64_t *)l.data, memory_order_relaxed);
+		fprintf(f, "tined_%s{name=\"%s\"} %" PRId64 "\n", name, l.name, n);
+	}
+}
+
+/* Of the memory that workers share. */
+static void shared_memory(FILE *f, const struct admin *a)
+{
+	struct arena_figures figures;
+
+	arena_look(a->arena, a->arena_size, &figures);
+	gauge(f, "shared_memory_bytes", (double)figures.size,
+		"Memory that modules of all workers may share.");
+	gauge(f, "shared_memory_used_bytes", (double)figures.used,
+		"How much of it has a name, or is the directory of names.");
+	gauge(f, "shared_memory_names", figures.n_areas, "Areas, counters, gauges and limits.");
+	gauge(f, "shared_memory_damaged", figures.damaged,
+		"1 when somebody has written over its directory; only a restart helps.");
+	shared_numbers(f, a, ARENA_COUNTER, "shared_counter", "gauge",
+		"What modules of all workers count.");
+	shared_numbers(f, a, ARENA_GAUGE, "shared_gauge", "gauge",
+		"The sum of what each living worker says.");
+	shared_numbers(f, a, ARENA_LIMIT, "shared_limit_forgotten_total", "counter",
+		"Keys that a limit has forgotten because there was no room for more.");
+}
+
 static void serve_metrics(struct tine_request *request, void *arg)
 {
 	const struct admin *a = arg;
@@ -192,6 +239,7 @@ static void serve_metrics(struct tine_request *request, void *arg)
 	histogram(f, "loop_lag", &t.loop_lag,
 		"How long the turns of the workers' loops took, which others had to wait for.");
 	slots(f, a->child->scoreboard);
+	shared_memory(f, a);
 	if (fclose(f) == 0)
 		tine_respond(request, 200, "text/plain; version=0.0.4; charset=utf-8", text, size);
 	else

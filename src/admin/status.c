@@ -10,6 +10,7 @@
 #include "admin/admin.h"
 #include "base/clock.h"
 #include "ipc/msg.h"
+#include "shared/arena.h"
 #include "shared/child.h"
 #include "shared/config.h"
 #include "shared/history.h"
@@ -20,12 +21,23 @@
 #define MARGIN_US         (1 * US_PER_S)
 #define REASON_MAX        160
 
+/* The memory that workers share. */
+static json_t *describe_shared(const struct admin *a)
+{
+	struct arena_figures f;
+
+	arena_look(a->arena, a->arena_size, &f);
+	return json_pack("{s:I,s:I,s:I,s:b}", "bytes", (json_int_t)f.size, "used",
+		(json_int_t)f.used, "names", (json_int_t)f.n_areas, "damaged", (int)f.damaged);
+}
+
 static void serve_status(struct tine_request *request, void *arg)
 {
 	const struct admin *a = arg;
 	json_t *o = report_status(a->child->scoreboard, a->child->history);
 
 	json_object_set_new(o, "processes", report_processes(a->child->scoreboard));
+	json_object_set_new(o, "shared_memory", describe_shared(a));
 	json_object_set_new(o, "crash_list", report_crashes(a->child->history));
 	admin_answer_json(request, 200, o);
 }

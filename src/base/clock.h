@@ -21,6 +21,14 @@ static inline uint64_t now_us(void)
 	return clock_us(CLOCK_MONOTONIC);
 }
 
+static inline uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
 /* For libevent's timers. */
 static inline struct timeval timeval_from_us(uint64_t us)
 {

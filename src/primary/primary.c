@@ -33,6 +33,7 @@
 #include "primary/supervisor.h"
 #include "primary/symbolizer.h"
 #include "primary/upgrade.h"
+#include "shared/arena.h"
 #include "shared/backtrace.h"
 #include "shared/limits.h"
 #include "shared/notify.h"
@@ -387,6 +388,8 @@ static int set_up(struct primary *p, const struct config *c)
 		r = listener_pool_new(&p->pool);
 	if (r == 0)
 		r = upgrade_adopt(p, c);
+	if (r == 0 && p->arena_fd < 0) /* the one before us left us none */
+		r = arena_new(c->workers.shared_memory, &p->arena_fd);
 	if (r < 0)
 		log_error("cannot start: %s", strerror(-r));
 	return r;
@@ -419,6 +422,8 @@ static void tear_down(struct primary *p)
 	}
 	if (p->signal_fd >= 0)
 		close(p->signal_fd);
+	if (p->arena_fd >= 0)
+		close(p->arena_fd);
 }
 
 /* The file to execute for an upgrade: it may have been replaced by the time it is. */
@@ -445,6 +450,7 @@ int primary_run(const struct primary_options *o)
 		.pid = getpid(),
 		.exit_status = EXIT_FAILURE,
 		.signal_fd = -1,
+		.arena_fd = -1,
 		.binary = own_binary(),
 		.arguments = o->arguments,
 		.predecessor_fd = -1};

@@ -102,6 +102,7 @@ struct primary {
 	int predecessor_fd; /* to it; -1: there is none */
 	struct event ev_predecessor;
 
+	int arena_fd; /* memory for the workers to share, which we never look into; -1: not made yet */
 	uint64_t last_generation;
 
 	int signal_fd;

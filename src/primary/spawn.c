@@ -67,7 +67,7 @@ static int keep_descriptors(const struct proc *pr, int control_fd, int bus_fd)
 {
 	const struct generation *g = pr->gen;
 	const int *fds;
-	size_t n = 0, max = 4;
+	size_t n = 0, max = 5;
 	int *keep;
 	int r;
 
@@ -80,6 +80,7 @@ static int keep_descriptors(const struct proc *pr, int control_fd, int bus_fd)
 		return -ENOMEM;
 	keep[n++] = control_fd;
 	keep[n++] = bus_fd;
+	keep[n++] = pr->primary->arena_fd;
 	if (log_keep_fd() >= 0)
 		keep[n++] = log_keep_fd();
 	if (pr->role == ROLE_ADMIN) {
@@ -206,6 +207,7 @@ static void run_child(struct proc *pr, int control_fd, int bus_fd)
 		.clients = &pr->gen->clients,
 		.control_fd = control_fd,
 		.bus_fd = bus_fd,
+		.arena_fd = p->arena_fd,
 		.primary = p->pid,
 	};
 

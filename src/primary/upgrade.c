@@ -28,9 +28,13 @@
 #include "primary/listener.h"
 #include "primary/primary.h"
 #include "primary/reload.h"
+#include "shared/arena.h"
 #include "shared/notify.h"
 
-/* For the new one: "FD GENERATION UPGRADES FAILURES", the descriptor to us, our last generation, what was counted so far. */
+/*
+ * For the new one: "FD GENERATION UPGRADES FAILURES ARENA LAYOUT", the descriptor to us, our last generation, what was counted so
+ * far, the memory that workers share.
+ */
 #define VARIABLE  "TINED_UPGRADE"
 #define WORD_MAX  1024
 #define NAMES_MAX (120u << 10)    /* the kernel takes no longer string (MAX_ARG_STRLEN) */
@@ -56,7 +60,7 @@ struct upgrade {
 /* --- the old one: the child that becomes the new one --- */
 
 struct package {
-	int *fds; /* the sockets, and at the end our socketpair's other end */
+	int *fds; /* the sockets; behind them our socketpair's other end, and the arena */
 	size_t n; /* sockets */
 	char *names;
 };
@@ -87,7 +91,7 @@ static int pack(const struct primary *p, int fd, struct package *ret)
 	int r;
 
 	ret->n = listener_pool_count(p->pool);
-	ret->fds = calloc(ret->n + 1, sizeof(*ret->fds));
+	ret->fds = calloc(ret->n + 2, sizeof(*ret->fds));
 	names = calloc(ret->n + 1, sizeof(*names));
 	if (!ret->fds || !names) {
 		free(names);
@@ -95,28 +99,29 @@ static int pack(const struct primary *p, int fd, struct package *ret)
 	}
 	listener_pool_export(p->pool, ret->fds, names);
 	ret->fds[ret->n] = fd;
+	ret->fds[ret->n + 1] = p->arena_fd;
 	r = join(names, ret->n, &ret->names);
 	free(names);
 	return r;
 }
 
 /*
- * Moves the descriptors to 3 and up, as sd_listen_fds(3) wants them, and closes all others. Returns 0 or -errno; the last
- * of k->fds can be used then.
+ * Moves the descriptors to 3 and up, as sd_listen_fds(3) wants them, and closes all others. Returns 0 or -errno; our
+ * socketpair's end in k->fds can be used then.
  */
 static int arrange(struct package *k)
 {
-	const int first = SD_LISTEN_FDS_START, end = first + (int)k->n + 1;
+	const int first = SD_LISTEN_FDS_START, end = first + (int)k->n + 2;
 
 	/* Out of the way first: their places may be each other's. */
-	for (size_t i = 0; i <= k->n; i++) {
+	for (size_t i = 0; i < k->n + 2; i++) {
 		int moved = fcntl(k->fds[i], F_DUPFD_CLOEXEC, end);
 
 		if (moved < 0)
 			return -errno;
 		k->fds[i] = moved;
 	}
-	for (size_t i = 0; i <= k->n; i++) {
+	for (size_t i = 0; i < k->n + 2; i++) {
 		if (dup2(k->fds[i], first + (int)i) < 0)
 			return -errno;
 	}
@@ -135,9 +140,9 @@ static int set_environment(const struct primary *p, const struct package *k, int
 {
 	char text[160];
 
-	snprintf(text, sizeof(text), "%d %" PRIu64 " %" PRIu64 " %" PRIu64, report_fd,
+	snprintf(text, sizeof(text), "%d %" PRIu64 " %" PRIu64 " %" PRIu64 " %d %d", report_fd,
 		p->last_generation, sb_get(p->history->upgrades),
-		sb_get(p->history->upgrade_failures));
+		sb_get(p->history->upgrade_failures), report_fd + 1, ARENA_LAYOUT);
 	if (set_number("LISTEN_FDS", (long long)k->n) < 0 ||
 		set_number("LISTEN_PID", getpid()) < 0 ||
 		setenv("LISTEN_FDNAMES", k->names, 1) < 0 || unsetenv("WATCHDOG_PID") < 0 ||
@@ -553,6 +558,7 @@ static void on_predecessor(evutil_socket_t fd, short what, void *arg)
 struct origin {
 	int fd;
 	uint64_t generation, upgrades, failures;
+	int arena_fd, arena_layout; /* -1: it gave none */
 };
 
 /* Reads the variable. Returns 1 when we are to replace another primary, 0, or -EINVAL. */
@@ -564,12 +570,30 @@ static int read_origin(struct origin *ret)
 
 	if (!text)
 		return 0;
-	if (sscanf(text, "%d %" SCNu64 " %" SCNu64 " %" SCNu64, &ret->fd, &ret->generation,
-		    &ret->upgrades, &ret->failures) != 4 ||
+	ret->arena_fd = ret->arena_layout = -1;
+	if (sscanf(text, "%d %" SCNu64 " %" SCNu64 " %" SCNu64 " %d %d", &ret->fd, &ret->generation,
+		    &ret->upgrades, &ret->failures, &ret->arena_fd, &ret->arena_layout) < 4 ||
 		ret->fd < SD_LISTEN_FDS_START ||
 		getsockopt(ret->fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0 || type != SOCK_SEQPACKET)
 		return -EINVAL;
 	return 1;
+}
+
+/* The memory that the workers of both share from now on. If it cannot be used there will be new memory. */
+static void adopt_arena(struct primary *p, const struct origin *o, uint64_t size)
+{
+	int r = arena_adopt(o->arena_fd, o->arena_layout, size);
+
+	if (r == 0)
+		p->arena_fd = o->arena_fd;
+	else
+		log_warning("upgrade: cannot go on with the workers' shared memory: %s; beginning "
+			    "with new",
+			r == -EPROTO          ? "another version made it"
+				: r == -EFBIG ? "shared_memory is another one now"
+					      : strerror(-r));
+	if (r < 0 && o->arena_fd > SD_LISTEN_FDS_START)
+		close(o->arena_fd);
 }
 
 /* Finds out whether we are to replace another primary. Returns 0 or -errno. */
@@ -590,6 +614,7 @@ int upgrade_adopt(struct primary *p, const struct config *c)
 	p->last_generation = o.generation;
 	sb_set(p->history->upgrades, o.upgrades);
 	sb_set(p->history->upgrade_failures, o.failures);
+	adopt_arena(p, &o, c->workers.shared_memory);
 	notify_set_silent(true);
 	listener_pool_borrow(p->pool);
 	snprintf(word, sizeof(word), "wait %" PRIu64, allowed_us(&c->workers));

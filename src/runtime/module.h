@@ -10,6 +10,7 @@
 
 #include <tine/module.h>
 
+struct arena;
 struct config;
 struct conf_module;
 struct event_base;
@@ -47,6 +48,7 @@ struct tine_worker {
 	unsigned slot;
 	uint64_t generation;
 	struct pool *pool;
+	struct arena *arena;        /* memory shared with the other workers */
 	struct http_server *http;   /* NULL in a process that serves none */
 	struct http_router *router; /* of this module's listener; NULL when that speaks plain tcp */
 	struct stream_service **stream; /* of this module's listener; NULL when that speaks HTTP */

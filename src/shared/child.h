@@ -33,6 +33,7 @@ struct child {
 	struct clients
 		*clients; /* of its generation; nothing is mapped when they are not counted */
 	int control_fd, bus_fd;
+	int arena_fd; /* of the memory that workers share */
 	pid_t primary;
 };
 

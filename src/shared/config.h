@@ -56,6 +56,7 @@ struct conf_workers {
 	uint64_t backoff_min_us, backoff_max_us;
 	struct rate crash_limit;
 	uint64_t max_connections; /* per worker */
+	uint64_t shared_memory;   /* bytes */
 };
 
 struct conf_http {

@@ -154,6 +154,9 @@ const struct option_row option_table[] = {
 		"A worker that crashes so often in that time is given up until the next reload.")
 	OPT(workers, max_connections, UINT, "1", "1000000", "10000", GENERATION,
 		"Connections a worker holds at the same time; more have to wait.")
+	OPT(workers, shared_memory, SIZE, "1M", "1024G", "16M", RESTART,
+		"Memory that modules of all workers may share (areas, counters, limits per key); what "
+		"is not used of it costs nothing.")
 
 	OPT_TEXT(listener, address, ADDRESS, "127.0.0.1:8080", GENERATION,
 		"Where to listen: host:port, [v6]:port, unix:/path or systemd:NAME; port 0 is any"

@@ -28,6 +28,7 @@
 #include "runtime/module.h"
 #include "runtime/pool.h"
 #include "shared/access_log.h"
+#include "shared/arena.h"
 #include "shared/child.h"
 #include "shared/config.h"
 #include "shared/limits.h"
@@ -54,6 +55,7 @@ struct worker {
 	struct lifeline *lifeline;
 	struct lane *bus;
 	struct pool *pool;
+	struct arena *arena;
 	struct net_server *net;
 	struct http_server *http;
 	struct access_log *access;       /* NULL: none */
@@ -391,6 +393,7 @@ static int start_modules(struct worker *w, char error[MODULE_ERROR_MAX])
 		m->slot = w->child->slot;
 		m->generation = w->child->generation;
 		m->pool = w->pool;
+		m->arena = w->arena;
 		m->http = w->http;
 		listener = listener_index(w, c->modules[i].listener);
 		if (speaks_tcp(w, listener))
@@ -412,6 +415,8 @@ static int set_up(struct worker *w, char error[MODULE_ERROR_MAX])
 		r = open_access_log(w);
 	if (r == 0)
 		r = open_http(w, error);
+	if (r == 0)
+		r = arena_attach(w->child->arena_fd, &w->arena);
 	if (r == 0)
 		r = start_modules(w, error);
 	if (r == 0) {
