@@ -1,13 +1,16 @@
 /*
  * Lanes. Used by the primary and by every child, on their loop's thread.
- * Always holds: `in` keeps less than one frame between turns; `out` starts at a frame that is wholly or partly
- * unsent; `fds_out` are in the order of their frames in `out`.
+ * All lanes of a process read into one buffer. Always holds: `rest` keeps what of it could not be handed up, which is less than
+ * one frame unless the lane has yielded; `out` starts at a frame that is wholly or partly unsent; `fds_out` are in the order of
+ * their frames in `out`.
  */
 #include "ipc/lane.h"
 
 #include <errno.h>
 #include <event2/event.h>
 #include <event2/event_struct.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -15,13 +18,18 @@
 #include "base/fd.h"
 #include "base/turn.h"
 
-#define READ_CHUNK (16u << 10) /* asked of the kernel at a time */
+#define READ_CHUNK (256u << 10) /* asked of the kernel at a time */
 #define READ_BURST \
-	(256u << 10)   /* read in one turn at most: a flooding peer must not hold up the loop */
-#define FDS_MAX    8   /* descriptors received but not yet claimed by a frame */
-#define SCM_MAX_FD 253 /* of the kernel: what one message can carry; unix(7) */
+	(256u << 10) /* read in one turn at most: a flooding peer must not hold up the loop */
+#define READ_SPACE (READ_CHUNK + 2 * MSG_LENGTH_MAX)
+#define BUS_BUFFER (1u << 20)  /* asked of the kernel for a socket of the bus */
+#define KEEP_MAX   (64u << 10) /* of memory, for a queue of the bus that is empty */
+#define FDS_MAX    8           /* descriptors received but not yet claimed by a frame */
+#define SCM_MAX_FD 253         /* of the kernel: what one message can carry; unix(7) */
 #define LAST_WORDS \
-	(1u << 20) /* more than a socket holds, less than its heirs could go on writing */
+	(4u << 20)     /* more than a socket holds, less than its heirs could go on writing */
+#define LAST_ROUNDS 64 /* for handlers that yield */
+#define RETRY_MS    10 /* when too many descriptors are in flight; unix(7), ETOOMANYREFS */
 
 struct bytes {
 	char *data;
@@ -34,10 +42,10 @@ struct queued_fd {
 };
 
 struct lane {
-	struct event readable, writable;
+	struct event readable, writable, again, retry;
 	int fd;
 	struct lane_options o;
-	struct bytes in, out;
+	struct bytes rest, out;
 	uint64_t sent; /* bytes written so far: the position of out.start */
 	struct queued_fd *fds_out;
 	size_t n_fds_out;
@@ -45,13 +53,35 @@ struct lane {
 	size_t n_fds_in;
 	unsigned busy; /* callbacks on the stack: freeing waits for them */
 	bool dead;     /* freed or closed: no more callbacks */
+	bool yielded;  /* whole frames may be left in `rest` until the next turn */
+	bool deaf;     /* it is not to be read */
 };
 
+/* What all lanes of the process read into, one after the other. It may be in use while the process is forked. */
+static struct {
+	const struct event_base *base; /* the process's */
+	char *data;
+	bool taken;
+} shared_space;
+
+/* As far as we may: without privileges net.core.wmem_max is the limit. */
+static void enlarge_buffer(int fd)
+{
+	int size = BUS_BUFFER;
+
+	if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size)) < 0)
+		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+}
+
 /* Makes a socketpair for a lane: both ends non-blocking and close-on-exec. Returns 0 or -errno. */
-int lane_pair(int ret_fds[2])
+int lane_pair(enum msg_lane kind, int ret_fds[2])
 {
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ret_fds) < 0)
 		return -errno;
+	if (kind == LANE_BUS) {
+		enlarge_buffer(ret_fds[0]);
+		enlarge_buffer(ret_fds[1]);
+	}
 	return 0;
 }
 
@@ -63,14 +93,14 @@ static int bytes_reserve(struct bytes *b, size_t n)
 
 	if (b->size - b->end >= n)
 		return 0;
-	if (b->start > 0) {
-		memmove(b->data, b->data + b->start, used);
+	if (b->start > used) { /* else it would be moved again and again */
+		memcpy(b->data, b->data + b->start, used);
 		b->start = 0;
 		b->end = used;
 	}
 	if (b->size - b->end >= n)
 		return 0;
-	n = used + n > 2 * b->size ? used + n : 2 * b->size;
+	n = b->end + n > 2 * b->size ? b->end + n : 2 * b->size;
 	p = realloc(b->data, n);
 	if (!p)
 		return -ENOMEM;
@@ -86,7 +116,7 @@ static void bytes_release(struct bytes *b)
 }
 
 /* Closes a descriptor the peer sent. It may be a socket set to linger, whose last close(2) would wait. */
-static void close_foreign(int fd)
+void lane_close_foreign(int fd)
 {
 	const struct linger none = {0};
 
@@ -97,11 +127,11 @@ static void close_foreign(int fd)
 static void lane_destroy(struct lane *l)
 {
 	for (size_t i = 0; i < l->n_fds_in; i++)
-		close_foreign(l->fds_in[i]);
+		lane_close_foreign(l->fds_in[i]);
 	for (size_t i = 0; i < l->n_fds_out; i++)
 		close(l->fds_out[i].fd);
 	free(l->fds_out);
-	bytes_release(&l->in);
+	bytes_release(&l->rest);
 	bytes_release(&l->out);
 	free(l);
 }
@@ -114,6 +144,8 @@ static void lane_shut(struct lane *l)
 	l->dead = true;
 	event_del(&l->readable);
 	event_del(&l->writable);
+	event_del(&l->again);
+	event_del(&l->retry);
 	close(l->fd);
 	l->fd = -1;
 }
@@ -150,46 +182,58 @@ static void lane_leave(struct lane *l)
 		lane_destroy(l);
 }
 
-/* Hands up one whole frame. Returns false when the lane has died of it. */
-static bool deliver(struct lane *l, const struct frame *f, const void *payload)
+/* The peer broke a rule that only the receiver of its messages knows. */
+void lane_reject(struct lane *l, const char *why)
+{
+	lane_fail(l, why);
+}
+
+/* From within on_message: the rest of the burst waits for the next turn. */
+void lane_yield(struct lane *l)
+{
+	l->yielded = true;
+}
+
+/* Hands up one whole frame. */
+static void deliver(struct lane *l, const struct frame *f)
 {
 	int fd = -1;
 
-	if (msg_rule(f->type)->n_fds > 0) {
+	if (msg_has_fd(msg_rule(f->type), f)) {
 		if (l->n_fds_in == 0) {
 			lane_fail(l, "descriptor missing");
-			return false;
+			return;
 		}
 		fd = l->fds_in[0];
 		l->n_fds_in--;
 		memmove(l->fds_in, l->fds_in + 1, l->n_fds_in * sizeof(*l->fds_in));
 	}
-	l->o.on_message(f, payload, fd, l->o.arg);
-	return !l->dead;
+	l->o.on_message(f, f + 1, fd, l->o.arg);
 }
 
-/* Takes every whole frame out of `in`. */
-static void parse_frames(struct lane *l)
+/* Hands up every whole frame of what has come. Returns how many bytes that were. */
+static size_t parse_frames(struct lane *l, const char *data, size_t len)
 {
 	const char *why;
-	struct frame f;
+	size_t at = 0;
 
-	while (l->in.end - l->in.start >= sizeof(f)) {
-		memcpy(&f, l->in.data + l->in.start, sizeof(f));
-		if (msg_validate(&f, l->o.kind, l->o.peer, &why) < 0) {
+	while (!l->dead && !l->yielded && len - at >= sizeof(struct frame)) {
+		const struct frame *f = (const void *)(data + at);
+
+		if (msg_validate(f, l->o.kind, l->o.peer, &why) < 0) {
 			lane_fail(l, why);
-			return;
-		}
-		if (l->in.end - l->in.start < sizeof(f) + f.length)
 			break;
-		l->in.start += sizeof(f) + f.length;
-		if (!deliver(l, &f, l->in.data + l->in.start - f.length))
-			return;
+		}
+		if (len - at < frame_space(f->length))
+			break;
+		at += frame_space(f->length);
+		deliver(l, f);
 	}
-	if (l->in.start == l->in.end)
-		l->in.start = l->in.end = 0;
-	if (l->in.end == 0 && l->n_fds_in > 0)
+	if (!l->dead && l->o.on_burst)
+		l->o.on_burst(l->o.arg);
+	if (!l->dead && at == len && l->n_fds_in > 0)
 		lane_fail(l, "descriptor without its message");
+	return at;
 }
 
 /* Keeps the descriptors of one recvmsg(2). Returns 0, or -EPROTO when there are more than any frame may have. */
@@ -210,7 +254,7 @@ static int keep_fds(struct lane *l, struct msghdr *mh)
 				l->fds_in[l->n_fds_in++] = fd;
 				continue;
 			}
-			close_foreign(fd);
+			lane_close_foreign(fd);
 			r = -EPROTO;
 		}
 	}
@@ -218,61 +262,131 @@ static int keep_fds(struct lane *l, struct msghdr *mh)
 }
 
 /* One read. Returns bytes read, 0 at the end, -EAGAIN, or another -errno. */
-static ssize_t receive(struct lane *l)
+static ssize_t receive(struct lane *l, char *space, size_t size)
 {
 	union {
 		struct cmsghdr align;
 		char space[CMSG_SPACE(SCM_MAX_FD * sizeof(int))];
 	} control;
-	struct iovec iov;
+	struct iovec iov = {space, size};
 	struct msghdr mh = {.msg_iov = &iov,
 		.msg_iovlen = 1,
 		.msg_control = &control,
 		.msg_controllen = sizeof(control)};
-	ssize_t n;
-	int r = bytes_reserve(&l->in, READ_CHUNK);
+	ssize_t n = recvmsg(l->fd, &mh, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+	int r;
 
-	if (r < 0)
-		return r;
-	iov = (struct iovec){l->in.data + l->in.end, l->in.size - l->in.end};
-	n = recvmsg(l->fd, &mh, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
 	if (n < 0)
 		return errno == EINTR ? -EAGAIN : -errno;
-	l->in.end += (size_t)n;
 	r = keep_fds(l, &mh);
 	return r < 0 ? r : n;
 }
 
+/* A lane that is read from within a callback of another one has a space to itself. */
+static char *space_take(void)
+{
+	if (shared_space.taken)
+		return malloc(READ_SPACE);
+	if (!shared_space.data)
+		shared_space.data = malloc(READ_SPACE);
+	shared_space.taken = shared_space.data != NULL;
+	return shared_space.data;
+}
+
+static void space_give(char *space)
+{
+	if (space == shared_space.data)
+		shared_space.taken = false;
+	else
+		free(space);
+}
+
+/* Keeps what was not handed up. */
+static void stash(struct lane *l, const char *data, size_t len)
+{
+	if (l->dead || len == 0)
+		return;
+	if (bytes_reserve(&l->rest, len) < 0) {
+		lane_fail(l, "out of memory");
+		return;
+	}
+	memcpy(l->rest.data, data, len);
+	l->rest.end = len;
+}
+
+static size_t unstash(struct lane *l, char *ret)
+{
+	size_t len = l->rest.end;
+
+	if (len > 0)
+		memcpy(ret, l->rest.data, len);
+	bytes_release(&l->rest);
+	return len;
+}
+
+static void read_failed(struct lane *l, ssize_t n)
+{
+	lane_fail(l,
+		n == 0 || n == -ECONNRESET ? NULL
+			: n == -EPROTO     ? "too many descriptors"
+					   : strerror((int)-n));
+}
+
+/* Reads until there is no more, the limit is reached or a handler yields; at most the limit and one frame are in the space. */
+static void read_into(struct lane *l, char *space, size_t limit)
+{
+	size_t have = unstash(l, space), at = 0, total = 0;
+	ssize_t n = 1;
+
+	if (l->yielded) {
+		l->yielded = false;
+		at = parse_frames(l, space, have);
+	}
+	while (!l->dead && !l->yielded && n > 0 && total < limit) {
+		size_t asked;
+
+		memmove(space, space + at, have - at);
+		have -= at;
+		at = 0;
+		asked = READ_SPACE - have < READ_CHUNK ? READ_SPACE - have : READ_CHUNK;
+		n = receive(l, space + have, asked);
+		if (n > 0) {
+			have += (size_t)n;
+			total += (size_t)n;
+			at = parse_frames(l, space, have);
+			if ((size_t)n < asked && l->n_fds_in == 0 && limit == READ_BURST)
+				break; /* there was no more */
+		} else if (n != -EAGAIN) {
+			read_failed(l, n);
+		}
+	}
+	stash(l, space + at, have - at);
+}
+
 static void read_some(struct lane *l, size_t limit)
 {
-	size_t total = 0;
+	static const struct timeval now = {0};
+	char *space = space_take();
 
 	lane_enter(l);
-	while (!l->dead && total < limit) {
-		ssize_t n = receive(l);
-
-		if (n == -EAGAIN)
-			break;
-		if (n <= 0) {
-			lane_fail(l,
-				n == 0 || n == -ECONNRESET ? NULL
-					: n == -EPROTO     ? "too many descriptors"
-							   : strerror((int)-n));
-			break;
-		}
-		total += (size_t)n;
-		parse_frames(l);
-	}
-	if (!l->dead && l->in.end == 0)
-		bytes_release(&l->in);
+	if (space)
+		read_into(l, space, limit);
+	else
+		lane_fail(l, "out of memory");
+	space_give(space);
+	if (!l->dead && l->yielded && event_add(&l->again, &now) < 0)
+		lane_fail(l, "out of memory");
 	lane_leave(l);
 }
 
 /* Takes what the peer wrote before it died, without waiting. May call on_message and on_closed. */
 void lane_read_rest(struct lane *l)
 {
-	if (l && !l->dead)
+	for (unsigned i = 0; l && !l->dead && i < LAST_ROUNDS; i++) {
 		read_some(l, LAST_WORDS);
+		if (!l->yielded)
+			break;
+	}
 }
 
 /* Writes up to the next frame that carries a descriptor, or that frame's beginning with it. */
@@ -314,6 +428,30 @@ static bool out_empty(const struct lane *l)
 	return l->out.start == l->out.end;
 }
 
+/* What a failed write means. Returns whether to try again at once. */
+static bool write_failed(struct lane *l, ssize_t n)
+{
+	static const struct timeval soon = {.tv_usec = RETRY_MS * 1000};
+
+	if (n == -EINTR)
+		return true;
+	if (n == -EPIPE || n == -ECONNRESET)
+		bytes_release(&l->out); /* its last words may still be there to read */
+	else if (n != -EAGAIN && n != -ETOOMANYREFS)
+		lane_fail(l, strerror((int)-n));
+	else if ((n == -EAGAIN ? event_add(&l->writable, NULL) : event_add(&l->retry, &soon)) < 0)
+		lane_fail(l, "out of memory");
+	return false;
+}
+
+/* Memory for a queue that is empty: of the bus there will soon be another. */
+static void release_out(struct lane *l)
+{
+	l->out.start = l->out.end = 0;
+	if (l->o.kind != LANE_BUS || l->out.size > KEEP_MAX)
+		bytes_release(&l->out);
+}
+
 /* Writes what is queued as far as the peer takes it; the rest goes when there is room. */
 void lane_flush(struct lane *l)
 {
@@ -323,26 +461,26 @@ void lane_flush(struct lane *l)
 	while (!l->dead && !out_empty(l)) {
 		ssize_t n = write_some(l);
 
-		if (n == -EINTR)
-			continue;
-		if (n == -EAGAIN) {
-			if (event_add(&l->writable, NULL) < 0)
-				lane_fail(l, "out of memory");
+		if (n < 0 && !write_failed(l, n))
 			break;
-		}
-		if (n == -EPIPE || n == -ECONNRESET) {
-			bytes_release(&l->out); /* its last words may still be there to read */
-			break;
-		}
-		if (n < 0)
-			lane_fail(l, strerror((int)-n));
 	}
 	if (!l->dead && out_empty(l))
-		bytes_release(&l->out);
+		release_out(l);
+	if (!l->dead && l->o.on_written)
+		l->o.on_written(l->o.arg);
 	lane_leave(l);
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *arg)
+{
+	struct lane *l = arg;
+
+	turn_mark();
+	if (!l->yielded) /* on_again goes on with it */
+		read_some(l, READ_BURST);
+}
+
+static void on_again(evutil_socket_t fd, short what, void *arg)
 {
 	turn_mark();
 	read_some(arg, READ_BURST);
@@ -354,6 +492,7 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
 	lane_flush(arg);
 }
 
+/* Begins to read, and to write. Returns 0 or -errno. */
 int lane_new(const struct lane_options *o, struct lane **ret)
 {
 	struct lane *l = calloc(1, sizeof(*l));
@@ -362,10 +501,16 @@ int lane_new(const struct lane_options *o, struct lane **ret)
 		close(o->fd);
 		return -ENOMEM;
 	}
+	if (shared_space.base != o->base) { /* a new process's first lane */
+		shared_space.base = o->base;
+		shared_space.taken = false;
+	}
 	l->o = *o;
 	l->fd = o->fd;
 	event_assign(&l->readable, o->base, l->fd, EV_READ | EV_PERSIST, on_readable, l);
 	event_assign(&l->writable, o->base, l->fd, EV_WRITE, on_writable, l);
+	event_assign(&l->again, o->base, -1, 0, on_again, l);
+	event_assign(&l->retry, o->base, -1, 0, on_writable, l);
 	if (event_add(&l->readable, NULL) < 0) {
 		lane_free(l);
 		return -ENOMEM;
@@ -374,60 +519,125 @@ int lane_new(const struct lane_options *o, struct lane **ret)
 	return 0;
 }
 
-/* Queues one frame, to be written at the end of this turn together with what else comes. */
-static int enqueue(struct lane *l, const struct frame *f, const void *payload)
+/* What is queued is written at the end of this turn, together with what else comes. */
+static void write_soon(struct lane *l)
 {
-	size_t n = sizeof(*f) + f->length;
-	int r;
+	if (!event_pending(&l->writable, EV_WRITE, NULL))
+		event_active(&l->writable, EV_WRITE, 0);
+}
 
+/* Makes room for another n bytes of frames. Returns as lane_put(). */
+static int make_room(struct lane *l, size_t n)
+{
 	if (l->dead)
 		return -EPIPE;
 	if (l->out.end - l->out.start + n > l->o.queue_max)
 		return LANE_E_FULL;
-	r = bytes_reserve(&l->out, n);
-	if (r < 0)
-		return r;
-	memcpy(l->out.data + l->out.end, f, sizeof(*f));
-	if (f->length > 0)
-		memcpy(l->out.data + l->out.end + sizeof(*f), payload, f->length);
-	l->out.end += n;
-	if (!event_pending(&l->writable, EV_WRITE, NULL))
-		event_active(&l->writable, EV_WRITE, 0);
+	return bytes_reserve(&l->out, n);
+}
+
+/* Notes the descriptor of the frame that is about to be queued; it is ours from here on. */
+static int queue_fd(struct lane *l, int fd)
+{
+	struct queued_fd *grown = realloc(l->fds_out, (l->n_fds_out + 1) * sizeof(*grown));
+
+	if (!grown)
+		return -ENOMEM;
+	l->fds_out = grown;
+	grown[l->n_fds_out].at = l->sent + (l->out.end - l->out.start);
+	grown[l->n_fds_out++].fd = fd;
 	return 0;
 }
 
 /*
- * Sends a message; the payload is copied. Returns 0, LANE_E_FULL, or -errno (-EPIPE: the lane is closed).
- * Never calls back.
+ * Queues one frame, its payload in n parts that are f->length bytes together and copied. fd: a descriptor that goes along,
+ * of which the caller keeps its own; -1: none. Returns 0, LANE_E_FULL, or -errno (-EPIPE: the lane is closed). Never calls back.
  */
+int lane_put(struct lane *l, const struct frame *f, const struct iovec *parts, size_t n, int fd)
+{
+	CLEANUP(closep) int copy = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	int r = fd >= 0 && copy < 0 ? -errno : make_room(l, frame_space(f->length));
+	char *to;
+
+	if (r == 0 && copy >= 0)
+		r = queue_fd(l, copy);
+	if (r != 0)
+		return r;
+	take_fd(&copy);
+	to = l->out.data + l->out.end;
+	memset(to + frame_space(f->length) - 8, 0, 8);
+	memcpy(to, f, sizeof(*f));
+	to += sizeof(*f);
+	for (size_t i = 0; i < n; i++) {
+		if (parts[i].iov_len > 0)
+			memcpy(to, parts[i].iov_base, parts[i].iov_len);
+		to += parts[i].iov_len;
+	}
+	l->out.end += frame_space(f->length);
+	write_soon(l);
+	return 0;
+}
+
+/* Queues whole frames without descriptors. Returns as lane_put(). */
+int lane_append(struct lane *l, const void *frames, size_t len)
+{
+	int r = make_room(l, len);
+
+	if (r != 0)
+		return r;
+	memcpy(l->out.data + l->out.end, frames, len);
+	l->out.end += len;
+	write_soon(l);
+	return 0;
+}
+
+/* Bytes that wait to be written. */
+size_t lane_queued(const struct lane *l)
+{
+	return l->out.end - l->out.start;
+}
+
+size_t lane_queued_fds(const struct lane *l)
+{
+	return l->n_fds_out;
+}
+
+/* Stops reading what the peer sends, or goes on. What was read is handed up nevertheless. */
+void lane_set_reading(struct lane *l, bool on)
+{
+	if (l->dead || on != l->deaf)
+		return;
+	l->deaf = !on;
+	if (on)
+		event_add(&l->readable, NULL);
+	else
+		event_del(&l->readable);
+}
+
+/* Sends a message; the payload is copied. Returns as lane_put(). */
 int lane_send(struct lane *l, enum msg_type type, uint64_t id, const void *payload, size_t len)
 {
 	struct frame f = {.length = (uint32_t)len, .type = (uint16_t)type, .id = id};
+	struct iovec part = {(void *)(uintptr_t)payload, len};
 
-	return enqueue(l, &f, payload);
+	return lane_put(l, &f, &part, 1, -1);
 }
 
-/* Sends a message that carries a descriptor; the caller keeps its own. Returns as lane_send(). */
+/* Sends a message that carries a descriptor; the caller keeps its own. Returns as lane_put(). */
 int lane_send_fd(struct lane *l, enum msg_type type, const void *payload, size_t len, int fd)
 {
 	struct frame f = {.length = (uint32_t)len, .type = (uint16_t)type};
-	struct queued_fd *grown;
-	CLEANUP(closep) int copy = dup(fd);
-	int r;
+	struct iovec part = {(void *)(uintptr_t)payload, len};
 
-	if (copy < 0)
-		return -errno;
-	fd_set_cloexec(copy, true);
-	grown = realloc(l->fds_out, (l->n_fds_out + 1) * sizeof(*grown));
-	if (!grown)
-		return -ENOMEM;
-	l->fds_out = grown;
-	r = enqueue(l, &f, payload);
-	if (r != 0)
-		return r;
-	l->fds_out[l->n_fds_out].at = l->sent + (l->out.end - l->out.start) - sizeof(f) - len;
-	l->fds_out[l->n_fds_out++].fd = take_fd(&copy);
-	return 0;
+	return lane_put(l, &f, &part, 1, fd);
+}
+
+/* Blocks until the peer has taken some of what was written, or for so long: where there is no loop any more. */
+void lane_wait(const struct lane *l, int ms)
+{
+	struct pollfd p = {.fd = l->fd, .events = POLLOUT};
+
+	poll(&p, 1, ms);
 }
 
 /* False once the peer has closed it or was found to break the rules. */

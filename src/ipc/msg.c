@@ -12,7 +12,22 @@ static const struct msg_rule rules[] = {
 #undef X
 };
 
+static const uint16_t flags_allowed[MSG_TYPE_END] = {
+#define X(name, flags) [MSG_##name] = (flags),
+	MSG_FLAGS_TABLE(X)
+#undef X
+};
+
 #define N_RULES (sizeof(rules) / sizeof(*rules))
+
+/* A descriptor that is the payload has to come along. */
+static bool flags_allow(const struct frame *f)
+{
+	if (f->flags == 0)
+		return true;
+	return !(f->flags & ~flags_allowed[f->type]) &&
+		(!(f->flags & FRAME_LARGE) || (f->flags & FRAME_FD));
+}
 
 /* Returns NULL for a number that stands for no message. */
 const struct msg_rule *msg_rule(unsigned type)
@@ -42,7 +57,7 @@ int msg_validate(
 		*ret_why = "message on the wrong lane";
 	else if (!(r->senders & (unsigned)sender))
 		*ret_why = "message its sender may not send";
-	else if (f->flags != 0)
+	else if (!flags_allow(f))
 		*ret_why = "undefined flags";
 	else if (f->length > r->payload || (r->size == MSG_EXACT && f->length != r->payload))
 		*ret_why = "wrong payload length";

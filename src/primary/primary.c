@@ -26,6 +26,7 @@
 #include "primary/health.h"
 #include "primary/listener.h"
 #include "primary/proctab.h"
+#include "primary/relay.h"
 #include "primary/reload.h"
 #include "primary/replace.h"
 #include "primary/scale.h"
@@ -38,7 +39,8 @@
 #include "shared/limits.h"
 #include "shared/notify.h"
 
-#define N_SLOTS          4096 /* workers of all generations, those still draining included */
+/* workers of all generations, those still draining included; addresses on the bus have room for them */
+#define N_SLOTS          (1u << ADDRESS_SLOT_BITS)
 #define STATUS_MAX       384
 #define HEARTBEAT_MAX_US (500 * US_PER_MS)
 /* timeout(1) and some shells signal the process and then its group: that is one request to stop, not two. */
@@ -189,6 +191,7 @@ static void on_heartbeat(evutil_socket_t fd, short what, void *arg)
 	if (!p->rollout) /* what a generation on trial has opened may soon be closed again */
 		listener_pool_store(p->pool);
 	replace_heartbeat(p);
+	relay_heartbeat(p->relay);
 	scale_heartbeat(p);
 	notify_retry();
 	if (p->watchdog_us && now >= p->watchdog_due_us && is_making_progress(p, now)) {
@@ -379,6 +382,8 @@ static int set_up(struct primary *p, const struct config *c)
 	if (r == 0)
 		r = proctab_new(p, N_SLOTS, supervisor_on_timer, health_on_deadline);
 	if (r == 0)
+		r = relay_new(p->base, &p->scoreboard, &p->relay);
+	if (r == 0)
 		r = history_new(&p->history);
 	if (r == 0)
 		r = backtrace_slots_new(N_SLOTS, &p->backtraces);
@@ -405,6 +410,7 @@ static void tear_down(struct primary *p)
 	if (g)
 		generation_release(p, g);
 	control_close(p);
+	relay_free(p->relay);
 	listener_pool_free(p->pool);
 	remove_pid_file(p);
 	free(p->pid_file);

@@ -30,6 +30,7 @@ struct identity {
 struct control;
 struct listener_pool;
 struct proc;
+struct relay;
 struct rollout;
 struct backtrace_slot;
 struct symbolizer;
@@ -81,6 +82,7 @@ struct primary {
 	event_callback_fn on_timer, on_silence; /* of every process */
 	size_t n_used;                          /* slots at and above were never used */
 
+	struct relay *relay; /* the bus */
 	struct listener_pool *pool;
 	struct generation *current; /* serves; NULL until the first one does */
 	struct rollout *rollout;    /* a generation on its way to be current; NULL: none */

@@ -18,6 +18,7 @@
 struct generation;
 struct lane;
 struct primary;
+struct relay_peer;
 
 /* Its part in the restart that somebody has asked for. */
 enum restart_step {
@@ -40,7 +41,9 @@ struct proc {
 	int pidfd;
 	struct event ev_exit;  /* the pidfd */
 	struct event ev_timer; /* the deadline of the present state */
-	struct lane *control, *bus;
+	struct lane *control;
+	struct relay_peer *bus;
+	uint32_t address; /* on it */
 
 	uint64_t started_us, ready_us;
 	uint64_t asked_us; /* when the PING was sent that has no answer yet; 0: it has */

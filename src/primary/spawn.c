@@ -192,6 +192,7 @@ static void run_child(struct proc *pr, int control_fd, int bus_fd)
 	bool is_admin = pr->role == ROLE_ADMIN;
 	struct child c = {
 		.slot = pr->slot,
+		.address = pr->address,
 		.index = pr->index,
 		.generation = pr->gen->number,
 		.config = pr->gen->config,
@@ -227,6 +228,7 @@ static void clear_slot(const struct proc *pr)
 	scoreboard_clear_slot(sb);
 	sb_set(sb->role, (uint32_t)pr->role);
 	sb_set(sb->index, pr->index);
+	sb_set(sb->address, pr->address);
 	sb_set(sb->on_trial, pr->on_trial);
 	sb_set(sb->leaving, pr->leaving);
 }
@@ -242,13 +244,13 @@ int spawn(struct proc *pr, int *ret_control_fd, int *ret_bus_fd)
 	CLEANUP(closep) int bus = -1;
 	CLEANUP(closep) int bus_child = -1;
 	int fds[2];
-	int r = lane_pair(fds);
+	int r = lane_pair(LANE_CONTROL, fds);
 
 	if (r < 0)
 		return r;
 	control = fds[0];
 	control_child = fds[1];
-	r = lane_pair(fds);
+	r = lane_pair(LANE_BUS, fds);
 	if (r < 0)
 		return r;
 	bus = fds[0];

@@ -24,6 +24,7 @@
 #include "primary/primary.h"
 #include "primary/proctab.h"
 #include "primary/recycle.h"
+#include "primary/relay.h"
 #include "primary/reload.h"
 #include "primary/replace.h"
 #include "primary/scale.h"
@@ -175,6 +176,8 @@ static void on_ready(struct proc *pr, const void *payload, size_t len)
 	pr->ready_us = now_us();
 	proc_set_state(pr, PROC_READY, "generation %" PRIu64 ", started in %.1f ms",
 		pr->gen->number, (double)(pr->ready_us - pr->started_us) / 1e3);
+	if (pr->role == ROLE_WORKER && pr->bus)
+		relay_announce(pr->bus);
 	listener_pool_assign(pr->primary->pool, pr->primary);
 	replace_on_ready(pr);
 	rollout_on_ready(pr->primary, pr);
@@ -326,13 +329,13 @@ static void on_gone(evutil_socket_t fd, short what, void *arg)
 
 	event_del(&pr->ev_hang);
 	lane_read_rest(pr->control); /* its last words may be the best line in the log */
-	lane_read_rest(pr->bus);
+	relay_read_rest(pr->bus);
 	burial_record(pr, how, sizeof(how));
 	burial_salvage(pr);
 	clients_clear(&pr->gen->clients, pr->slot);
 	admin_commands_cancel(pr);
 	pr->control = lane_free(pr->control);
-	pr->bus = lane_free(pr->bus);
+	pr->bus = relay_detach(pr->bus);
 	event_del(&pr->ev_exit);
 	close(pr->pidfd);
 	pr->pidfd = -1;
@@ -349,6 +352,31 @@ static void on_gone(evutil_socket_t fd, short what, void *arg)
 
 /* --- the beginning of one --- */
 
+static void on_bus_offence(const char *why, void *arg)
+{
+	char text[128];
+
+	snprintf(text, sizeof(text), "broke the protocol of the bus: %s", why);
+	supervisor_kill(arg, SIGKILL, text);
+}
+
+static int join_bus(struct proc *pr, int fd)
+{
+	const struct conf_bus *c = &pr->gen->config->bus;
+	struct relay_peer_options o = {.address = pr->address,
+		.role = pr->role,
+		.generation = pr->gen->number,
+		.fd = fd,
+		.queue_high = c->queue_high,
+		.queue_low = c->queue_low,
+		.max_message = c->max_message,
+		.max_subscriptions = c->subscriptions,
+		.on_offence = on_bus_offence,
+		.arg = pr};
+
+	return relay_attach(pr->primary->relay, &o, &pr->bus);
+}
+
 static int watch(struct proc *pr, int control_fd, int bus_fd)
 {
 	struct primary *p = pr->primary;
@@ -362,13 +390,10 @@ static int watch(struct proc *pr, int control_fd, int bus_fd)
 		.arg = pr};
 	int r = lane_new(&o, &pr->control);
 
-	o.fd = bus_fd;
-	o.kind = LANE_BUS;
-	o.queue_max = pr->gen->config->bus.queue_high;
 	if (r < 0)
 		close(bus_fd);
 	else
-		r = lane_new(&o, &pr->bus);
+		r = join_bus(pr, bus_fd);
 	event_assign(&pr->ev_exit, p->base, pr->pidfd, EV_READ | EV_PERSIST, on_gone, pr);
 	if (event_add(&pr->ev_exit, NULL) < 0)
 		r = -ENOMEM;
@@ -389,6 +414,7 @@ void supervisor_start(struct proc *pr, const char *why)
 	pr->drained = pr->hung = pr->aborted = false;
 	free(pr->words);
 	pr->words = NULL;
+	pr->address = relay_next_address(pr->primary->relay, pr->slot);
 	r = spawn(pr, &control_fd, &bus_fd);
 	if (r < 0) {
 		log_error("worker[%u]: cannot fork: %s", pr->slot, strerror(-r));

@@ -11,8 +11,10 @@
 #include <tine/module.h>
 
 struct arena;
-struct config;
+struct bus;
+struct bus_port;
 struct conf_module;
+struct config;
 struct event_base;
 struct http_router;
 struct http_server;
@@ -48,6 +50,8 @@ struct tine_worker {
 	unsigned slot;
 	uint64_t generation;
 	struct pool *pool;
+	struct bus *bus_client;     /* of the process */
+	struct bus_port *bus;       /* this module's part of it */
 	struct arena *arena;        /* memory shared with the other workers */
 	struct http_server *http;   /* NULL in a process that serves none */
 	struct http_router *router; /* of this module's listener; NULL when that speaks plain tcp */

@@ -77,6 +77,8 @@ struct conf_http {
 
 struct conf_bus {
 	uint64_t queue_high, queue_low; /* bytes */
+	uint64_t max_message;           /* bytes */
+	uint64_t subscriptions;         /* of one process */
 };
 
 struct conf_admin {

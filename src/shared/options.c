@@ -233,9 +233,13 @@ const struct option_row option_table[] = {
 		"A process is replaced after so many tasks; 0: never.")
 
 	OPT(bus, queue_high, SIZE, "4K", "1G", "4M", GENERATION,
-		"Senders are told to wait when a worker's queue is longer than this.")
-	OPT(bus, queue_low, SIZE, "0", "1G", "1M", NONE,
-		"Senders may go on when the queue is shorter than this.")
+		"Bytes that may wait for one worker; more are refused. Senders are told to wait halfway above queue_low.")
+	OPT(bus, queue_low, SIZE, "0", "1G", "1M", GENERATION,
+		"Senders may go on when no more than this waits.")
+	OPT(bus, max_message, SIZE, "64K", "4G", "256M", GENERATION,
+		"The largest message.")
+	OPT(bus, subscriptions, UINT, "1", "65536", "4096", GENERATION,
+		"Subscriptions that one worker may have.")
 
 	OPT_TEXT(admin, listen, ADDRESS, "127.0.0.1:8081", GENERATION,
 		"Address of the dashboard, metrics and health checks.")

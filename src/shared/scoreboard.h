@@ -40,6 +40,10 @@ struct sb_slot {
 	_Atomic uint32_t leaving;    /* 1: its place is not filled again */
 	_Atomic uint32_t failures;   /* starts in a row that did not turn out well */
 	_Atomic uint64_t rss;        /* bytes of memory, sampled about every second */
+	_Atomic uint32_t address;    /* on the bus; the next three are of the last heartbeat */
+	_Atomic uint32_t subscriptions;
+	_Atomic uint64_t bus_queued;  /* bytes that wait for it */
+	_Atomic uint64_t bus_dropped; /* messages, before they reached it */
 
 	/* written by the child: read by the other workers at every accept */
 	_Alignas(64) _Atomic uint32_t accepting; /* 1 while it takes new connections */
@@ -54,6 +58,8 @@ struct sb_slot {
 	_Atomic uint64_t client_errors, server_errors; /* 4xx and 5xx answers */
 	_Atomic uint64_t stepped_back; /* times it left a connection to a less loaded worker */
 	_Atomic uint64_t busy_us;      /* time its loop did not wait for events */
+	_Atomic uint64_t bus_sent, bus_received; /* messages */
+	_Atomic uint64_t bus_failed;             /* of those sent: refused, or to nobody */
 
 	/* written by the child's threads: not beside what its loop writes at each turn */
 	_Alignas(64) _Atomic uint64_t pool_jobs; /* jobs its thread pool has finished */

@@ -19,11 +19,11 @@
 #include "base/loop.h"
 #include "base/turn.h"
 #include "http/server.h"
-#include "ipc/lane.h"
 #include "net/admission.h"
 #include "net/proxy.h"
 #include "net/server.h"
 #include "net/stream.h"
+#include "runtime/bus.h"
 #include "runtime/lifeline.h"
 #include "runtime/module.h"
 #include "runtime/pool.h"
@@ -53,7 +53,7 @@ struct worker {
 	struct sb_slot *slot;
 	struct event_base *base;
 	struct lifeline *lifeline;
-	struct lane *bus;
+	struct bus *bus;
 	struct pool *pool;
 	struct arena *arena;
 	struct net_server *net;
@@ -204,15 +204,6 @@ static void on_closed(void *arg)
 
 /* --- set-up --- */
 
-static void on_bus_message(const struct frame *f, const void *payload, int fd, void *arg)
-{
-}
-
-/* The control lane's end tells what to do about it. */
-static void on_bus_closed(const char *why, void *arg)
-{
-}
-
 static int open_lanes(struct worker *w)
 {
 	struct lifeline_options o = {.base = w->base,
@@ -221,18 +212,10 @@ static int open_lanes(struct worker *w)
 		.on_quit = on_quit,
 		.handlers = handlers,
 		.arg = w};
-	struct lane_options bus = {.base = w->base,
-		.fd = w->child->bus_fd,
-		.kind = LANE_BUS,
-		.peer = ROLE_PRIMARY,
-		.queue_max = w->child->config->bus.queue_high,
-		.on_message = on_bus_message,
-		.on_closed = on_bus_closed,
-		.arg = w};
 	int r = lifeline_new(&o, &w->lifeline);
 
 	evtimer_assign(&w->ev_deadline, w->base, on_deadline, w);
-	return r < 0 ? r : lane_new(&bus, &w->bus);
+	return r < 0 ? r : bus_new(w->base, w->child, &w->bus);
 }
 
 static int open_access_log(struct worker *w)
@@ -393,6 +376,7 @@ static int start_modules(struct worker *w, char error[MODULE_ERROR_MAX])
 		m->slot = w->child->slot;
 		m->generation = w->child->generation;
 		m->pool = w->pool;
+		m->bus_client = w->bus;
 		m->arena = w->arena;
 		m->http = w->http;
 		listener = listener_index(w, c->modules[i].listener);
@@ -400,7 +384,9 @@ static int start_modules(struct worker *w, char error[MODULE_ERROR_MAX])
 			m->stream = &w->streams[listener];
 		else
 			m->router = w->routers[listener];
-		r = module_start(m, error);
+		r = bus_port_new(w->bus, c->modules[i].name, &m->bus);
+		if (r == 0)
+			r = module_start(m, error);
 		if (r < 0)
 			return r;
 	}
@@ -506,6 +492,7 @@ int worker_main(const struct child *c, const struct module_builtin *builtins)
 	run(&w);
 	for (size_t i = 0; i < w.n_modules; i++)
 		module_stop(&w.modules[i]);
+	bus_finish(w.bus);
 	pool_free(w.pool);
 	w.access = access_log_free(w.access);
 	lifeline_say_goodbye(w.lifeline, MSG_DRAINED, NULL);

@@ -51,7 +51,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	if (!base)
 		base = event_base_new();
-	if (lane_pair(fds) < 0)
+	if (lane_pair(LANE_CONTROL, fds) < 0)
 		abort();
 	kind = data[0] & 1 ? LANE_BUS : LANE_CONTROL;
 	sender = data[0] & 2 ? ROLE_PRIMARY : ROLE_WORKER;

@@ -337,7 +337,9 @@ static const struct {
 	{"[workers]\nhang_timout = 1s\n",
 		"f:6: workers.hang_timout: unknown key; did you mean hang_timeout?\n"},
 	{"[workers]\nCount = 1\n", "f:6: workers.Count: unknown key; did you mean count?\n"},
-	{"[bus]\nxyzzy = 1\n", "f:6: bus.xyzzy: unknown key; there are queue_high, queue_low\n"},
+	{"[bus]\nxyzzy = 1\n",
+		"f:6: bus.xyzzy: unknown key; there are queue_high, queue_low, "
+		"max_message, subscriptions\n"},
 	{"[worker]\ncount = 1\n", "f:5: worker: unknown section; did you mean [workers]?\n"},
 	{"[HTTP]\nx = 1\n", "f:5: HTTP: unknown section; did you mean [http]?\n"},
 	{"[listner:x]\naddress = 1\n",

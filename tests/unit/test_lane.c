@@ -51,7 +51,7 @@ static void set_up(enum msg_role sender, size_t queue_max)
 	closed_why = "not closed";
 	free_in_callback = false;
 	base = event_base_new();
-	ck_assert_int_eq(lane_pair(fds), 0);
+	ck_assert_int_eq(lane_pair(LANE_CONTROL, fds), 0);
 	o.base = base;
 	o.fd = fds[0];
 	peer = fds[1];
@@ -78,11 +78,11 @@ static void put(const void *data, size_t len)
 START_TEST(test_frames_arrive_however_they_are_split)
 {
 	struct frame f = {.type = MSG_FAILED, .length = 5, .id = 77};
-	char bytes[2 * (sizeof(f) + 5)];
+	char bytes[2 * (sizeof(f) + 8)];
 
 	memcpy(bytes, &f, sizeof(f));
-	memcpy(bytes + sizeof(f), "hello", 5);
-	memcpy(bytes + sizeof(f) + 5, bytes, sizeof(f) + 5);
+	memcpy(bytes + sizeof(f), "hello\0\0\0", 8);
+	memcpy(bytes + sizeof(f) + 8, bytes, sizeof(f) + 8);
 	for (size_t step = 1; step <= sizeof(bytes); step++) {
 		set_up(ROLE_WORKER, 4096);
 		for (size_t at = 0; at < sizeof(bytes); at += step) {

@@ -51,7 +51,7 @@ START_TEST(test_every_message_is_declared_whole)
 
 		ck_assert_ptr_nonnull(r);
 		ck_assert_uint_ne(r->senders, 0);
-		ck_assert_uint_le(r->payload, MSG_PAYLOAD_MAX);
+		ck_assert_uint_le(r->payload, MSG_LENGTH_MAX);
 		ck_assert_str_ne(msg_name(type), "unknown message");
 	}
 	ck_assert_ptr_null(msg_rule(0));

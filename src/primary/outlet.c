@@ -1,0 +1,227 @@
+/*
+ * Outlets. Runs in the primary. What is written here is bounded by queue_high, but for one message that is larger than that
+ * by itself, and for a quarter of it that is kept beside.
+ */
+#include "primary/outlet.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ipc/lane.h"
+
+#define KEEP_SHARE 4 /* of queue_high is the bound of what is kept */
+
+/* The lane is set when there is one. */
+void outlet_init(struct outlet *o, size_t high, size_t low, outlet_drop_fn on_drop, void *arg)
+{
+	memset(o, 0, sizeof(*o));
+	o->high = high;
+	o->low = low;
+	o->mark = low + (high - low) / 2;
+	o->on_drop = on_drop;
+	o->arg = arg;
+	STAILQ_INIT(&o->waiters);
+}
+
+/* Bytes that wait, those behind descriptors too. */
+uint64_t outlet_load(const struct outlet *o)
+{
+	return lane_queued(o->lane) + o->large_bytes;
+}
+
+static void end_waiting(struct outlet *o)
+{
+	struct outlet_waiter *w;
+
+	while ((w = STAILQ_FIRST(&o->waiters))) {
+		struct msg_pause m = {.key = w->key};
+
+		STAILQ_REMOVE_HEAD(&o->waiters, link);
+		if (lane_send(w->sender, MSG_RESUME, 0, &m, sizeof(m)) == -ENOMEM)
+			lane_reject(w->sender, "no memory for its answers");
+		free(w);
+	}
+	o->n_waiters = 0;
+}
+
+/* The process is gone: whoever waits for it will be told so when he sends. */
+void outlet_clear(struct outlet *o)
+{
+	end_waiting(o);
+	free(o->kept);
+	o->kept = NULL;
+	o->kept_start = o->kept_end = o->kept_size = 0;
+}
+
+/*
+ * Whether a message of n bytes could be put now. One that does not even fit between the mark and the end is taken as long as
+ * nobody was told to wait: so one sender, who may have no more than that on its way, is refused nothing.
+ */
+bool outlet_has_room(const struct outlet *o, uint64_t n)
+{
+	uint64_t load = outlet_load(o) + o->reserved;
+
+	return !o->full && lane_is_open(o->lane) && lane_queued_fds(o->lane) < OUTLET_FDS &&
+		(load + n <= o->high || (load <= o->mark && n > o->high - o->mark));
+}
+
+/* The same of a message that is about to be put; if it is not, the outlet is full from here on. */
+bool outlet_takes(struct outlet *o, uint64_t n)
+{
+	if (outlet_has_room(o, n))
+		return true;
+	if (outlet_load(o) > 0)
+		o->full = true;
+	return false;
+}
+
+/* Queues frames for which there is room. Returns 0 or -errno. */
+int outlet_append(struct outlet *o, const void *frames, size_t len)
+{
+	return lane_append(o->lane, frames, len);
+}
+
+/* Queues one frame with a descriptor, behind which there are `size` bytes. Returns 0 or -errno. */
+int outlet_put_fd(
+	struct outlet *o, const struct frame *f, const struct iovec *body, int fd, uint64_t size)
+{
+	int r;
+
+	if (o->n_large == OUTLET_FDS)
+		return -EDQUOT;
+	r = lane_put(o->lane, f, body, 1, fd);
+	if (r < 0)
+		return r;
+	o->large[o->n_large++] = size;
+	o->large_bytes += size;
+	return 0;
+}
+
+/* Forgets the bytes behind descriptors that have been written. */
+static void forget_large(struct outlet *o)
+{
+	size_t written = o->n_large - lane_queued_fds(o->lane);
+
+	for (size_t i = 0; i < written; i++)
+		o->large_bytes -= o->large[i];
+	o->n_large -= written;
+	memmove(o->large, o->large + written, o->n_large * sizeof(*o->large));
+}
+
+/* --- kept beside --- */
+
+static size_t kept_first(const struct outlet *o)
+{
+	const struct frame *f = (const void *)(o->kept + o->kept_start);
+
+	return frame_space(f->length);
+}
+
+static void drop_first(struct outlet *o)
+{
+	size_t n = kept_first(o);
+
+	o->on_drop((const void *)(o->kept + o->kept_start), o->arg);
+	o->kept_start += n;
+}
+
+/* Keeps a frame until the outlet is no longer full; the oldest go for it. */
+void outlet_keep(struct outlet *o, const struct frame *f)
+{
+	size_t n = frame_space(f->length), max = o->high / KEEP_SHARE;
+
+	while (o->kept_end > o->kept_start && o->kept_end - o->kept_start + n > max)
+		drop_first(o);
+	if (o->kept_start == o->kept_end)
+		o->kept_start = o->kept_end = 0;
+	if (!o->kept)
+		o->kept = malloc(2 * max);
+	if (!o->kept || n > max) {
+		o->on_drop(f, o->arg);
+		return;
+	}
+	if (o->kept_end + n > 2 * max) {
+		memmove(o->kept, o->kept + o->kept_start, o->kept_end - o->kept_start);
+		o->kept_end -= o->kept_start;
+		o->kept_start = 0;
+	}
+	memcpy(o->kept + o->kept_end, f, n);
+	o->kept_end += n;
+}
+
+/* Queues what was kept, as far as the mark. Returns whether that was all. */
+static bool queue_kept(struct outlet *o)
+{
+	while (o->kept_start < o->kept_end && outlet_load(o) < o->mark) {
+		size_t n = kept_first(o);
+
+		if (lane_append(o->lane, o->kept + o->kept_start, n) < 0)
+			return false;
+		o->kept_start += n;
+	}
+	if (o->kept_start < o->kept_end)
+		return false;
+	free(o->kept);
+	o->kept = NULL;
+	o->kept_start = o->kept_end = 0;
+	return true;
+}
+
+/* --- waiting --- */
+
+static bool waits(const struct outlet *o, const struct lane *sender, uint64_t key)
+{
+	const struct outlet_waiter *w;
+
+	STAILQ_FOREACH(w, &o->waiters, link)
+	{
+		if (w->sender == sender && w->key == key)
+			return true;
+	}
+	return false;
+}
+
+/* Tells a sender to wait if the queue is long; what `key` stands for is the sender's business. */
+void outlet_make_wait(struct outlet *o, struct lane *sender, uint64_t key)
+{
+	struct msg_pause m = {.key = key};
+	struct outlet_waiter *w;
+
+	if ((!o->full && outlet_load(o) <= o->mark) || o->n_waiters >= OUTLET_WAITERS ||
+		waits(o, sender, key))
+		return;
+	w = calloc(1, sizeof(*w));
+	if (!w)
+		return; /* it will be refused, and try again in its own time */
+	w->sender = sender;
+	w->key = key;
+	STAILQ_INSERT_TAIL(&o->waiters, w, link);
+	o->n_waiters++;
+	lane_send(sender, MSG_PAUSE, 0, &m, sizeof(m));
+}
+
+/* A sender is gone. */
+void outlet_forget(struct outlet *o, const struct lane *sender)
+{
+	struct outlet_waiter *w, *next;
+
+	for (w = STAILQ_FIRST(&o->waiters); w; w = next) {
+		next = STAILQ_NEXT(w, link);
+		if (w->sender != sender)
+			continue;
+		STAILQ_REMOVE(&o->waiters, w, outlet_waiter, link);
+		o->n_waiters--;
+		free(w);
+	}
+}
+
+/* Some of the queue has been written. */
+void outlet_on_written(struct outlet *o)
+{
+	forget_large(o);
+	if (outlet_load(o) > o->low || !queue_kept(o))
+		return;
+	o->full = false;
+	end_waiting(o);
+}

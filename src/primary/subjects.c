@@ -1,0 +1,366 @@
+/*
+ * The tree of subscriptions. Runs in the primary. A pattern's tokens are the way from the root to its node; wildcards are
+ * tokens like others. A node lives as long as there is a subscription at or below it.
+ * What was found for a subject is remembered until the next subscription comes or goes.
+ */
+#include "primary/subjects.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define HASH_NONFATAL_OOM 1 /* what could not be added has no table */
+#include <uthash.h>
+
+#include "ipc/subject.h"
+
+#define REMEMBERED     256  /* subjects; a power of two */
+#define REMEMBERED_MAX 1024 /* subscriptions of one that is remembered */
+
+struct subject_node {
+	UT_hash_handle hh; /* among its parent's children */
+	struct subject_node *parent, *children;
+	LIST_HEAD(, subscription) subs;
+	size_t n_subs;
+	struct subject_figures figures;
+	size_t len;
+	char token[];
+};
+
+struct subject_group {
+	UT_hash_handle hh;
+	size_t n_members, turn;
+	size_t len;
+	char name[];
+};
+
+struct remembered {
+	struct subject_match match;
+	uint64_t version; /* of the tree; 0: nothing */
+	size_t size, len;
+	char subject[SUBJECT_MAX];
+};
+
+struct subjects {
+	struct subject_node *root;
+	struct subject_group *groups;
+	uint64_t version;
+	struct remembered remembered[REMEMBERED];
+	struct remembered large; /* what is not worth remembering */
+};
+
+static struct subject_node *node_new(struct subject_node *parent, const char *token, size_t len)
+{
+	struct subject_node *n = calloc(1, sizeof(*n) + len);
+
+	if (!n)
+		return NULL;
+	n->parent = parent;
+	n->len = len;
+	memcpy(n->token, token, len);
+	LIST_INIT(&n->subs);
+	return n;
+}
+
+/* Frees a node that is of no use any more, and its parents. */
+static void node_prune(struct subject_node *n)
+{
+	while (n->parent && n->n_subs == 0 && !n->children) {
+		struct subject_node *parent = n->parent;
+
+		HASH_DEL(parent->children, n);
+		free(n);
+		n = parent;
+	}
+}
+
+static void node_free_all(struct subject_node *n)
+{
+	struct subject_node *child, *next;
+
+	if (!n)
+		return;
+	HASH_ITER(hh, n->children, child, next)
+	{
+		HASH_DEL(n->children, child);
+		node_free_all(child);
+	}
+	free(n);
+}
+
+struct subjects *subjects_new(void)
+{
+	struct subjects *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return NULL;
+	s->version = 1;
+	s->root = node_new(NULL, "", 0);
+	return s->root ? s : subjects_free(s);
+}
+
+/* Subscriptions that are still in it are not touched. */
+struct subjects *subjects_free(struct subjects *s)
+{
+	struct subject_group *g, *next;
+
+	if (!s)
+		return NULL;
+	node_free_all(s->root);
+	HASH_ITER(hh, s->groups, g, next)
+	{
+		HASH_DEL(s->groups, g);
+		free(g);
+	}
+	for (size_t i = 0; i < REMEMBERED; i++)
+		free(s->remembered[i].match.subs);
+	free(s->large.match.subs);
+	free(s);
+	return NULL;
+}
+
+/* A child of that name, made when it is not there. NULL: out of memory. */
+static struct subject_node *child_for(struct subject_node *n, const char *token, size_t len)
+{
+	struct subject_node *child;
+
+	HASH_FIND(hh, n->children, token, len, child);
+	if (child)
+		return child;
+	child = node_new(n, token, len);
+	if (!child)
+		return NULL;
+	HASH_ADD_KEYPTR(hh, n->children, child->token, child->len, child);
+	if (child->hh.tbl)
+		return child;
+	free(child);
+	return NULL;
+}
+
+/* The node of a pattern, made when it is not there. NULL: out of memory. */
+static struct subject_node *node_for(struct subjects *s, const char *pattern, size_t len)
+{
+	struct subject_node *n = s->root, *child;
+
+	for (size_t at = 0, size; at <= len; at += size + 1) {
+		size = subject_token(pattern + at, len - at);
+		child = child_for(n, pattern + at, size);
+		if (!child) {
+			node_prune(n);
+			return NULL;
+		}
+		n = child;
+	}
+	return n;
+}
+
+static struct subject_group *group_for(struct subjects *s, const char *name, size_t len)
+{
+	struct subject_group *g;
+
+	HASH_FIND(hh, s->groups, name, len, g);
+	if (g)
+		return g;
+	g = calloc(1, sizeof(*g) + len);
+	if (!g)
+		return NULL;
+	g->len = len;
+	memcpy(g->name, name, len);
+	HASH_ADD_KEYPTR(hh, s->groups, g->name, g->len, g);
+	if (g->hh.tbl)
+		return g;
+	free(g);
+	return NULL;
+}
+
+static void group_leave(struct subjects *s, struct subject_group *g)
+{
+	if (!g || --g->n_members > 0)
+		return;
+	HASH_DEL(s->groups, g);
+	free(g);
+}
+
+/* The pattern is valid. group_len 0: no queue group. Returns 0 or -ENOMEM. */
+int subjects_add(struct subjects *s, const char *pattern, size_t len, const char *group,
+	size_t group_len, struct subscription *sub)
+{
+	struct subject_group *g = group_len > 0 ? group_for(s, group, group_len) : NULL;
+	struct subject_node *n;
+
+	if (group_len > 0 && !g)
+		return -ENOMEM;
+	if (g)
+		g->n_members++;
+	n = node_for(s, pattern, len);
+	if (!n) {
+		group_leave(s, g);
+		return -ENOMEM;
+	}
+	LIST_INSERT_HEAD(&n->subs, sub, link);
+	n->n_subs++;
+	sub->node = n;
+	sub->group = g;
+	s->version++;
+	return 0;
+}
+
+void subjects_remove(struct subjects *s, struct subscription *sub)
+{
+	if (!sub->node)
+		return;
+	LIST_REMOVE(sub, link);
+	sub->node->n_subs--;
+	node_prune(sub->node);
+	group_leave(s, sub->group);
+	sub->node = NULL;
+	sub->group = NULL;
+	s->version++;
+}
+
+/* --- finding --- */
+
+static int take_all(struct remembered *m, const struct subject_node *n)
+{
+	struct subscription *sub;
+
+	if (m->match.n + n->n_subs > m->size) {
+		size_t size = 2 * (m->match.n + n->n_subs);
+		struct subscription **grown = realloc(m->match.subs, size * sizeof(sub));
+
+		if (!grown)
+			return -ENOMEM;
+		m->match.subs = grown;
+		m->size = size;
+	}
+	LIST_FOREACH (sub, &n->subs, link)
+		m->match.subs[m->match.n++] = sub;
+	m->match.cost += n->n_subs;
+	return 0;
+}
+
+static int walk(struct remembered *m, const struct subject_node *n, size_t at);
+
+/* Goes on below a child, if there is one of that name. */
+static int walk_child(struct remembered *m, const struct subject_node *n, const char *token,
+	size_t len, size_t next)
+{
+	struct subject_node *child;
+
+	HASH_FIND(hh, n->children, token, len, child);
+	return child ? walk(m, child, next) : 0;
+}
+
+/* Takes all that fits the subject from `at` on. As deep as a subject has tokens. */
+static int walk(struct remembered *m, const struct subject_node *n, size_t at)
+{
+	size_t len;
+	int r = 0;
+
+	m->match.cost++;
+	if (at > m->len)
+		return take_all(m, n);
+	len = subject_token(m->subject + at, m->len - at);
+	if (at > 0 || !subject_is_reserved(m->subject, m->len)) {
+		r = walk_child(m, n, ">", 1, m->len + 1);
+		if (r == 0)
+			r = walk_child(m, n, "*", 1, at + len + 1);
+	}
+	return r < 0 ? r : walk_child(m, n, m->subject + at, len, at + len + 1);
+}
+
+/* Those in no group first. */
+static int compare_groups(const void *a, const void *b)
+{
+	const struct subject_group *x = (*(struct subscription *const *)a)->group;
+	const struct subject_group *y = (*(struct subscription *const *)b)->group;
+
+	return x == y ? 0 : (uintptr_t)x < (uintptr_t)y ? -1 : 1;
+}
+
+static int find(struct subjects *s, struct remembered *m, const char *subject, size_t len)
+{
+	int r;
+
+	m->version = 0;
+	m->match.n = m->match.n_alone = m->match.cost = 0;
+	m->len = len;
+	memcpy(m->subject, subject, len);
+	r = walk(m, s->root, 0);
+	if (r < 0)
+		return r;
+	if (s->groups && m->match.n > 1)
+		qsort(m->match.subs, m->match.n, sizeof(*m->match.subs), compare_groups);
+	while (m->match.n_alone < m->match.n && !m->match.subs[m->match.n_alone]->group)
+		m->match.n_alone++;
+	return 0;
+}
+
+/*
+ * Finds the subscriptions that a valid subject fits. The answer holds until the next call, or until a subscription comes or
+ * goes. Returns 0 or -ENOMEM.
+ */
+int subjects_match(
+	struct subjects *s, const char *subject, size_t len, const struct subject_match **ret)
+{
+	struct remembered *m = &s->remembered[subject_key(subject, len) % REMEMBERED];
+	int r;
+
+	if (m->version == s->version && m->len == len && memcmp(m->subject, subject, len) == 0) {
+		m->match.cost = 0;
+		*ret = &m->match;
+		return 0;
+	}
+	r = find(s, m, subject, len);
+	if (r < 0)
+		return r;
+	m->version = s->version;
+	*ret = &m->match;
+	if (m->match.n > REMEMBERED_MAX) { /* handed out once, from a place of its own */
+		struct remembered old = s->large;
+
+		s->large = *m;
+		*m = old;
+		m->version = 0;
+		*ret = &s->large.match;
+	}
+	return 0;
+}
+
+/* Whose turn it is: counts on and on. */
+size_t subject_group_turn(struct subject_group *g)
+{
+	return g->turn++;
+}
+
+/* --- figures --- */
+
+struct subject_figures *subject_node_figures(struct subject_node *n)
+{
+	return &n->figures;
+}
+
+static void visit(const struct subject_node *n, char *text, size_t len, subjects_fn fn, void *arg)
+{
+	struct subject_node *child, *next;
+
+	if (n->n_subs > 0)
+		fn(text, len, n->n_subs, &n->figures, arg);
+	HASH_ITER(hh, n->children, child, next)
+	{
+		size_t at = len;
+
+		if (len > 0)
+			text[at++] = '.';
+		memcpy(text + at, child->token, child->len);
+		visit(child, text, at + child->len, fn, arg);
+	}
+}
+
+/* Every pattern, its subscriptions and figures; fn changes nothing. */
+void subjects_foreach(const struct subjects *s, subjects_fn fn, void *arg)
+{
+	char text[SUBJECT_MAX + 1] = "";
+
+	visit(s->root, text, 0, fn, arg);
+}

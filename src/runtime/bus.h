@@ -1,0 +1,31 @@
+/*
+ * The bus, seen from a process that runs modules: its lane to the primary, what it has sent and not heard of, its
+ * subscriptions. On the loop's thread.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <tine/bus.h>
+
+struct bus;
+struct bus_port;
+struct child;
+struct event_base;
+
+int bus_new(struct event_base *base, const struct child *child, struct bus **ret);
+int bus_port_new(struct bus *b, const char *module, struct bus_port **ret);
+int bus_port_open(struct bus_port *p, const struct tine_bus_service *service);
+int bus_send(struct bus_port *p, const struct tine_send *s);
+int bus_answer(struct bus_port *p, tine_peer to, uint64_t request, int status, const void *data,
+	size_t len);
+int bus_subscribe(
+	struct bus_port *p, const struct tine_subscribe *s, struct tine_subscription **ret);
+void bus_unsubscribe(struct tine_subscription *sub);
+int bus_count(struct bus_port *p, const char *subject,
+	void (*on_count)(int status, uint64_t n, void *arg), void *arg);
+tine_peer bus_self(const struct bus *b);
+size_t bus_peers(const struct bus *b, struct tine_peer_info *ret, size_t max);
+void bus_finish(struct bus *b);
