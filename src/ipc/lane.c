@@ -51,10 +51,11 @@ struct lane {
 	size_t n_fds_out;
 	int fds_in[FDS_MAX];
 	size_t n_fds_in;
-	unsigned busy; /* callbacks on the stack: freeing waits for them */
-	bool dead;     /* freed or closed: no more callbacks */
-	bool yielded;  /* whole frames may be left in `rest` until the next turn */
-	bool deaf;     /* it is not to be read */
+	unsigned busy;    /* callbacks on the stack: freeing waits for them */
+	bool dead;        /* freed or closed: no more callbacks */
+	bool yielded;     /* whole frames may be left in `rest` until the next turn */
+	bool deaf;        /* it is not to be read */
+	bool write_comes; /* `writable` is about to be called */
 };
 
 /* What all lanes of the process read into, one after the other. It may be in use while the process is forked. */
@@ -199,7 +200,7 @@ static void deliver(struct lane *l, const struct frame *f)
 {
 	int fd = -1;
 
-	if (msg_has_fd(msg_rule(f->type), f)) {
+	if (msg_has_fd(f)) {
 		if (l->n_fds_in == 0) {
 			lane_fail(l, "descriptor missing");
 			return;
@@ -457,6 +458,7 @@ void lane_flush(struct lane *l)
 {
 	if (l->dead)
 		return;
+	l->write_comes = false;
 	lane_enter(l);
 	while (!l->dead && !out_empty(l)) {
 		ssize_t n = write_some(l);
@@ -522,6 +524,9 @@ int lane_new(const struct lane_options *o, struct lane **ret)
 /* What is queued is written at the end of this turn, together with what else comes. */
 static void write_soon(struct lane *l)
 {
+	if (l->write_comes)
+		return;
+	l->write_comes = true;
 	if (!event_pending(&l->writable, EV_WRITE, NULL))
 		event_active(&l->writable, EV_WRITE, 0);
 }
@@ -536,16 +541,20 @@ static int make_room(struct lane *l, size_t n)
 	return bytes_reserve(&l->out, n);
 }
 
-/* Notes the descriptor of the frame that is about to be queued; it is ours from here on. */
+/* Notes a duplicate of the descriptor of the frame that is about to be queued. */
 static int queue_fd(struct lane *l, int fd)
 {
 	struct queued_fd *grown = realloc(l->fds_out, (l->n_fds_out + 1) * sizeof(*grown));
+	int copy;
 
 	if (!grown)
 		return -ENOMEM;
 	l->fds_out = grown;
+	copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	if (copy < 0)
+		return -errno;
 	grown[l->n_fds_out].at = l->sent + (l->out.end - l->out.start);
-	grown[l->n_fds_out++].fd = fd;
+	grown[l->n_fds_out++].fd = copy;
 	return 0;
 }
 
@@ -555,17 +564,18 @@ static int queue_fd(struct lane *l, int fd)
  */
 int lane_put(struct lane *l, const struct frame *f, const struct iovec *parts, size_t n, int fd)
 {
-	CLEANUP(closep) int copy = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
-	int r = fd >= 0 && copy < 0 ? -errno : make_room(l, frame_space(f->length));
+	size_t space = frame_space(f->length);
+	int r = make_room(l, space);
 	char *to;
 
-	if (r == 0 && copy >= 0)
-		r = queue_fd(l, copy);
+	if (r == 0 && fd >= 0)
+		r = queue_fd(l, fd);
 	if (r != 0)
 		return r;
-	take_fd(&copy);
 	to = l->out.data + l->out.end;
-	memset(to + frame_space(f->length) - 8, 0, 8);
+	if (f->length % 8 != 0)
+		memset(to + space - 8, 0,
+			8); /* what lies behind the payload is not to tell anything */
 	memcpy(to, f, sizeof(*f));
 	to += sizeof(*f);
 	for (size_t i = 0; i < n; i++) {
@@ -573,7 +583,7 @@ int lane_put(struct lane *l, const struct frame *f, const struct iovec *parts, s
 			memcpy(to, parts[i].iov_base, parts[i].iov_len);
 		to += parts[i].iov_len;
 	}
-	l->out.end += frame_space(f->length);
+	l->out.end += space;
 	write_soon(l);
 	return 0;
 }

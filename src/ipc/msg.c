@@ -5,7 +5,7 @@
 
 #include <errno.h>
 
-static const struct msg_rule rules[] = {
+const struct msg_rule msg_rules[MSG_TYPE_END] = {
 #define X(name_, no_, lane_, senders_, fds_, size_, payload_) \
 	[no_] = {#name_, lane_, senders_, fds_, size_, payload_},
 	MSG_TABLE(X)
@@ -18,8 +18,6 @@ static const uint16_t flags_allowed[MSG_TYPE_END] = {
 #undef X
 };
 
-#define N_RULES (sizeof(rules) / sizeof(*rules))
-
 /* A descriptor that is the payload has to come along. */
 static bool flags_allow(const struct frame *f)
 {
@@ -27,12 +25,6 @@ static bool flags_allow(const struct frame *f)
 		return true;
 	return !(f->flags & ~flags_allowed[f->type]) &&
 		(!(f->flags & FRAME_LARGE) || (f->flags & FRAME_FD));
-}
-
-/* Returns NULL for a number that stands for no message. */
-const struct msg_rule *msg_rule(unsigned type)
-{
-	return type < N_RULES && rules[type].name ? &rules[type] : NULL;
 }
 
 const char *msg_name(unsigned type)

@@ -227,13 +227,20 @@ struct msg_rule {
 	uint32_t payload;
 };
 
-/* Whether a descriptor belongs to the message, which is valid. */
-static inline bool msg_has_fd(const struct msg_rule *r, const struct frame *f)
+extern const struct msg_rule msg_rules[MSG_TYPE_END];
+
+/* Returns NULL for a number that stands for no message. */
+static inline const struct msg_rule *msg_rule(unsigned type)
 {
-	return r->n_fds > 0 || (f->flags & FRAME_FD);
+	return type < MSG_TYPE_END && msg_rules[type].name ? &msg_rules[type] : NULL;
 }
 
-const struct msg_rule *msg_rule(unsigned type);
+/* Whether a descriptor belongs to the message, which is valid. */
+static inline bool msg_has_fd(const struct frame *f)
+{
+	return (f->flags & FRAME_FD) || msg_rules[f->type].n_fds > 0;
+}
+
 const char *msg_name(unsigned type);
 int msg_validate(
 	const struct frame *f, enum msg_lane lane, enum msg_role sender, const char **ret_why);

@@ -45,22 +45,34 @@ static bool is_excluded(const struct publication *p, const struct subscription *
 		(owner && !lane_is_open(owner->lane)); /* it is about to be gone */
 }
 
-/* One of a queue group's subscriptions, in turn; one with room, if there is any. NULL: all are excluded. */
+/* How well a member of a queue group would serve: 0 not at all. One that leaves may not come to what is in its queue. */
+static unsigned rank(const struct publication *p, const struct subscription *sub)
+{
+	const struct relay_peer *owner = sub->owner;
+
+	if (is_excluded(p, sub))
+		return 0;
+	if (!has_room(sub, p->len + p->large))
+		return 1;
+	return owner && relay_is_leaving(owner) ? 2 : 3;
+}
+
+/* The best of a queue group's subscriptions, in turn among equals. NULL: all are excluded. */
 static struct subscription *choose(
 	const struct publication *p, struct subscription **group, size_t n)
 {
 	size_t start = subject_group_turn(group[0]->group) % n;
 	struct subscription *chosen = NULL;
+	unsigned best = 0;
 
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = 0; i < n && best < 3; i++) {
 		struct subscription *sub = group[(start + i) % n];
+		unsigned r = rank(p, sub);
 
-		if (is_excluded(p, sub))
-			continue;
-		if (has_room(sub, p->len + p->large))
-			return sub;
-		if (!chosen)
+		if (r > best) {
+			best = r;
 			chosen = sub;
+		}
 	}
 	return chosen;
 }

@@ -542,6 +542,14 @@ void relay_announce(struct relay_peer *p)
 	announce(p, SUBJECT_PEER_JOIN);
 }
 
+/* It finishes what it has: others are the better choice, where there is one. */
+bool relay_is_leaving(const struct relay_peer *p)
+{
+	const struct sb_slot *s = &p->relay->scoreboard->slots[ADDRESS_SLOT(p->o.address)];
+
+	return sb_get(s->leaving) || sb_get(s->state) == PROC_DRAINING;
+}
+
 /* Takes it off the bus, with its subscriptions. */
 struct relay_peer *relay_detach(struct relay_peer *p)
 {

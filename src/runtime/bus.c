@@ -54,6 +54,10 @@ struct bus {
 
 	struct window window;
 	bool sync_asked;
+	uint64_t n_acked; /* frames */
+	bool leaving;
+	uint64_t
+		left_at; /* when so many frames are dealt with, nothing of a subscription comes any more */
 
 	struct tine_subscription **subs; /* by their index */
 	uint16_t *births;                /* how often an index was used */
@@ -91,8 +95,11 @@ static void call_writable(struct bus *b, bool resumed)
 
 static void on_ack(struct bus *b, const struct frame *f, const void *payload, int fd)
 {
+	const struct msg_ack *m = payload;
+
 	b->sync_asked = false;
-	window_ack(&b->window, payload);
+	b->n_acked = m->n;
+	window_ack(&b->window, m);
 	if (window_is_half_empty(&b->window))
 		call_writable(b, false);
 }
@@ -183,6 +190,15 @@ struct draft {
 	int blob; /* ours; -1: none */
 };
 
+/* Sets what every draft needs, and no more: most messages are small. */
+static void draft_begin(struct draft *d, enum msg_type type, uint32_t dst, uint64_t id)
+{
+	d->f = (struct frame){.type = (uint16_t)type, .dst = dst, .id = id};
+	d->n = 0;
+	d->key = dst;
+	d->fd = d->blob = -1;
+}
+
 static void draft_add(struct draft *d, const void *data, size_t len)
 {
 	d->parts[d->n++] = (struct iovec){(void *)(uintptr_t)data, len};
@@ -200,7 +216,7 @@ static int draft_subject(struct draft *d, const char *subject, uint32_t to)
 		return -EINVAL;
 	d->f.type = MSG_PUBLISH;
 	d->f.dst = to ? to : TINE_PEER_ALL;
-	d->head.subject = (uint16_t)len;
+	d->head = (struct msg_publish){.subject = (uint16_t)len};
 	d->key = subject_key(subject, len);
 	draft_add(d, &d->head, sizeof(d->head));
 	draft_add(d, subject, len);
@@ -314,12 +330,14 @@ static int draft_send(struct draft *d, struct bus_port *p, const struct tine_sen
 /* Sends or publishes; the arguments' shapes are checked. Returns 0 or an error of tine/bus.h. */
 int bus_send(struct bus_port *p, const struct tine_send *s)
 {
-	struct draft d = {.f = {.type = MSG_SEND, .dst = s->to, .id = (uint64_t)p->key << 32},
-		.key = s->to,
-		.fd = s->fd ? *s->fd : -1,
-		.blob = -1};
-	int r = s->subject ? draft_subject(&d, s->subject, s->to) : 0;
+	struct draft d;
+	int r = 0;
 
+	draft_begin(&d, MSG_SEND, s->to, (uint64_t)p->key << 32);
+	if (s->fd)
+		d.fd = *s->fd;
+	if (s->subject)
+		r = draft_subject(&d, s->subject, s->to);
 	if (r == 0 && d.fd >= 0)
 		d.f.flags |= FRAME_FD;
 	return r < 0 ? r : draft_send(&d, p, s);
@@ -331,11 +349,9 @@ int bus_answer(struct bus_port *p, tine_peer to, uint64_t request, int status, c
 	struct msg_error error = {.error = status};
 	struct tine_send s = {.data = status < 0 ? (const void *)&error : data,
 		.len = status < 0 ? sizeof(error) : len};
-	struct draft d = {.f = {.type = MSG_ANSWER, .dst = to, .id = request},
-		.key = to,
-		.fd = -1,
-		.blob = -1};
+	struct draft d;
 
+	draft_begin(&d, MSG_ANSWER, to, request);
 	if (status < 0)
 		d.f.flags |= FRAME_ERROR;
 	return draft_send(&d, p, &s);
@@ -735,6 +751,36 @@ int bus_port_open(struct bus_port *p, const struct tine_bus_service *service)
 	p->service = *service;
 	p->open = true;
 	return 0;
+}
+
+static void take_back(struct bus *b)
+{
+	for (size_t i = 0; i < b->subs_size; i++) {
+		struct msg_unsubscribe m = {.number = b->subs[i] ? b->subs[i]->number : 0};
+		struct iovec part = {&m, sizeof(m)};
+		struct frame f = {.type = MSG_UNSUBSCRIBE, .length = sizeof(m)};
+
+		if (b->subs[i])
+			put(b, &f, &part, 1, &nothing);
+	}
+	b->sync_asked = false;
+	ask_for_ack(b);
+}
+
+/*
+ * The process is about to end: takes its subscriptions back, and what was on its way to them is still handed to the modules.
+ * Returns whether that is all; else call it again.
+ */
+bool bus_leave(struct bus *b)
+{
+	if (b->n_subs == 0 || !lane_is_open(b->lane))
+		return true;
+	if (!b->leaving) {
+		b->leaving = true;
+		take_back(b);
+		b->left_at = b->window.n_sent;
+	}
+	return b->n_acked >= b->left_at;
 }
 
 /* The process ends: what was sent is written. The primary reads all the time, so this takes no time unless it is gone. */

@@ -28,4 +28,5 @@ int bus_count(struct bus_port *p, const char *subject,
 	void (*on_count)(int status, uint64_t n, void *arg), void *arg);
 tine_peer bus_self(const struct bus *b);
 size_t bus_peers(const struct bus *b, struct tine_peer_info *ret, size_t max);
+bool bus_leave(struct bus *b);
 void bus_finish(struct bus *b);

@@ -609,6 +609,33 @@ static const struct {
 	{"/got", on_got}, {"/hand", on_hand}, {"/sleep", on_sleep}, {"/raw", on_raw},
 	{"/deaf", on_deaf}};
 
+static const struct tine_option options[] = {
+	{.name = "work",
+		.doc = "A pattern to subscribe to from the start, in the queue group `crew`."},
+	{.name = NULL},
+};
+
+static int work(struct tine_worker *w)
+{
+	struct tine_subscription *s;
+	struct tine_subscribe t = {.size = sizeof(t),
+		.pattern = tine_config_string(tine_worker_config(w), "work"),
+		.group = "crew",
+		.on_message = on_message};
+
+	return *t.pattern ? tine_bus_subscribe(w, &t, &s) : 0;
+}
+
+/* The last word of a worker: how many numbered messages it got. */
+static void stop(void *state)
+{
+	unsigned long n = 0;
+
+	for (unsigned i = 0; i < n_senders; i++)
+		n += senders[i].n;
+	tine_log(TINE_LOG_INFO, "got %lu numbered messages", n);
+}
+
 static int start(struct tine_worker *w, void **ret_state)
 {
 	static const struct tine_bus_service service = {
@@ -616,10 +643,16 @@ static int start(struct tine_worker *w, void **ret_state)
 	int r = tine_bus_open(w, &service);
 
 	worker = w;
+	if (r == 0)
+		r = work(w);
 	for (size_t i = 0; i < sizeof(routes) / sizeof(*routes) && r == 0; i++)
 		r = tine_http_route(w, TINE_GET | TINE_POST, routes[i].path, routes[i].fn, NULL);
 	return r;
 }
 
-TINE_MODULE = {
-	.abi = TINE_ABI, .size = sizeof(struct tine_module), .name = "bus", .worker_start = start};
+TINE_MODULE = {.abi = TINE_ABI,
+	.size = sizeof(struct tine_module),
+	.name = "bus",
+	.options = options,
+	.worker_start = start,
+	.worker_stop = stop};

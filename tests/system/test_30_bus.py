@@ -241,6 +241,21 @@ def test_both_generations_are_on_the_bus(bus):
     hung.close()
 
 
+def test_a_reload_loses_no_message_of_a_queue_group(bus):
+    """One publishes for the group, whose members are all exchanged meanwhile, twice."""
+    n = 400000
+    t = bus(2, {"workers": {"drain_timeout": "60s"}, "module:bus": {"work": "work.*"}})
+    a, b = workers(t)
+    a.start("flood", subject="work.item", n=n, size=64, done=1)
+    for _ in range(2):
+        t.reload()
+    answer = json.loads(a.done())
+    assert (answer["done"], answer["failed"]) == (n, 0), answer
+    t.stop()
+    got = [int(m[1]) for m in t.find(r"got (\d+) numbered messages")]
+    assert len(got) == 6 and sum(got) == n and sum(x > 0 for x in got) > 2, got
+
+
 def test_death_of_the_sender_leaves_what_it_sent(bus):
     t = bus()
     a, b = workers(t)

@@ -257,8 +257,186 @@ START_TEST(test_descriptors_nobody_asked_for_close_the_lane)
 }
 END_TEST
 
+/* --- what the bus needs --- */
+
+static unsigned n_bursts, n_written, yield_after;
+static struct lane *inner; /* is read from within a callback of the other lane */
+static unsigned n_inner;
+
+static void on_frame(const struct frame *f, const void *payload, int fd, void *arg)
+{
+	ck_assert_ptr_eq(payload, f + 1);
+	ck_assert_uint_eq((uintptr_t)f % 8, 0);
+	ck_assert_uint_eq(f->id, n_messages);
+	n_messages++;
+	if (yield_after && n_messages % yield_after == 0)
+		lane_yield(lane);
+	if (inner)
+		lane_read_rest(inner);
+	ck_assert_uint_eq(f->length, 5);
+	ck_assert(memcmp(payload, "hello", 5) == 0); /* the inner one has not spoilt it */
+}
+
+static void on_inner(const struct frame *f, const void *payload, int fd, void *arg)
+{
+	n_inner++;
+}
+
+static void on_burst(void *arg)
+{
+	n_bursts++;
+}
+
+static void on_written(void *arg)
+{
+	n_written++;
+}
+
+static void set_up_bus(void)
+{
+	int fds[2];
+	struct lane_options o = {.kind = LANE_BUS,
+		.peer = ROLE_WORKER,
+		.queue_max = 1u << 20,
+		.on_message = on_frame,
+		.on_closed = on_closed,
+		.on_burst = on_burst,
+		.on_written = on_written};
+
+	n_messages = n_closed = n_bursts = n_written = yield_after = n_inner = 0;
+	inner = NULL;
+	base = event_base_new();
+	ck_assert_int_eq(lane_pair(LANE_BUS, fds), 0);
+	o.base = base;
+	o.fd = fds[0];
+	peer = fds[1];
+	ck_assert_int_eq(lane_new(&o, &lane), 0);
+}
+
+static void put_frames(unsigned n)
+{
+	struct {
+		struct frame f;
+		char body[8];
+	} frames[100] = {0};
+
+	ck_assert_uint_le(n, 100);
+	for (unsigned i = 0; i < n; i++) {
+		frames[i].f = (struct frame){.length = 5, .type = MSG_SEND, .id = i};
+		memcpy(frames[i].body, "hello", 5);
+	}
+	put(frames, n * sizeof(*frames));
+}
+
+START_TEST(test_frames_are_aligned_and_come_in_bursts)
+{
+	set_up_bus();
+	put_frames(100);
+	turn();
+	ck_assert_uint_eq(n_messages, 100);
+	ck_assert_uint_eq(n_bursts, 1);
+	tear_down();
+}
+END_TEST
+
+START_TEST(test_who_yields_goes_on_in_the_next_turn)
+{
+	set_up_bus();
+	yield_after = 10;
+	put_frames(95);
+	for (unsigned i = 1; i <= 9; i++) {
+		event_base_loop(base, EVLOOP_ONCE);
+		ck_assert_uint_eq(n_messages, 10 * i);
+	}
+	event_base_loop(base, EVLOOP_ONCE);
+	ck_assert_uint_eq(n_messages, 95);
+	tear_down();
+}
+END_TEST
+
+START_TEST(test_last_words_are_taken_though_the_handler_yields)
+{
+	set_up_bus();
+	yield_after = 10;
+	put_frames(95);
+	close(peer);
+	peer = -1;
+	lane_read_rest(lane);
+	ck_assert_uint_eq(n_messages, 95);
+	ck_assert_uint_eq(n_closed, 1);
+	lane = lane_free(lane);
+	event_base_free(base);
+}
+END_TEST
+
+START_TEST(test_a_deaf_lane_is_not_read)
+{
+	set_up_bus();
+	lane_set_reading(lane, false);
+	put_frames(3);
+	turn();
+	ck_assert_uint_eq(n_messages, 0);
+	lane_set_reading(lane, true);
+	turn();
+	ck_assert_uint_eq(n_messages, 3);
+	tear_down();
+}
+END_TEST
+
+START_TEST(test_one_lane_may_be_read_within_another)
+{
+	struct frame f = {.type = MSG_SEND};
+	struct lane_options o = {.kind = LANE_BUS,
+		.peer = ROLE_WORKER,
+		.queue_max = 4096,
+		.on_message = on_inner,
+		.on_closed = on_closed};
+	int fds[2];
+
+	set_up_bus();
+	ck_assert_int_eq(lane_pair(LANE_BUS, fds), 0);
+	o.base = base;
+	o.fd = fds[0];
+	ck_assert_int_eq(lane_new(&o, &inner), 0);
+	put_frames(2);
+	ck_assert_int_eq(write(fds[1], &f, sizeof(f)), sizeof(f));
+	turn();
+	ck_assert_uint_eq(n_messages, 2);
+	ck_assert_uint_eq(n_inner, 1);
+	inner = lane_free(inner);
+	close(fds[1]);
+	tear_down();
+}
+END_TEST
+
+START_TEST(test_parts_are_put_together)
+{
+	struct frame f = {.length = 7, .type = MSG_SEND, .id = 9}, got;
+	struct iovec parts[] = {{(void *)"abc", 3}, {NULL, 0}, {(void *)"defg", 4}};
+	char body[8];
+
+	set_up_bus();
+	ck_assert_int_eq(lane_put(lane, &f, parts, 3, -1), 0);
+	ck_assert_int_eq(lane_append(lane, &f, sizeof(f)), 0);
+	ck_assert_uint_eq(lane_queued(lane), 2 * sizeof(f) + 8);
+	turn();
+	ck_assert_uint_eq(lane_queued(lane), 0);
+	ck_assert_uint_eq(n_written, 1);
+	ck_assert_int_eq(read(peer, &got, sizeof(got)), sizeof(got));
+	ck_assert_int_eq(read(peer, body, sizeof(body)), sizeof(body));
+	ck_assert(memcmp(body, "abcdefg\0", 8) == 0);
+	tear_down();
+}
+END_TEST
+
 static void add(TCase *tc)
 {
+	tcase_add_test(tc, test_frames_are_aligned_and_come_in_bursts);
+	tcase_add_test(tc, test_who_yields_goes_on_in_the_next_turn);
+	tcase_add_test(tc, test_last_words_are_taken_though_the_handler_yields);
+	tcase_add_test(tc, test_a_deaf_lane_is_not_read);
+	tcase_add_test(tc, test_one_lane_may_be_read_within_another);
+	tcase_add_test(tc, test_parts_are_put_together);
 	tcase_add_test(tc, test_frames_arrive_however_they_are_split);
 	tcase_add_loop_test(tc, test_offences_close_the_lane_before_the_payload_is_waited_for, 0,
 		sizeof(offences) / sizeof(*offences));

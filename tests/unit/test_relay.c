@@ -531,6 +531,12 @@ START_TEST(test_a_group_takes_turns_and_avoids_who_is_full)
 			n[i]++;
 	}
 	ck_assert_uint_eq(n[2] + n[3], 30);
+	sb_set(sb.slots[2].state, PROC_DRAINING);
+	for (unsigned i = 0; i < 30; i++)
+		put_publish(0, "work", i, "");
+	while (next(3, &g))
+		n[3]++;
+	ck_assert_uint_eq(n[2] + n[3], 60); /* who leaves is spared, too */
 	tear_down();
 }
 END_TEST
