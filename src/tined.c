@@ -24,6 +24,7 @@
 
 static const struct module_builtin builtins[] = {
 	{"hello", &tine_module_hello},
+	{"hub", &tine_module_hub},
 	{"static", &tine_module_static},
 	{"whoami", &tine_module_whoami},
 	{NULL, NULL},

@@ -4,5 +4,6 @@
 #include <tine/module.h>
 
 extern const struct tine_module tine_module_hello;
+extern const struct tine_module tine_module_hub;
 extern const struct tine_module tine_module_static;
 extern const struct tine_module tine_module_whoami;

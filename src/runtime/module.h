@@ -50,9 +50,9 @@ struct tine_worker {
 	unsigned slot;
 	uint64_t generation;
 	struct pool *pool;
+	struct arena *arena;        /* memory shared with the other workers */
 	struct bus *bus_client;     /* of the process */
 	struct bus_port *bus;       /* this module's part of it */
-	struct arena *arena;        /* memory shared with the other workers */
 	struct http_server *http;   /* NULL in a process that serves none */
 	struct http_router *router; /* of this module's listener; NULL when that speaks plain tcp */
 	struct stream_service **stream; /* of this module's listener; NULL when that speaks HTTP */

@@ -21,7 +21,7 @@
 #include "shared/config_load.h"
 
 /*
- * What runs without a file: the bundled site and who answered. conf/tined.ini says the same; a test
+ * What runs without a file: the bundled site, who answered, and its chat. conf/tined.ini says the same; a test
  * compares them.
  */
 static const char config_default[] = "[listener:web]\n"
@@ -31,7 +31,10 @@ static const char config_default[] = "[listener:web]\n"
 				     "mount = /\n"
 				     "[module:whoami]\n"
 				     "path = builtin:whoami\n"
-				     "mount = /whoami\n";
+				     "mount = /whoami\n"
+				     "[module:chat]\n"
+				     "path = builtin:hub\n"
+				     "mount = /hub\n";
 
 /* The struct of a section: one of the arrays' elements, or a part of struct config itself. */
 static void *config_section_struct(const struct config *c, enum option_section kind, size_t index)

@@ -376,8 +376,8 @@ static int start_modules(struct worker *w, char error[MODULE_ERROR_MAX])
 		m->slot = w->child->slot;
 		m->generation = w->child->generation;
 		m->pool = w->pool;
-		m->bus_client = w->bus;
 		m->arena = w->arena;
+		m->bus_client = w->bus;
 		m->http = w->http;
 		listener = listener_index(w, c->modules[i].listener);
 		if (speaks_tcp(w, listener))
@@ -459,7 +459,7 @@ static void run(struct worker *w)
 			return;
 		}
 		flags = end_turn(w) ? EVLOOP_NONBLOCK : EVLOOP_ONCE;
-		if (w->draining && net_server_connections(w->net) == 0 && bus_leave(w->bus))
+		if (w->draining && net_server_connections(w->net) == 0)
 			w->done = true;
 	}
 }

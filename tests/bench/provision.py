@@ -21,6 +21,14 @@ PACKAGES = {"wrk": "wrk", "nginx": "nginx", "h2o": "h2o", "cc": "gcc", "meson": 
             "node": "nodejs", "npm": "npm"}
 
 
+def need_file(path, package):
+    """The same for what is not a program."""
+    if not os.path.exists(path):
+        install([package])
+    if not os.path.exists(path):
+        raise BenchError(f"{path} is still missing after {package} was installed")
+
+
 def find(program):
     return shutil.which(program, path=PATH)
 
@@ -38,11 +46,8 @@ def run(command, what, **options):
         raise BenchError(f"{what}: {' '.join(map(str, command))} failed:\n{done.stdout.strip()[-2000:]}")
 
 
-def need(*programs):
-    """Installs from Debian's packages what is missing."""
-    missing = sorted({PACKAGES[program] for program in programs if not find(program)})
-    if not missing:
-        return
+def install(missing):
+    """Installs Debian's packages."""
     as_root = [] if os.geteuid() == 0 else ["sudo"]
     if as_root and not find("sudo"):
         raise BenchError(f"not root and no sudo here; as root, run: apt-get install {' '.join(missing)}")
@@ -51,6 +56,14 @@ def need(*programs):
     apt = [*as_root, "env", "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", "apt-get", "-qq"]
     run([*apt, "update"], "package lists", timeout=300)
     run([*apt, "install", "-y", "--no-install-recommends", *missing], "packages", timeout=900)
+
+
+def need(*programs):
+    """Installs from Debian's packages what is missing."""
+    missing = sorted({PACKAGES[program] for program in programs if not find(program)})
+    if not missing:
+        return
+    install(missing)
     for program in programs:
         if not find(program):
             raise BenchError(f"{program} is still missing after its package was installed")

@@ -152,13 +152,15 @@ START_TEST(test_default)
 	ck_assert_uint_eq(c->n_farms, 0);
 	ck_assert_uint_eq(c->n_listeners, 1);
 	ck_assert_str_eq(c->listeners[0].address.text, "127.0.0.1:8080");
-	ck_assert_uint_eq(c->n_modules, 2);
+	ck_assert_uint_eq(c->n_modules, 3);
 	ck_assert_str_eq(c->modules[0].path, "builtin:static");
 	ck_assert_str_eq(c->modules[0].mount, "/");
 	ck_assert_str_eq(c->modules[0].listener, "web");
 	ck_assert_uint_eq(c->modules[0].n_pairs, 0);
 	ck_assert_str_eq(c->modules[1].path, "builtin:whoami");
 	ck_assert_str_eq(c->modules[1].mount, "/whoami");
+	ck_assert_str_eq(c->modules[2].path, "builtin:hub");
+	ck_assert_str_eq(c->modules[2].mount, "/hub");
 	check_fixed_point(c);
 }
 END_TEST

@@ -1,0 +1,98 @@
+/* From a message to the ring. Worker only. */
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include "modules/hub/hub.h"
+
+/* Whoever holds the lock copies a message: it is taken for microseconds, unless its holder is stopped. */
+#define LOCK_US 5000
+
+const struct publish_failure publish_failures[PUBLISH_RESULTS] = {
+	[PUBLISH_NOT_UTF8] = {415, "a message is UTF-8 text"},
+	[PUBLISH_TOO_LARGE] = {413, "the message is too large"},
+	[PUBLISH_TOO_FAST] = {429, "too many messages"},
+	[PUBLISH_EMPTY] = {400, "a message has at least one byte"},
+	[PUBLISH_BUSY] = {503, "not at the moment"},
+};
+
+uint64_t hub_now_s(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME_COARSE, &t);
+	return (uint64_t)t.tv_sec;
+}
+
+static uint64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+/* 32 bits, not 0. */
+uint64_t hub_new_epoch(void)
+{
+	uint32_t n = 0;
+
+	if (getrandom(&n, sizeof(n), GRND_NONBLOCK) != sizeof(n) || n == 0)
+		n = (uint32_t)now_ms() | 1;
+	return n;
+}
+
+/* The client's share is taken first: whom that refuses takes nothing of what all have for the subject. */
+static bool may_publish(struct hub *h, const struct topic *topic, const void *key, size_t key_len,
+	struct publish_answer *ret)
+{
+	struct tine_limit_answer a = {0};
+
+	if ((h->client_rate && tine_limit_take(h->client_rate, key, key_len, 1, &a) != 0) ||
+		(h->subject_rate &&
+			tine_limit_take(h->subject_rate, topic->text, topic->len, 1, &a) != 0)) {
+		ret->retry_us = a.retry_us;
+		return false;
+	}
+	return true;
+}
+
+static int append(struct hub *h, const struct topic *topic, struct tine_text data, uint64_t *ret)
+{
+	int r = tine_shared_lock(h->area, LOCK_US);
+
+	if (r < 0)
+		return r;
+	r = ring_append(&h->ring, topic_text(topic), data, now_ms(), hub_new_epoch(), ret);
+	tine_shared_unlock(h->area);
+	return r;
+}
+
+/*
+ * Publishes a message, whose sender is known by `key`. When this returns 0 it is in the ring, from which every worker gives it
+ * to its subscribers, whatever becomes of this one. Else an enum publish_result.
+ */
+int hub_publish(struct hub *h, const struct topic *topic, struct tine_text data, const void *key,
+	size_t key_len, struct publish_answer *ret)
+{
+	int result = 0;
+
+	*ret = (struct publish_answer){0};
+	if (data.len == 0)
+		result = PUBLISH_EMPTY;
+	else if (data.len > h->o.max_message)
+		result = PUBLISH_TOO_LARGE;
+	else if (!text_is_utf8(data))
+		result = PUBLISH_NOT_UTF8;
+	else if (!may_publish(h, topic, key, key_len, ret))
+		result = PUBLISH_TOO_FAST;
+	else if (append(h, topic, data, &ret->position) < 0)
+		result = PUBLISH_BUSY;
+	if (result != 0) {
+		tine_counter_add(h->n_refused, 1);
+		return result;
+	}
+	tine_counter_add(h->n_published, 1);
+	bell_ring(h);
+	return 0;
+}
