@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/pidfd.h>
+#include <time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -70,6 +71,9 @@ static bool on_record(json_t *record, void *arg)
 	} else if (strcmp(show_text(record, "type"), "event") == 0) {
 		show_event(record, stdout);
 		flush_output();
+	} else if (strcmp(show_text(record, "type"), "message") == 0) {
+		show_message(record, stdout);
+		flush_output();
 	} else {
 		json_array_append(s->list, record);
 	}
@@ -114,7 +118,8 @@ static enum tinectl_status ask(struct invocation *inv, const char *command)
 	json_t *last;
 	enum tinectl_status status;
 
-	inv->client.until_unread = strcmp(inv->argv[0], "events") == 0;
+	inv->client.until_unread =
+		strcmp(inv->argv[0], "events") == 0 || strcmp(inv->argv[0], "sub") == 0;
 	status = client_run(&inv->client, command, on_record, &sink, &last, inv->error);
 	if (status == TINECTL_OK && json_array_size(sink.list) == RECORDS_MAX) {
 		snprintf(inv->error, sizeof(inv->error), "the daemon's answer has no end");
@@ -357,6 +362,84 @@ static enum tinectl_status run_stop(struct invocation *inv)
 	return TINECTL_OK;
 }
 
+/* As ipc/commands.h wants it: a backslash doubled, what is not printable as \xHH. Returns NULL when it does not fit. */
+static char *escape(const char *data)
+{
+	static char text[COMMAND_MAX];
+	size_t n = 0;
+
+	for (const unsigned char *c = (const unsigned char *)data; *c; c++) {
+		if (n + 5 > sizeof(text))
+			return NULL;
+		if (*c == '\\')
+			n += (size_t)sprintf(text + n, "\\\\");
+		else if (*c >= 0x20 && *c <= 0x7e)
+			text[n++] = (char)*c;
+		else
+			n += (size_t)sprintf(text + n, "\\x%02x", *c);
+	}
+	text[n] = '\0';
+	return text;
+}
+
+static enum tinectl_status run_pub(struct invocation *inv)
+{
+	if (inv->argc != 3)
+		return usage_error(inv, "pub SUBJECT DATA");
+	if (!*inv->argv[1] || strchr(inv->argv[1], ' ')) { /* the rest of the line is the data */
+		snprintf(inv->error, sizeof(inv->error), "a subject is one word");
+		return TINECTL_USAGE;
+	}
+	inv->argv[2] = escape(inv->argv[2]);
+	if (inv->argv[2])
+		return run_remote(inv);
+	snprintf(inv->error, sizeof(inv->error), "the data is too long");
+	return TINECTL_USAGE;
+}
+
+static bool keep_record(json_t *record, void *arg)
+{
+	return json_array_append(arg, record) == 0 && json_array_size(arg) < RECORDS_MAX;
+}
+
+static void print_bus(struct invocation *inv, const json_t *list, const json_t *last)
+{
+	const json_t *o;
+	size_t i;
+
+	if (!inv->json) {
+		show_bus(list, stdout);
+		return;
+	}
+	json_array_foreach(list, i, o) put_json(o);
+	show_last(inv, last);
+}
+
+/* Asks twice: rates are what has changed in between. */
+static enum tinectl_status run_bus(struct invocation *inv)
+{
+	static const struct timespec second = {1, 0};
+	json_t *lists[2] = {json_array(), json_array()}, *last = NULL;
+	enum tinectl_status status = inv->argc > 1 ? usage_error(inv, "bus") : TINECTL_OK;
+	uint64_t at_us[2] = {0};
+
+	for (int i = 0; i < 2 && status == TINECTL_OK; i++) {
+		if (i > 0)
+			nanosleep(&second, NULL);
+		json_decref(last);
+		status = client_run(&inv->client, "bus", keep_record, lists[i], &last, inv->error);
+		at_us[i] = now_us();
+	}
+	if (status == TINECTL_OK) {
+		show_add_rates(lists[0], lists[1], (double)(at_us[1] - at_us[0]) / US_PER_S);
+		print_bus(inv, lists[1], last);
+	}
+	json_decref(last);
+	json_decref(lists[0]);
+	json_decref(lists[1]);
+	return status;
+}
+
 static void usage(FILE *out)
 {
 	fputs("usage: tinectl [-s SOCKET] [--json] [--timeout TIME] COMMAND [ARGUMENT]\n\n"
@@ -399,6 +482,8 @@ static const struct {
 	{"show", run_show},
 	{"check", run_check},
 	{"stop", run_stop},
+	{"pub", run_pub},
+	{"bus", run_bus},
 	{"help", run_help},
 };
 

@@ -15,6 +15,7 @@
 #include "admin/admin.h"
 #include "base/log.h"
 #include "base/title.h"
+#include "bridge/bridge.h"
 #include "modules/builtin.h"
 #include "primary/primary.h"
 #include "primary/upgrade.h"
@@ -198,8 +199,8 @@ int main(int argc, char **argv)
 	if (config_load(path, print_line, NULL, &c) < 0)
 		return EXIT_FAILURE;
 	if (action == ACT_RUN)
-		return primary_run(
-			&(struct primary_options){path, c, run_worker, admin_main, arguments});
+		return primary_run(&(struct primary_options){
+			path, c, run_worker, admin_main, bridge_main, arguments});
 	status = action == ACT_CHECK ? check(c) : print(c);
 	config_free(c);
 	return status;

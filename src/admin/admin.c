@@ -180,6 +180,12 @@ void admin_answer_json(struct tine_request *request, int status, json_t *o)
 		tine_respond_status(request, 503);
 }
 
+/* Somebody looks: the primary finds out, for the next time, what takes it a while. */
+void admin_note_look(const struct admin *a)
+{
+	sb_set(a->child->scoreboard->slots[a->child->slot].looked_us, now_us());
+}
+
 int admin_route(struct admin *a, unsigned methods, const char *path,
 	void (*fn)(struct tine_request *request, void *arg))
 {

@@ -120,6 +120,7 @@ void actions_on_reply(struct admin *a, uint64_t id, const char *text, size_t len
 void admin_resume_accepting(struct admin *a);
 
 /* admin.c, for all that answer */
+void admin_note_look(const struct admin *a);
 int admin_route(struct admin *a, unsigned methods, const char *path,
 	void (*fn)(struct tine_request *request, void *arg));
 void admin_answer_json(struct tine_request *request, int status, json_t *o);

@@ -45,7 +45,21 @@
 	X("connections",  connections,  "Connections that are open.")                           \
 	X("memory_bytes", rss,          "Resident memory.")                                     \
 	X("pool_queued",  pool_queued,  "Jobs that wait for a thread of the pool.")             \
-	X("pool_running", pool_running, "Jobs that threads of the pool work at.")
+	X("pool_running", pool_running, "Jobs that threads of the pool work at.")               \
+	X("bus_queued_bytes", bus_queued, "Bytes of messages that wait for it.")                \
+	X("bus_subscriptions", subscriptions, "Its subscriptions.")
+/* The same, counters that begin anew with each process. */
+#define SLOT_COUNTERS(X)                                                                        \
+	X("bus_sent",     bus_sent,     "Messages it has sent; begins anew with each process.") \
+	X("bus_received", bus_received, "Messages it has received; begins anew with each process.") \
+	X("bus_failed",   bus_failed,   "Messages it has sent that were refused, or for nobody; begins anew with each process.") \
+	X("bus_dropped",  bus_dropped,  "Messages for it that were dropped, by its policies; begins anew with each process.")
+/* Of each of the patterns with the most messages. */
+#define SUBJECTS(X)                                                                             \
+	X("messages",  messages,  "Messages published that fit.")                               \
+	X("delivered", delivered, "Messages put into queues of subscribers.")                   \
+	X("dropped",   dropped,   "Messages dropped, by policies of subscribers.")              \
+	X("refused",   refused,   "Messages of which the sender was told that a subscriber has no room.")
 /* clang-format on */
 
 static void head(FILE *f, const char *name, const char *suffix, const char *type, const char *help)
@@ -103,6 +117,16 @@ static void slots(FILE *f, const struct scoreboard *sb)
 				i, report_role_name(sb_get(s->role)), (uint64_t)sb_get(s->field)); \
 	}
 	SLOT_GAUGES(X)
+#undef X
+#define X(name, field, help)                                                                       \
+	head(f, "process_" name, "_total", "counter", help);                                       \
+	for (size_t i = 0; i < n; i++) {                                                           \
+		if ((s = used_slot(sb, i)))                                                        \
+			fprintf(f,                                                                 \
+				"tined_process_" name "_total{slot=\"%zu\",role=\"%s\"} %" PRIu64 "\n", \
+				i, report_role_name(sb_get(s->role)), (uint64_t)sb_get(s->field)); \
+	}
+	SLOT_COUNTERS(X)
 #undef X
 	head(f, "process_state", "", "gauge", "1 for the state a process is in.");
 	for (size_t i = 0; i < n; i++) {
@@ -217,6 +241,52 @@ static void shared_memory(FILE *f, const struct admin *a)
 		"Keys that a limit has forgotten because there was no room for more.");
 }
 
+/* A pattern is printable ASCII. */
+static void label(FILE *f, const char *pattern)
+{
+	for (; *pattern; pattern++)
+		fprintf(f, *pattern == '"' || *pattern == '\\' ? "\\%c" : "%c", *pattern);
+}
+
+static void subjects(FILE *f, const struct history *h)
+{
+	static struct history_bus bus; /* large */
+
+	if (!history_read_bus(h, &bus))
+		return;
+	gauge(f, "bus_patterns", (double)bus.n_patterns, "Different patterns that are subscribed to.");
+#define X(name, field, help)                                               \
+	head(f, "bus_subject_" name, "_total", "counter", help);           \
+	for (size_t i = 0; i < bus.n_rows && i < HISTORY_SUBJECTS; i++) {  \
+		fputs("tined_bus_subject_" name "_total{pattern=\"", f);    \
+		label(f, bus.rows[i].pattern);                             \
+		fprintf(f, "\"} %" PRIu64 "\n", bus.rows[i].field); \
+	}
+	SUBJECTS(X)
+#undef X
+}
+
+static void nats(FILE *f, const struct scoreboard *sb, const struct history *h,
+	const struct history_totals *t)
+{
+	if (!sb_get(h->nats.configured))
+		return;
+	gauge(f, "nats_connected", report_nats_connected(sb), "1 while the bus is joined to NATS.");
+	counter(f, "nats_received", sb_get(t->nats.in), "Messages that came from NATS.");
+	counter(f, "nats_sent", sb_get(t->nats.out), "Messages handed to NATS.");
+	counter(f, "nats_reconnects", sb_get(t->nats.reconnects),
+		"Connections to NATS after the first one.");
+	counter(f, "nats_unconfirmed", sb_get(t->nats.unconfirmed),
+		"Messages sent shortly before a connection to NATS broke, which may not have "
+	        "arrived.");
+	head(f, "nats_dropped", "_total", "counter",
+		"Messages to and from NATS that were lost, by reason.");
+#define X(name, value, help) \
+	fprintf(f, "tined_nats_dropped_total{reason=\"" name "\"} %" PRIu64 "\n", sb_get(value));
+	REPORT_NATS_LOSSES(X, h, t)
+#undef X
+}
+
 static void serve_metrics(struct tine_request *request, void *arg)
 {
 	const struct admin *a = arg;
@@ -240,6 +310,9 @@ static void serve_metrics(struct tine_request *request, void *arg)
 		"How long the turns of the workers' loops took, which others had to wait for.");
 	slots(f, a->child->scoreboard);
 	shared_memory(f, a);
+	admin_note_look(a);
+	subjects(f, a->child->history);
+	nats(f, a->child->scoreboard, a->child->history, &t);
 	if (fclose(f) == 0)
 		tine_respond(request, 200, "text/plain; version=0.0.4; charset=utf-8", text, size);
 	else

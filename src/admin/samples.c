@@ -20,6 +20,7 @@
 #include "shared/scoreboard.h"
 
 #define SKIPPED_MAX 10  /* seconds in a row that a page may not take its news */
+#define SUBJECTS_SHOWN 10
 #define PIECE       128 /* processes in one event: below 256 KiB, which is what it may hold */
 #define REAL(x)     ((double)(x))
 
@@ -324,6 +325,8 @@ static void look(struct admin *a)
 {
 	json_decref(a->status);
 	a->status = report_status(a->child->scoreboard, a->child->history);
+	json_object_set_new(
+		a->status, "bus", report_subjects(a->child->history, SUBJECTS_SHOWN));
 	look_at_crashes(a);
 }
 
@@ -388,6 +391,8 @@ static void on_second(evutil_socket_t fd, short what, void *arg)
 
 	a->sampled_us = now;
 	fill_in(a, next_sample(a), seconds > 0 ? seconds : 1);
+	if (a->n_streams > 0)
+		admin_note_look(a);
 	look(a);
 	tell_pages(a);
 	admin_resume_accepting(a); /* descriptors or memory may have been short */

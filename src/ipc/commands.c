@@ -43,6 +43,8 @@ static bool arguments_fit(const struct command_info *c, const char *arguments)
 		return *arguments == '\0' ||
 			(strncmp(arguments, c->arguments + 1, strlen(arguments)) == 0 &&
 				strcmp(c->arguments + 1 + strlen(arguments), "]") == 0);
+	if (strchr(c->arguments, ' ')) /* a word, and the rest of the line */
+		return *arguments != ' ' && strchr(arguments, ' ');
 	return *arguments != '\0' && !strchr(arguments, ' ');
 }
 

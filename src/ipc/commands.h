@@ -13,7 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define COMMAND_MAX 1024 /* bytes of a request, its newline included */
+#define COMMAND_MAX 8192 /* bytes of a request, its newline included */
 
 enum command_right { COMMAND_READ, COMMAND_ACT };
 
@@ -30,6 +30,9 @@ enum command_right { COMMAND_READ, COMMAND_ACT };
 	X(drain,     "SLOT",      COMMAND_ACT,  "Takes a worker out of service; it is not replaced.")       \
 	X(scale,     "N|+N|-N",   COMMAND_ACT,  "Sets how many workers there are.")                         \
 	X(upgrade,   "",          COMMAND_ACT,  "Replaces the running binary by the one on the disk; returns with the verdict.") \
+	X(bus,       "",          COMMAND_READ, "Shows the messages between processes: how many, what was dropped, what waits, by process and by subject.") \
+	X(pub,       "SUBJECT DATA", COMMAND_ACT, "Publishes a message on the bus.")                       \
+	X(sub,       "PATTERN",   COMMAND_ACT,  "Follows what is published, until it is interrupted.")      \
 	X(stop,      "",          COMMAND_ACT,  "Stops the daemon gracefully; returns when it is gone.")    \
 	X(log-level, "LEVEL",     COMMAND_ACT,  "Sets the least important lines logged: error, warning, info, debug; until the next reload.")
 /* clang-format on */

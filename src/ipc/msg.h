@@ -11,8 +11,8 @@
 enum msg_lane { LANE_CONTROL, LANE_BUS };
 
 /* Who may send it: a set. */
-enum msg_role { ROLE_PRIMARY = 1, ROLE_WORKER = 2, ROLE_TASK = 4, ROLE_ADMIN = 8 };
-#define ROLE_CHILDREN (ROLE_WORKER | ROLE_TASK | ROLE_ADMIN)
+enum msg_role { ROLE_PRIMARY = 1, ROLE_WORKER = 2, ROLE_TASK = 4, ROLE_ADMIN = 8, ROLE_BRIDGE = 16 };
+#define ROLE_CHILDREN (ROLE_WORKER | ROLE_TASK | ROLE_ADMIN | ROLE_BRIDGE)
 #define ROLE_BUS      (ROLE_WORKER | ROLE_TASK) /* who speaks on the bus */
 
 enum msg_size { MSG_EXACT, MSG_UPTO }; /* how the payload's size is meant */
@@ -135,6 +135,25 @@ struct msg_peer {
 };
 
 /*
+ * INTEREST, to the bridge: somebody here subscribes to this, or nobody any more. This, the pattern, the queue group. What the
+ * bridge publishes has the number for its frame.dst: it is for those subscribers.
+ */
+struct msg_interest {
+	uint32_t number;
+	uint8_t wanted, pattern, group; /* bytes of the texts; group 0: none */
+	uint8_t reserved;
+};
+
+/* SERVED, to the bridge: what is known of the publication that comes next. This, and the groups that have had it, each with a NUL. */
+struct msg_served {
+	uint32_t here; /* 1: somebody here has had it */
+	uint32_t reserved;
+};
+#define MSG_SERVED_MAX (3u << 10) /* bytes of the groups */
+
+/* LAST, to the bridge: nothing comes after this; another one goes on when it has ended. */
+
+/*
  * How many bytes a process may have sent of which it does not know what became of them: so much may still come to a queue after
  * its senders were told to wait. The primary acknowledges each quarter of it.
  */
@@ -165,19 +184,24 @@ static inline uint64_t msg_window(uint64_t queue_high, uint64_t queue_low)
 	X(COMMAND,   15, LANE_CONTROL, ROLE_ADMIN,    0, MSG_UPTO,  MSG_COMMAND_MAX)               \
 	X(REPLY,     16, LANE_CONTROL, ROLE_PRIMARY,  0, MSG_UPTO,  MSG_REPLY_MAX)                 \
 	X(SEND,      17, LANE_BUS,     ROLE_BUS | ROLE_PRIMARY, 0, MSG_UPTO,  MSG_PAYLOAD_MAX)      \
-	X(PUBLISH,   18, LANE_BUS,     ROLE_BUS | ROLE_PRIMARY, 0, MSG_UPTO,                       \
+	X(PUBLISH,   18, LANE_BUS,     ROLE_BUS | ROLE_BRIDGE | ROLE_PRIMARY, 0, MSG_UPTO,                       \
 		sizeof(struct msg_publish) + SUBJECT_MAX + 1 + MSG_PAYLOAD_MAX)                    \
-	X(ANSWER,    19, LANE_BUS,     ROLE_BUS | ROLE_PRIMARY, 0, MSG_UPTO,  MSG_PAYLOAD_MAX)      \
+	X(ANSWER,    19, LANE_BUS,     ROLE_BUS | ROLE_BRIDGE | ROLE_PRIMARY, 0, MSG_UPTO,  MSG_PAYLOAD_MAX)      \
 	X(SUBSCRIBE, 20, LANE_BUS,     ROLE_BUS,      0, MSG_UPTO,                                 \
 		sizeof(struct msg_subscribe) + SUBJECT_MAX + SUBJECT_GROUP_MAX)                    \
 	X(UNSUBSCRIBE, 21, LANE_BUS,   ROLE_BUS,      0, MSG_EXACT, sizeof(struct msg_unsubscribe)) \
 	X(COUNT,     22, LANE_BUS,     ROLE_BUS,      0, MSG_UPTO,  SUBJECT_MAX)                   \
-	X(SYNC,      23, LANE_BUS,     ROLE_BUS,      0, MSG_EXACT, 0)                             \
+	X(SYNC,      23, LANE_BUS,     ROLE_BUS | ROLE_BRIDGE, 0, MSG_EXACT, 0)                             \
 	X(ACK,       24, LANE_BUS,     ROLE_PRIMARY,  0, MSG_EXACT, sizeof(struct msg_ack))        \
 	X(NAK,       25, LANE_BUS,     ROLE_PRIMARY,  0, MSG_EXACT, sizeof(struct msg_nak))        \
 	X(PAUSE,     26, LANE_BUS,     ROLE_PRIMARY,  0, MSG_EXACT, sizeof(struct msg_pause))      \
 	X(RESUME,    27, LANE_BUS,     ROLE_PRIMARY,  0, MSG_EXACT, sizeof(struct msg_pause))      \
-	X(ENDED,     28, LANE_BUS,     ROLE_PRIMARY,  0, MSG_EXACT, sizeof(struct msg_unsubscribe))
+	X(ENDED,     28, LANE_BUS,     ROLE_PRIMARY,  0, MSG_EXACT, sizeof(struct msg_unsubscribe)) \
+	X(INTEREST,  29, LANE_BUS,     ROLE_PRIMARY,  0, MSG_UPTO,                                 \
+		sizeof(struct msg_interest) + SUBJECT_MAX + SUBJECT_GROUP_MAX)                     \
+	X(SERVED,    30, LANE_BUS,     ROLE_PRIMARY,  0, MSG_UPTO,                                 \
+		sizeof(struct msg_served) + MSG_SERVED_MAX)                                        \
+	X(LAST,      31, LANE_BUS,     ROLE_PRIMARY,  0, MSG_EXACT, 0)
 /* clang-format on */
 
 /* Which flags a message may have; none, where nothing is said. */

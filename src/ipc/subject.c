@@ -72,6 +72,62 @@ bool subject_matches(const char *pattern, size_t pattern_len, const char *subjec
 	return p > pattern_len && s > len;
 }
 
+/* The token at `*at`, and on to the next. */
+static const char *next_token(const char *s, size_t len, size_t *at, size_t *ret_len)
+{
+	const char *t = s + *at;
+
+	*ret_len = subject_token(t, len - *at);
+	*at += *ret_len + 1;
+	return t;
+}
+
+static bool append(char *ret, size_t *used, const char *text, size_t len)
+{
+	size_t dot = *used > 0;
+
+	if (*used + dot + len > SUBJECT_MAX)
+		return false;
+	if (dot)
+		ret[(*used)++] = '.';
+	memcpy(ret + *used, text, len);
+	*used += len;
+	ret[*used] = '\0';
+	return true;
+}
+
+/*
+ * The pattern of what fits two patterns, both valid: there is always a single one. Returns false when nothing fits both. What
+ * tined has for its own fits no pattern that begins with a wildcard.
+ */
+bool subject_intersect(
+	const char *a, size_t a_len, const char *b, size_t b_len, char ret[SUBJECT_MAX + 1])
+{
+	size_t at_a = 0, at_b = 0, used = 0;
+
+	if (subject_is_reserved(a, a_len) != subject_is_reserved(b, b_len))
+		return false;
+	while (at_a <= a_len && at_b <= b_len) {
+		size_t start_a = at_a, start_b = at_b, na, nb;
+		const char *ta = next_token(a, a_len, &at_a, &na);
+		const char *tb = next_token(b, b_len, &at_b, &nb);
+
+		if (na == 1 && *ta == '>')
+			return append(ret, &used, tb, b_len - start_b);
+		if (nb == 1 && *tb == '>')
+			return append(ret, &used, ta, a_len - start_a);
+		if (na == 1 && *ta == '*') {
+			ta = tb;
+			na = nb;
+		} else if (!(nb == 1 && *tb == '*') && (na != nb || memcmp(ta, tb, na) != 0)) {
+			return false;
+		}
+		if (!append(ret, &used, ta, na))
+			return false;
+	}
+	return at_a > a_len && at_b > b_len;
+}
+
 /* A number that stands for a subject (FNV-1a); never below 2^63, so that it is no address. */
 uint64_t subject_key(const char *s, size_t len)
 {

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/parse.h"
 #include "ipc/lane.h"
+#include "primary/bus_commands.h"
 #include "primary/events.h"
 #include "primary/primary.h"
 #include "primary/proctab.h"
@@ -23,24 +24,24 @@
 
 /* --- answers --- */
 
-static void answer_ok(struct command_request *r, const char *text)
+void command_answer_ok(struct command_request *r, const char *text)
 {
 	r->reply(r, json_pack("{s:b,s:s}", "ok", 1, "text", text), true);
 }
 
-static void answer_error(struct command_request *r, const char *code, const char *text)
+void command_answer_error(struct command_request *r, const char *code, const char *text)
 {
 	r->reply(r, json_pack("{s:b,s:s,s:s}", "ok", 0, "code", code, "error", text), true);
 }
 
-static void answer_list(struct command_request *r, json_t *list)
+void command_answer_list(struct command_request *r, json_t *list)
 {
 	json_t *o;
 	size_t i;
 
 	json_array_foreach(list, i, o) r->reply(r, json_incref(o), false);
 	json_decref(list);
-	answer_ok(r, "");
+	command_answer_ok(r, "");
 }
 
 static void on_done(struct waiter *w, bool ok, const char *text)
@@ -49,16 +50,16 @@ static void on_done(struct waiter *w, bool ok, const char *text)
 		(struct command_request *)((char *)w - offsetof(struct command_request, waiter));
 
 	if (ok)
-		answer_ok(r, text);
+		command_answer_ok(r, text);
 	else
-		answer_error(r, "failed", text);
+		command_answer_error(r, "failed", text);
 }
 
 /* What a function that takes a waiter returned: if it did not begin, nobody will tell. */
 static void answer_later(struct command_request *r, int result, const char *error)
 {
 	if (result < 0)
-		answer_error(r,
+		command_answer_error(r,
 			result == -EBUSY            ? "busy"
 				: result == -EINVAL ? "usage"
 						    : "failed",
@@ -70,17 +71,17 @@ static void answer_later(struct command_request *r, int result, const char *erro
 static void do_status(struct command_request *r, const char *argument)
 {
 	r->reply(r, report_status(&r->primary->scoreboard, r->primary->history), false);
-	answer_ok(r, "");
+	command_answer_ok(r, "");
 }
 
 static void do_workers(struct command_request *r, const char *argument)
 {
-	answer_list(r, report_processes(&r->primary->scoreboard));
+	command_answer_list(r, report_processes(&r->primary->scoreboard));
 }
 
 static void do_crashes(struct command_request *r, const char *argument)
 {
-	answer_list(r, report_crashes(r->primary->history));
+	command_answer_list(r, report_crashes(r->primary->history));
 }
 
 static void do_events(struct command_request *r, const char *argument)
@@ -89,7 +90,7 @@ static void do_events(struct command_request *r, const char *argument)
 	size_t i;
 
 	if (strcmp(argument, "--follow") != 0) {
-		answer_list(r, list);
+		command_answer_list(r, list);
 		return;
 	}
 	json_array_foreach(list, i, o) r->reply(r, json_incref(o), false);
@@ -104,16 +105,16 @@ static void do_config(struct command_request *r, const char *argument)
 	FILE *f;
 
 	if (!r->primary->current) {
-		answer_error(r, "busy", "nothing serves yet");
+		command_answer_error(r, "busy", "nothing serves yet");
 		return;
 	}
 	f = open_memstream(&text, &size);
 	if (!f || config_print(r->primary->current->config, f) < 0 || fclose(f) != 0) {
-		answer_error(r, "failed", "out of memory");
+		command_answer_error(r, "failed", "out of memory");
 		return;
 	}
 	r->reply(r, json_pack("{s:s,s:s}", "type", "config", "text", text), false);
-	answer_ok(r, "");
+	command_answer_ok(r, "");
 }
 
 /* --- what can be done --- */
@@ -135,7 +136,7 @@ static bool read_slot(struct command_request *r, const char *argument, unsigned 
 	}
 	snprintf(
 		text, sizeof(text), "\"%s\" is no slot; \"workers\" shows their numbers", argument);
-	answer_error(r, "usage", text);
+	command_answer_error(r, "usage", text);
 	return false;
 }
 
@@ -172,7 +173,7 @@ static void do_scale(struct command_request *r, const char *argument)
 		snprintf(error, sizeof(error),
 			"\"%s\" is no number of workers; write N, +N or -N, from 1 to %d", argument,
 			SCALE_MAX);
-		answer_error(r, "usage", error);
+		command_answer_error(r, "usage", error);
 		return;
 	}
 	answer_later(r,
@@ -191,7 +192,7 @@ static void do_upgrade(struct command_request *r, const char *argument)
 
 static void do_stop(struct command_request *r, const char *argument)
 {
-	answer_ok(r, "stopping");
+	command_answer_ok(r, "stopping");
 	primary_stop(r->primary, EXIT_SUCCESS);
 }
 
@@ -211,12 +212,12 @@ static void do_log_level(struct command_request *r, const char *argument)
 				lane_send(pr->control, MSG_LOG_LEVEL, 0, &m, sizeof(m));
 		}
 		snprintf(text, sizeof(text), "logging %s and what is more important", names[i]);
-		answer_ok(r, text);
+		command_answer_ok(r, text);
 		return;
 	}
 	snprintf(text, sizeof(text), "\"%.40s\" is no level; write error, warning, info or debug",
 		argument);
-	answer_error(r, "usage", text);
+	command_answer_error(r, "usage", text);
 }
 
 static const struct {
@@ -233,6 +234,9 @@ static const struct {
 	{"drain", do_drain},
 	{"scale", do_scale},
 	{"upgrade", do_upgrade},
+	{"bus", bus_do_show},
+	{"pub", bus_do_publish},
+	{"sub", bus_do_follow},
 	{"stop", do_stop},
 	{"log-level", do_log_level},
 };
@@ -254,14 +258,14 @@ void command_run(struct command_request *r, char *line)
 
 	r->waiter.done = on_done;
 	if (command_parse(line, &c, &argument, error, sizeof(error)) < 0) {
-		answer_error(r, "usage", error);
+		command_answer_error(r, "usage", error);
 		return;
 	}
 	if (!is_permitted(r, c)) {
 		snprintf(error, sizeof(error),
 			"%s may not; root, the daemon's own user and members of control_group may",
 			r->who);
-		answer_error(r, "denied", error);
+		command_answer_error(r, "denied", error);
 		return;
 	}
 	if (c->right == COMMAND_ACT)
@@ -278,4 +282,5 @@ void command_cancel(struct command_request *r)
 {
 	waiter_cancel(&r->waiter);
 	r->follows = false;
+	r->bus = bus_follower_free(r->bus);
 }

@@ -158,6 +158,13 @@ static void reply(struct command_request *r, json_t *object, bool last)
 		end_when_sent(cl);
 }
 
+static bool has_room(const struct command_request *r)
+{
+	const struct client *cl = (const struct client *)((const char *)r - offsetof(struct client, request));
+
+	return !cl->ending && evbuffer_get_length(bufferevent_get_output(cl->io)) < OUTPUT_MAX / 4;
+}
+
 static void refuse(struct client *cl, const char *code, const char *error)
 {
 	reply(&cl->request, json_pack("{s:b,s:s,s:s}", "ok", 0, "code", code, "error", error),
@@ -270,7 +277,8 @@ static int client_new(struct control *c, int fd, const struct ucred *cred)
 	cl->request = (struct command_request){.primary = c->primary,
 		.permission = permission(c, fd, cred),
 		.who = cl->who,
-		.reply = reply};
+		.reply = reply,
+		.has_room = has_room};
 	event_assign(&cl->ev_gone, c->primary->base, -1, 0, on_gone, cl);
 	event_assign(&cl->ev_left, c->primary->base, fd, EV_CLOSED, on_left, cl);
 	LIST_INSERT_HEAD(&c->clients, cl, link);

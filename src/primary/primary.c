@@ -20,6 +20,8 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "ipc/lane.h"
+#include "primary/bridge.h"
+#include "primary/bus_figures.h"
 #include "primary/control.h"
 #include "primary/events.h"
 #include "primary/generation.h"
@@ -67,6 +69,8 @@ static void publish(struct primary *p)
 	sb_set(p->history->pid, (uint32_t)p->pid);
 	sb_set(p->history->started_us, now_us());
 	sb_set(p->history->heartbeat_us, now_us());
+	bridge_heartbeat(p);
+	bus_figures_heartbeat(p);
 	snprintf(p->history->config_path, sizeof(p->history->config_path), "%s",
 		p->config_path ? p->config_path : "");
 }
@@ -453,6 +457,7 @@ int primary_run(const struct primary_options *o)
 	struct primary p = {.config_path = o->config_path,
 		.worker_main = o->worker_main,
 		.admin_main = o->admin_main,
+		.bridge_main = o->bridge_main,
 		.pid = getpid(),
 		.exit_status = EXIT_FAILURE,
 		.signal_fd = -1,

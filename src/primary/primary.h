@@ -59,7 +59,7 @@ enum primary_phase { PRIMARY_STARTING, PRIMARY_SERVING, PRIMARY_STOPPING };
 struct primary {
 	struct event_base *base;
 	const char *config_path; /* NULL: the embedded default */
-	child_main_fn worker_main, admin_main;
+	child_main_fn worker_main, admin_main, bridge_main;
 	pid_t pid;
 	enum primary_phase phase;
 	uint64_t stopping_us; /* since when; PRIMARY_STOPPING only */
@@ -119,7 +119,7 @@ struct primary {
 struct primary_options {
 	const char *config_path;
 	struct config *config; /* parsed already; taken over */
-	child_main_fn worker_main, admin_main;
+	child_main_fn worker_main, admin_main, bridge_main;
 	char **arguments; /* of this process, for the binary that replaces it; outlive it */
 };
 

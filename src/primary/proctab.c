@@ -15,6 +15,7 @@
 #include "primary/events.h"
 #include "primary/generation.h"
 #include "primary/primary.h"
+#include "shared/report.h"
 
 /* The states a child may move to from each state, as a set. */
 static const unsigned next_states[PROC_STATES] = {
@@ -42,7 +43,7 @@ bool proc_may_move(enum proc_state from, enum proc_state to)
 
 const char *proc_role_name(const struct proc *pr)
 {
-	return pr->role == ROLE_ADMIN ? "admin" : "worker";
+	return report_role_name((uint32_t)pr->role);
 }
 
 /* Whether it takes new connections, as far as we know. */
@@ -159,14 +160,15 @@ unsigned proctab_n_ready(const struct primary *p, const struct generation *g)
 	return n;
 }
 
-/* Whether everybody a generation wants is ready, the admin process included. */
+/* Whether everybody a generation wants is ready, the processes there is one of included. */
 bool proctab_all_ready(const struct primary *p, const struct generation *g)
 {
-	unsigned n_admins = 0;
+	unsigned n_others = 0;
 
 	proctab_foreach (p, pr)
-		n_admins += pr->gen == g && pr->role == ROLE_ADMIN && pr->state == PROC_READY;
-	return proctab_n_ready(p, g) >= g->target && n_admins >= g->has_admin;
+		n_others += pr->gen == g && pr->role != ROLE_WORKER && pr->state == PROC_READY;
+	return proctab_n_ready(p, g) >= g->target &&
+		n_others >= g->has_admin + (unsigned)(g->config->bus.nats != NULL);
 }
 
 /* The lowest index no member of the generation has. */

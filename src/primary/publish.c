@@ -12,6 +12,7 @@
 #include "ipc/lane.h"
 #include "ipc/subject.h"
 #include "primary/relay_peer.h"
+#include "primary/remote.h"
 
 /* A subscription of the primary's own. */
 struct relay_tap {
@@ -41,7 +42,7 @@ static bool is_excluded(const struct publication *p, const struct subscription *
 {
 	const struct relay_peer *owner = sub->owner;
 
-	return (p->dst == ADDRESS_OTHERS && p->sender && owner == p->sender) ||
+	return sub->is_export || (p->dst == ADDRESS_OTHERS && p->sender && owner == p->sender) ||
 		(owner && !lane_is_open(owner->lane)); /* it is about to be gone */
 }
 
@@ -280,14 +281,30 @@ static void end_doomed(struct subscription **targets, size_t n)
 	}
 }
 
+/* Delivers to those subscriptions. What has no room for it loses it or ends, as its policy says. */
+void publish_to(const struct publication *p, struct subscription **targets, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		deliver(p, targets[i]);
+		subject_node_figures(targets[i]->node)->messages += p->n;
+	}
+	end_doomed(targets, n);
+}
+
+bool publish_has_room(const struct subscription *sub, uint64_t n)
+{
+	return has_room(sub, n);
+}
+
 /* Publishes what goes the same way, or finds that it has to go one by one (returns false). */
 static bool publish_together(
 	struct relay *r, const struct publication *p, const struct subject_match *m)
 {
+	bool far = remote_wants(m);
 	ssize_t n = find_targets(r, p, m);
 	struct subscription *obstacle;
 
-	if (n <= 0) {
+	if (n < 0 || (n == 0 && !far)) {
 		relay_fail(p->sender, p->first, p->n, n < 0 ? (int)n : -ENOENT);
 		return true;
 	}
@@ -300,13 +317,11 @@ static bool publish_together(
 		refuse(p, obstacle);
 		return true;
 	}
-	for (size_t i = 0; i < (size_t)n; i++) {
-		deliver(p, r->targets[i]);
-		subject_node_figures(r->targets[i]->node)->messages += p->n;
-	}
+	if (far)
+		remote_forward(r->remote, p, r->targets, (size_t)n);
 	if (p->sender)
-		p->sender->work += (size_t)n * (1 + p->len / 4096);
-	end_doomed(r->targets, (size_t)n);
+		p->sender->work += ((size_t)n + far) * (1 + p->len / 4096);
+	publish_to(p, r->targets, (size_t)n);
 	return true;
 }
 
@@ -334,6 +349,10 @@ void publish(struct relay *r, const struct publication *p)
 {
 	const struct subject_match *m;
 
+	if (p->sender && p->sender->o.role == ROLE_BRIDGE) {
+		remote_deliver(r->remote, p);
+		return;
+	}
 	if (subjects_match(r->subjects, p->subject, p->subject_len, &m) < 0) {
 		relay_fail(p->sender, p->first, p->n, -ENOMEM);
 		return;
@@ -396,7 +415,10 @@ int relay_tap_new(struct relay *r, const char *pattern, relay_message_fn fn, voi
 	t->fn = fn;
 	t->arg = arg;
 	e = subjects_add(r->subjects, pattern, strlen(pattern), NULL, 0, &t->sub);
+	if (e == 0)
+		e = remote_add(r->remote, pattern, strlen(pattern), NULL, 0, &t->sub);
 	if (e < 0) {
+		subjects_remove(r->subjects, &t->sub);
 		free(t);
 		return e;
 	}
@@ -408,6 +430,7 @@ struct relay_tap *relay_tap_free(struct relay_tap *t)
 {
 	if (!t)
 		return NULL;
+	remote_remove(t->relay->remote, &t->sub);
 	subjects_remove(t->relay->subjects, &t->sub);
 	free(t);
 	return NULL;

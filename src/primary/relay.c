@@ -20,6 +20,7 @@
 #include "ipc/lane.h"
 #include "ipc/subject.h"
 #include "primary/relay_peer.h"
+#include "primary/remote.h"
 #include "shared/scoreboard.h"
 
 #define WORK_MAX          20000        /* steps for one sender in one turn of the loop */
@@ -38,8 +39,8 @@ int relay_new(struct event_base *base, const struct scoreboard *sb, struct relay
 	r->descriptors_max = fd_raise_limit(&limit) < 0 ? OUTLET_FDS : limit / DESCRIPTORS_SHARE;
 	TAILQ_INIT(&r->peers);
 	r->subjects = subjects_new();
-	if (!r->subjects) {
-		free(r);
+	if (!r->subjects || remote_new(r, &r->remote) < 0) {
+		relay_free(r);
 		return -ENOMEM;
 	}
 	*ret = r;
@@ -51,6 +52,7 @@ struct relay *relay_free(struct relay *r)
 {
 	if (!r)
 		return NULL;
+	remote_free(r->remote);
 	subjects_free(r->subjects);
 	free(r->targets);
 	free(r);
@@ -321,7 +323,11 @@ static int subscribe(struct relay_peer *p, const struct msg_subscribe *m)
 	sub->policy = (enum msg_policy)m->policy;
 	r = subjects_add(
 		p->relay->subjects, pattern, m->pattern, pattern + m->pattern, m->group, sub);
+	if (r == 0)
+		r = remote_add(p->relay->remote, pattern, m->pattern, pattern + m->pattern,
+			m->group, sub);
 	if (r < 0) {
+		subjects_remove(p->relay->subjects, sub);
 		free(sub);
 		return r;
 	}
@@ -334,6 +340,7 @@ static void unsubscribe(struct relay_peer *p, struct subscription *sub)
 {
 	p->subs[SUBSCRIPTION_INDEX(sub->number)] = NULL;
 	p->n_subs--;
+	remote_remove(p->relay->remote, sub);
 	subjects_remove(p->relay->subjects, sub);
 	free(sub);
 }
@@ -403,7 +410,7 @@ static void on_count(struct relay_peer *p, struct frame *f, int fd)
 		return;
 	}
 	if (subjects_match(p->relay->subjects, subject, f->length, &m) == 0) {
-		n = m->n;
+		n = m->n - remote_wants(m);
 		p->work += m->cost;
 	}
 	lane_put(p->lane, &answer, &body, 1, -1);
@@ -461,6 +468,7 @@ static void on_written(void *arg)
 	struct relay_peer *p = arg;
 
 	outlet_on_written(&p->outlet);
+	remote_go_on(p->relay->remote, p);
 	if (lane_queued(p->lane) <= p->o.queue_high)
 		lane_set_reading(p->lane, true);
 }
@@ -561,6 +569,7 @@ struct relay_peer *relay_detach(struct relay_peer *p)
 		if (p->subs[i])
 			unsubscribe(p, p->subs[i]);
 	}
+	remote_deactivate(p->relay->remote, p);
 	p->relay->by_slot[ADDRESS_SLOT(p->o.address)] = NULL;
 	TAILQ_REMOVE(&p->relay->peers, p, link);
 	TAILQ_FOREACH (other, &p->relay->peers, link)
@@ -612,4 +621,9 @@ struct relay_figures relay_peer_figures(const struct relay_peer *p)
 const struct subjects *relay_subjects(const struct relay *r)
 {
 	return r->subjects;
+}
+
+struct remote *relay_remote(const struct relay *r)
+{
+	return r->remote;
 }

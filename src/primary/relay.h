@@ -14,6 +14,7 @@
 struct event_base;
 struct relay;
 struct relay_peer;
+struct remote;
 struct scoreboard;
 
 struct relay_peer_options {
@@ -58,3 +59,4 @@ struct relay_tap *relay_tap_free(struct relay_tap *t);
 void relay_heartbeat(struct relay *r);
 struct relay_figures relay_peer_figures(const struct relay_peer *p);
 const struct subjects *relay_subjects(const struct relay *r);
+struct remote *relay_remote(const struct relay *r);

@@ -50,6 +50,7 @@ struct relay {
 	struct event_base *base;
 	const struct scoreboard *scoreboard;
 	struct subjects *subjects;
+	struct remote *remote;
 	struct relay_peers peers;
 	struct relay_peer *by_slot[RELAY_SLOTS];
 	uint32_t births[RELAY_SLOTS];
@@ -90,3 +91,5 @@ void direct_alone(struct relay_peer *p, struct frame *f, const struct relay_extr
 
 /* publish.c */
 void publish(struct relay *r, const struct publication *p);
+void publish_to(const struct publication *p, struct subscription **targets, size_t n);
+bool publish_has_room(const struct subscription *sub, uint64_t n);

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "primary/events.h"
+#include "primary/bridge.h"
 #include "primary/generation.h"
 #include "primary/health.h"
 #include "primary/listener.h"
@@ -103,6 +104,7 @@ static void commit(struct primary *p)
 	p->scaled_by_hand = false;
 	primary_set_phase(p, PRIMARY_SERVING);
 	primary_configure(p);
+	bridge_commit(p);
 	snprintf(text, sizeof(text),
 		"generation %" PRIu64 " serves, %u workers, after %" PRIu64 " ms", g->number,
 		g->target, took_us / US_PER_MS);
@@ -264,7 +266,8 @@ static bool begin(struct primary *p, struct config *c, char *error, size_t size)
 		fail(p, error);
 		return true;
 	}
-	if (!ro->gen->has_admin || start_member(p, ROLE_ADMIN, 0))
+	if ((!ro->gen->has_admin || start_member(p, ROLE_ADMIN, 0)) &&
+		(!ro->gen->config->bus.nats || start_member(p, ROLE_BRIDGE, 0)))
 		start_members(p);
 	return true;
 }

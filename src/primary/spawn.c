@@ -26,6 +26,8 @@
 #include "ipc/lane.h"
 #include "primary/primary.h"
 #include "primary/proctab.h"
+#include "primary/relay.h"
+#include "primary/remote.h"
 #include "shared/access_log.h"
 #include "shared/backtrace.h"
 #include "shared/listener.h"
@@ -86,7 +88,7 @@ static int keep_descriptors(const struct proc *pr, int control_fd, int bus_fd)
 	if (pr->role == ROLE_ADMIN) {
 		for (size_t i = 0; i < g->admin.sockets->n_fds; i++)
 			keep[n++] = g->admin.sockets->fds[i];
-	} else {
+	} else if (pr->role == ROLE_WORKER) {
 		if (g->access_fd > STDERR_FILENO)
 			keep[n++] = g->access_fd;
 		n += add_listeners(pr, keep + n);
@@ -155,6 +157,7 @@ void spawn_confine_helper(const struct identity *id, int keep)
 /* The order matters: a change of user id clears the parent-death signal and the dumpable flag (prctl(2)). */
 static void confine(const struct proc *pr, int control_fd, int bus_fd)
 {
+	char name[16];
 	int r = keep_descriptors(pr, control_fd, bus_fd);
 
 	if (r < 0)
@@ -172,7 +175,8 @@ static void confine(const struct proc *pr, int control_fd, int bus_fd)
 		fatal("cannot drop privileges", r);
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
-	prctl(PR_SET_NAME, pr->role == ROLE_ADMIN ? "tined-admin" : "tined-worker", 0, 0, 0);
+	snprintf(name, sizeof(name), "tined-%s", proc_role_name(pr));
+	prctl(PR_SET_NAME, name, 0, 0, 0);
 	if (prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0) < 0)
 		fatal("cannot arm the parent-death signal", -errno);
 	if (getppid() != pr->primary->pid)
@@ -186,6 +190,15 @@ static void hide_history(struct history *h, bool readable)
 		fatal("cannot give the history up", -errno);
 }
 
+static child_main_fn main_of(const struct proc *pr)
+{
+	const struct primary *p = pr->primary;
+
+	if (pr->role == ROLE_ADMIN)
+		return p->admin_main;
+	return pr->role == ROLE_BRIDGE ? p->bridge_main : p->worker_main;
+}
+
 static void run_child(struct proc *pr, int control_fd, int bus_fd)
 {
 	const struct primary *p = pr->primary;
@@ -193,6 +206,7 @@ static void run_child(struct proc *pr, int control_fd, int bus_fd)
 	struct child c = {
 		.slot = pr->slot,
 		.address = pr->address,
+		.machine = remote_machine(relay_remote(p->relay)),
 		.index = pr->index,
 		.generation = pr->gen->number,
 		.config = pr->gen->config,
@@ -203,7 +217,8 @@ static void run_child(struct proc *pr, int control_fd, int bus_fd)
 		.n_listeners = pr->gen->n_listeners,
 		.admin_listener = is_admin ? &pr->gen->admin : NULL,
 		.backtrace = &p->backtraces[pr->slot],
-		.access = pr->gen->access_fd >= 0 && !is_admin ? &p->access[pr->slot] : NULL,
+		.access = pr->gen->access_fd >= 0 && pr->role == ROLE_WORKER ? &p->access[pr->slot]
+									     : NULL,
 		.access_fd = pr->gen->access_fd,
 		.clients = &pr->gen->clients,
 		.control_fd = control_fd,
@@ -218,7 +233,7 @@ static void run_child(struct proc *pr, int control_fd, int bus_fd)
 	title_set("tined: %s[%u]", proc_role_name(pr), pr->slot);
 	confine(pr, control_fd, bus_fd);
 	hide_history(p->history, is_admin);
-	_exit(is_admin ? p->admin_main(&c) : p->worker_main(&c));
+	_exit(main_of(pr)(&c));
 }
 
 static void clear_slot(const struct proc *pr)

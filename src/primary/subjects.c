@@ -333,6 +333,12 @@ size_t subject_group_turn(struct subject_group *g)
 	return g->turn++;
 }
 
+const char *subject_group_name(const struct subject_group *g, size_t *ret_len)
+{
+	*ret_len = g->len;
+	return g->name;
+}
+
 /* --- figures --- */
 
 struct subject_figures *subject_node_figures(struct subject_node *n)

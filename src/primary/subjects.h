@@ -10,6 +10,7 @@
 
 #include "ipc/msg.h"
 
+struct interest;
 struct subject_group;
 struct subject_node;
 struct subjects;
@@ -26,6 +27,9 @@ struct subscription {
 	LIST_ENTRY(subscription) link; /* in its node */
 	struct subject_node *node;     /* NULL: it is in no tree */
 	struct subject_group *group;   /* NULL: in none */
+	struct interest *interest;     /* remote.c; NULL: it is of none */
+	LIST_ENTRY(subscription) in_interest;
+	bool is_export; /* what fits it goes to other machines; it has no owner */
 	void *owner;
 	uint32_t number; /* its owner's name for it */
 	enum msg_policy policy;
@@ -52,5 +56,6 @@ void subjects_remove(struct subjects *s, struct subscription *sub);
 int subjects_match(
 	struct subjects *s, const char *subject, size_t len, const struct subject_match **ret);
 size_t subject_group_turn(struct subject_group *g);
+const char *subject_group_name(const struct subject_group *g, size_t *ret_len);
 void subjects_foreach(const struct subjects *s, subjects_fn fn, void *arg);
 struct subject_figures *subject_node_figures(struct subject_node *n);

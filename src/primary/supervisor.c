@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "ipc/lane.h"
 #include "primary/admin_commands.h"
+#include "primary/bridge.h"
 #include "primary/burial.h"
 #include "primary/health.h"
 #include "primary/listener.h"
@@ -69,7 +70,9 @@ void supervisor_end_trial(struct proc *pr)
 		return;
 	pr->on_trial = false;
 	sb_set(pr->primary->scoreboard.slots[pr->slot].on_trial, 0);
-	if (pr->state == PROC_READY && lane_send(pr->control, MSG_SERVE, 0, NULL, 0) > 0)
+	bridge_activate(pr);
+	if (pr->role != ROLE_BRIDGE && pr->state == PROC_READY &&
+		lane_send(pr->control, MSG_SERVE, 0, NULL, 0) > 0)
 		supervisor_kill(pr, SIGKILL, "does not read its control lane");
 }
 
@@ -178,6 +181,7 @@ static void on_ready(struct proc *pr, const void *payload, size_t len)
 		pr->gen->number, (double)(pr->ready_us - pr->started_us) / 1e3);
 	if (pr->role == ROLE_WORKER && pr->bus)
 		relay_announce(pr->bus);
+	bridge_activate(pr);
 	listener_pool_assign(pr->primary->pool, pr->primary);
 	replace_on_ready(pr);
 	rollout_on_ready(pr->primary, pr);
@@ -334,16 +338,15 @@ static void on_gone(evutil_socket_t fd, short what, void *arg)
 	burial_salvage(pr);
 	clients_clear(&pr->gen->clients, pr->slot);
 	admin_commands_cancel(pr);
+	bridge_bury(pr);
 	pr->control = lane_free(pr->control);
 	pr->bus = relay_detach(pr->bus);
+	bridge_on_gone(pr);
 	event_del(&pr->ev_exit);
 	close(pr->pidfd);
 	pr->pidfd = -1;
 	sb_set(sb->pid, 0);
-	if (pr->role == ROLE_WORKER)
-		history_bury_slot(p->history, sb);
-	else
-		scoreboard_clear_counters(sb);
+	history_bury_slot(p->history, sb);
 	proc_set_state(pr, PROC_DEAD, "%s", how);
 	listener_pool_assign(p->pool, p);
 	settle(pr, how);

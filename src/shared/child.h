@@ -19,6 +19,7 @@ struct scoreboard;
 struct child {
 	unsigned slot;       /* on the scoreboard */
 	uint32_t address;    /* on the bus */
+	uint64_t machine;    /* this tined among those that NATS joins */
 	unsigned index;      /* 0 to count-1 within its generation: its CPU, its reuseport socket */
 	uint64_t generation; /* 1 or more */
 	bool on_trial;       /* accept nothing until SERVE comes */

@@ -79,6 +79,10 @@ struct conf_bus {
 	uint64_t queue_high, queue_low; /* bytes */
 	uint64_t max_message;           /* bytes */
 	uint64_t subscriptions;         /* of one process */
+	char *nats; /* addresses of servers, with commas between them; NULL: there is no bridge */
+	char *nats_subjects;  /* patterns with blanks between them */
+	uint64_t nats_buffer; /* bytes */
+	char *nats_credentials, *nats_tls_ca, *nats_tls_cert, *nats_tls_key; /* NULL: none */
 };
 
 struct conf_admin {

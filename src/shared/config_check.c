@@ -13,18 +13,18 @@
 #include "shared/config_load.h"
 
 /* Where a key of a section was given; 0: it was not. */
-static unsigned config_key_line(const struct config_section *s, const char *key)
+unsigned config_key_line(const struct config_section *s, const char *key)
 {
 	return s ? s->key_lines[option_find(s->kind, key) - option_table] : 0;
 }
 
-static bool config_key_is_bad(const struct config_section *s, const char *key)
+bool config_key_is_bad(const struct config_section *s, const char *key)
 {
 	return s && s->key_is_bad[option_find(s->kind, key) - option_table];
 }
 
 /* The line to blame for a key: its own, or its section's when the value is the default. */
-static unsigned config_blame_line(const struct config_section *s, const char *key)
+unsigned config_blame_line(const struct config_section *s, const char *key)
 {
 	unsigned line = config_key_line(s, key);
 
@@ -237,6 +237,7 @@ int config_check(struct config_loader *l)
 		"backoff_max", c->workers.backoff_max_us);
 	config_check_order(
 		l, SECTION_BUS, "queue_low", c->bus.queue_low, "queue_high", c->bus.queue_high);
+	config_check_nats(l);
 	config_check_listeners(l);
 	for (size_t i = 0; i < c->n_modules; i++) {
 		r = config_check_module(l, i);

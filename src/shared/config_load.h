@@ -45,4 +45,8 @@ struct config_section *config_find_section(
 	struct config_loader *l, enum option_section kind, size_t index);
 void config_report(struct config_loader *l, unsigned line, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
+unsigned config_key_line(const struct config_section *s, const char *key);
+bool config_key_is_bad(const struct config_section *s, const char *key);
+unsigned config_blame_line(const struct config_section *s, const char *key);
 int config_check(struct config_loader *l);
+void config_check_nats(struct config_loader *l);

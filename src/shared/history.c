@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "ipc/msg.h"
+
 static const char *const event_names[N_EVENT_KINDS] = {
 #define X(name, text) [EVENT_##name] = text,
 	HISTORY_EVENT_TABLE(X)
@@ -104,9 +106,24 @@ bool history_read_crash(const struct history *h, uint64_t number, struct history
 	return sb_get(c->number) == number;
 }
 
-/* Adds the counters of a child. They are numbers it wrote: shown, and nothing else. */
+static void add_nats(struct nats_counters *t, const struct nats_counters *c)
+{
+	sb_add(t->in, sb_get(c->in));
+	sb_add(t->out, sb_get(c->out));
+	sb_add(t->reconnects, sb_get(c->reconnects));
+	sb_add(t->unconfirmed, sb_get(c->unconfirmed));
+	sb_add(t->dropped_in, sb_get(c->dropped_in));
+	sb_add(t->dropped_out, sb_get(c->dropped_out));
+	sb_add(t->unsent, sb_get(c->unsent));
+}
+
+/* Adds the counters of a child, of those that its role has. They are numbers it wrote: shown, and nothing else. */
 void history_add_slot(struct history_totals *t, const struct sb_slot *s)
 {
+	if (sb_get(s->role) == ROLE_BRIDGE)
+		add_nats(&t->nats, &s->nats);
+	if (sb_get(s->role) != ROLE_WORKER)
+		return;
 	sb_add(t->accepted, sb_get(s->accepted));
 	sb_add(t->requests, sb_get(s->requests));
 	sb_add(t->bytes_in, sb_get(s->bytes_in));
@@ -131,4 +148,18 @@ void history_bury_slot(struct history *h, struct sb_slot *s)
 	history_add_slot(&h->totals, s);
 	scoreboard_clear_counters(s);
 	atomic_store_explicit(&h->totals_version, version + 2, memory_order_release);
+}
+
+/* Copies what is known of subjects. Returns false when nothing is, or when it is changing all the time. */
+bool history_read_bus(const struct history *h, struct history_bus *ret)
+{
+	for (int i = 0; i < 100; i++) {
+		uint64_t version = atomic_load_explicit(&h->bus.version, memory_order_acquire);
+
+		memcpy((void *)ret, (const void *)&h->bus, sizeof(*ret));
+		atomic_thread_fence(memory_order_acquire);
+		if (version % 2 == 0 && version == sb_get(h->bus.version))
+			return version > 0;
+	}
+	return false;
 }

@@ -19,6 +19,8 @@
 #define HISTORY_EVENTS    256
 #define HISTORY_TEXT      240
 #define HISTORY_BACKTRACE 2048
+#define HISTORY_SUBJECTS  64
+#define HISTORY_PATTERN   256 /* bytes of the longest, with its NUL */
 
 /* clang-format off */
 /* What an event is about: also the value of TINE_EVENT in the journal. */
@@ -74,6 +76,29 @@ struct history_totals {
 	_Atomic uint64_t accepted, requests, bytes_in, bytes_out, client_errors, server_errors,
 		stepped_back;
 	struct histogram latency, loop_lag;
+	struct nats_counters nats;
+};
+
+/* A pattern that somebody has subscribed to, and what came by it. */
+struct history_subject {
+	char pattern[HISTORY_PATTERN]; /* terminated; printable ASCII */
+	uint64_t subscriptions, messages, delivered, dropped, refused;
+};
+
+struct history_bus {
+	_Atomic uint64_t version; /* odd while it is being written */
+	uint64_t refreshed_us;    /* 0: never; nobody looked */
+	uint64_t n_patterns;      /* there are */
+	uint32_t n_rows;
+	struct history_subject rows[HISTORY_SUBJECTS]; /* those with the most messages */
+};
+
+/* What the primary counts of the bridge's messages. */
+struct history_nats {
+	_Atomic uint32_t configured; /* 1: there is a bridge, or is to be */
+	_Atomic uint64_t missed;     /* published while there was none */
+	_Atomic uint64_t no_room;    /* for which its queue had no room */
+	_Atomic uint64_t perished;   /* that it had not passed on when it ended */
 };
 
 struct history {
@@ -93,6 +118,8 @@ struct history {
 
 	_Atomic uint64_t totals_version; /* odd while a slot is moved into the totals */
 	struct history_totals totals;
+	struct history_nats nats;
+	struct history_bus bus;
 	_Atomic uint64_t n_crashes, n_events; /* numbers of the newest */
 	struct history_crash crash_ring[HISTORY_CRASHES];
 	struct history_event event_ring[HISTORY_EVENTS];
@@ -108,4 +135,5 @@ struct history_crash *history_crash(struct history *h, uint64_t number);
 bool history_read_event(const struct history *h, uint64_t number, struct history_event *ret);
 bool history_read_crash(const struct history *h, uint64_t number, struct history_crash *ret);
 void history_add_slot(struct history_totals *t, const struct sb_slot *s);
+bool history_read_bus(const struct history *h, struct history_bus *ret);
 void history_bury_slot(struct history *h, struct sb_slot *s);

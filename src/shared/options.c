@@ -241,6 +241,22 @@ const struct option_row option_table[] = {
 	OPT(bus, subscriptions, UINT, "1", "65536", "4096", GENERATION,
 		"Subscriptions that one worker may have.")
 
+	OPT_TEXT(bus, nats, TEXT, "", GENERATION,
+		"NATS servers that join this bus to those of other machines, nats://HOST:PORT or tls://HOST:PORT, several "
+		"with commas between them; empty: none.")
+	OPT_TEXT(bus, nats_subjects, TEXT, ">", GENERATION,
+		"Patterns, with blanks between them, of the subjects that are carried to other machines and from them.")
+	OPT(bus, nats_buffer, SIZE, "64K", "1G", "8M", GENERATION,
+		"Bytes that may wait for NATS while it is away, and as many that came from it; what is more is lost.")
+	OPT_TEXT(bus, nats_credentials, PATH, "", GENERATION,
+		"File with the user's JWT and seed (.creds) for NATS; empty: none.")
+	OPT_TEXT(bus, nats_tls_ca, PATH, "", GENERATION,
+		"File with the certificates that NATS servers are checked against; empty: the system's.")
+	OPT_TEXT(bus, nats_tls_cert, PATH, "", GENERATION,
+		"File with the certificate, and its chain, that we show to NATS servers; empty: none.")
+	OPT_TEXT(bus, nats_tls_key, PATH, "", GENERATION,
+		"File with the key of nats_tls_cert.")
+
 	OPT_TEXT(admin, listen, ADDRESS, "127.0.0.1:8081", GENERATION,
 		"Address of the dashboard, metrics and health checks.")
 	OPT_TEXT(admin, token_file, PATH, "", GENERATION,

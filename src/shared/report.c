@@ -20,7 +20,16 @@ static const char *const phases[] = {"starting", "serving", "stopping"};
 
 const char *report_role_name(uint32_t role)
 {
-	return role == ROLE_WORKER ? "worker" : role == ROLE_ADMIN ? "admin" : "task";
+	static const struct {
+		uint32_t role;
+		const char *name;
+	} names[] = {{ROLE_WORKER, "worker"}, {ROLE_ADMIN, "admin"}, {ROLE_BRIDGE, "bridge"}};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+		if (names[i].role == role)
+			return names[i].name;
+	}
+	return "task";
 }
 
 /* Text that a child wrote, which may be torn, unterminated and anything: printable ASCII of it. */
@@ -81,10 +90,8 @@ static size_t n_slots(const struct scoreboard *sb)
 static void add_up(const struct scoreboard *sb, const struct history *h, struct history_totals *ret)
 {
 	memcpy((void *)ret, (const void *)&h->totals, sizeof(*ret));
-	for (size_t i = 0; i < n_slots(sb); i++) {
-		if (sb_get(sb->slots[i].role) == ROLE_WORKER)
-			history_add_slot(ret, &sb->slots[i]);
-	}
+	for (size_t i = 0; i < n_slots(sb); i++)
+		history_add_slot(ret, &sb->slots[i]);
 }
 
 /*
@@ -139,6 +146,38 @@ static json_t *counters(const struct scoreboard *sb, const struct history_totals
 		INT(sb_get(t->server_errors)));
 }
 
+/* Whether a bridge is connected. */
+bool report_nats_connected(const struct scoreboard *sb)
+{
+	for (size_t i = 0; i < n_slots(sb); i++) {
+		const struct sb_slot *s = &sb->slots[i];
+
+		if (sb_get(s->role) == ROLE_BRIDGE && !sb_get(s->on_trial) &&
+			sb_get(s->nats_connected))
+			return true;
+	}
+	return false;
+}
+
+/* NULL where there is no bridge. */
+static json_t *nats(
+	const struct scoreboard *sb, const struct history *h, const struct history_totals *t)
+{
+	json_t *o, *lost;
+
+	if (!sb_get(h->nats.configured))
+		return json_null();
+	o = json_pack("{s:b,s:I,s:I,s:I,s:I}", "connected", (int)report_nats_connected(sb),
+		"received", INT(sb_get(t->nats.in)), "sent", INT(sb_get(t->nats.out)), "reconnects",
+		INT(sb_get(t->nats.reconnects)), "unconfirmed", INT(sb_get(t->nats.unconfirmed)));
+	lost = json_object();
+#define X(name, value, help) json_object_set_new(lost, name, json_integer(INT(sb_get(value))));
+	REPORT_NATS_LOSSES(X, h, t)
+#undef X
+	json_object_set_new(o, "dropped", lost);
+	return o;
+}
+
 json_t *report_status(const struct scoreboard *sb, const struct history *h)
 {
 	struct history_totals t;
@@ -147,7 +186,7 @@ json_t *report_status(const struct scoreboard *sb, const struct history *h)
 
 	report_totals(sb, h, &t);
 	return json_pack("{s:s,s:s,s:I,s:s,s:o,s:I,s:I,s:I,s:I,s:I,s:b,s:b,s:o,"
-			 "s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:o}",
+			 "s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:o,s:o}",
 		"type", "status", "version", TINED_VERSION, "pid", INT(sb_get(h->pid)), "phase",
 		phase < sizeof(phases) / sizeof(*phases) ? phases[phase] : "unknown", "config",
 		text_of(h->config_path, sizeof(h->config_path)), "uptime_ms",
@@ -163,7 +202,7 @@ json_t *report_status(const struct scoreboard *sb, const struct history *h)
 		INT(sb_get(h->crashes)), "hangs", INT(sb_get(h->hangs)), "recycled",
 		INT(sb_get(h->recycled)), "restarts", INT(sb_get(h->restarts)), "totals",
 		counters(sb, &t), "latency", durations(&t.latency), "loop_lag",
-		durations(&t.loop_lag));
+		durations(&t.loop_lag), "nats", nats(sb, h, &t));
 }
 
 /* NULL also when the slot is free. */

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -15,6 +16,19 @@ struct history_event;
 struct history_totals;
 struct scoreboard;
 
+/* clang-format off */
+/* Messages that were to go to other machines, or came from them, and went no further: why, how many, what it means. */
+#define REPORT_NATS_LOSSES(X, h, t)                                                                                          \
+	X("no_bridge",   (h)->nats.missed,         "Published while there was no bridge.")                                   \
+	X("queue",       (h)->nats.no_room,        "The bridge's queue had no room.")                                        \
+	X("bridge",      (h)->nats.perished,       "The bridge had not passed them on when it ended.")                       \
+	X("malformed",   (t)->nats.unsent,         "Too many queue groups, or no memory.")                                   \
+	X("away",        (t)->nats.dropped_out,    "NATS was away and nats_buffer full, or it did not take them.")           \
+	X("incoming",    (t)->nats.dropped_in,     "They came faster than the bus took them, and nats_buffer was full.")
+/* clang-format on */
+
+json_t *report_subjects(const struct history *h, size_t max);
+json_t *report_bus(const struct scoreboard *sb, const struct history *h);
 json_t *report_status(const struct scoreboard *sb, const struct history *h);
 json_t *report_process(const struct scoreboard *sb, size_t slot);
 json_t *report_processes(const struct scoreboard *sb);
@@ -25,4 +39,5 @@ json_t *report_events(const struct history *h, uint64_t after);
 void report_totals(
 	const struct scoreboard *sb, const struct history *h, struct history_totals *ret);
 unsigned report_workers_ready(const struct scoreboard *sb, const struct history *h);
+bool report_nats_connected(const struct scoreboard *sb);
 const char *report_role_name(uint32_t role);

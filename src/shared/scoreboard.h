@@ -28,6 +28,17 @@ enum proc_state {
 	PROC_STATES
 };
 
+/* What the bridge counts: messages, and connections. */
+struct nats_counters {
+	_Atomic uint64_t in, out;     /* from NATS and to it */
+	_Atomic uint64_t reconnects;  /* connections after the first one */
+	_Atomic uint64_t unconfirmed; /* written shortly before a connection broke: nobody knows */
+	_Atomic uint64_t dropped_in;  /* for which there was no room when they came */
+	_Atomic uint64_t
+		dropped_out; /* for which there was none while NATS was away, or which it did not take */
+	_Atomic uint64_t unsent; /* that could not be put into the form that NATS needs */
+};
+
 struct sb_slot {
 	/* written by the primary */
 	_Alignas(64) _Atomic uint32_t state; /* enum proc_state */
@@ -64,6 +75,13 @@ struct sb_slot {
 	/* written by the child's threads: not beside what its loop writes at each turn */
 	_Alignas(64) _Atomic uint64_t pool_jobs; /* jobs its thread pool has finished */
 	_Atomic uint32_t pool_queued, pool_running;
+
+	/* written by the bridge, by several threads, each its own */
+	_Alignas(64) struct nats_counters nats;
+	_Atomic uint32_t nats_connected; /* 1 while it is */
+	_Atomic uint32_t nats_connects;  /* how often it was */
+
+	_Atomic uint64_t looked_us; /* the admin process: when somebody last looked at what it shows */
 
 	_Alignas(64) struct histogram
 		latency; /* of answers: from the turn of the loop that had all of the request's head to

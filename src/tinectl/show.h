@@ -2,6 +2,7 @@
 #pragma once
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 
@@ -9,6 +10,9 @@ void show_status(const json_t *status, FILE *out);
 void show_processes(const json_t *list, FILE *out);
 void show_crashes(const json_t *list, FILE *out);
 void show_event(const json_t *event, FILE *out);
+void show_message(const json_t *message, FILE *out);
+void show_add_rates(const json_t *before, json_t *now, double seconds);
+void show_bus(const json_t *list, FILE *out);
 /* Text of any number of lines, without what would be more than text to a terminal. */
 void show_lines(const char *text, FILE *out);
 

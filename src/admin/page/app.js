@@ -181,6 +181,29 @@ function showEvents(list) {
       `${e.slot === undefined ? "" : `[${e.slot}] `}${e.text}`)));
 }
 
+// --- the bus: the patterns with the most messages, and the way to other machines ---
+
+let lastBus = { at: 0, rows: new Map() };
+
+function showBus(records, nats, at) {
+  const rows = records.filter((r) => r.type === "bus_subject");
+  const seconds = (at - lastBus.at) / 1000;
+  const rate = (r, key) => {
+    const old = lastBus.rows.get(r.pattern);
+    return count(old && seconds > 0 ? Math.max(0, r[key] - old[key]) / seconds : 0);
+  };
+  byId("bus").hidden = !rows.length && !nats;
+  byId("subjects").tBodies[0].replaceChildren(...rows.map((r) => element("tr", {},
+    ...[r.pattern, count(r.subscriptions), count(r.messages), rate(r, "messages"), rate(r, "delivered"),
+      count(r.dropped), count(r.refused)].map((text) => element("td", { textContent: text })))));
+  lastBus = { at, rows: new Map(rows.map((r) => [r.pattern, r])) };
+  byId("nats").hidden = !nats;
+  if (!nats) return;
+  const lost = Object.values(nats.dropped).reduce((sum, n) => sum + n, 0);
+  byId("nats").textContent = `NATS: ${nats.connected ? "connected" : "not connected"}, ${count(nats.received)} received, ` +
+    `${count(nats.sent)} sent, ${count(lost)} lost, ${nats.reconnects} reconnects`;
+}
+
 // --- the head ---
 
 function showStatus(s) {
@@ -212,6 +235,7 @@ function onPast(past) {
 
 function onNow(now) {
   showStatus(now.status);
+  showBus(now.status.bus || [], now.status.nats, now.sample ? now.sample.t : Date.now());
   if (now.sample) {
     state.samples.push(now.sample);
     state.samples = state.samples.slice(-SECONDS);
