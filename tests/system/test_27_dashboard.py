@@ -51,9 +51,8 @@ def complaints(browser):
 
 def test_tiles_show_the_workers(page, browser):
     t = page()
-    wait_until(lambda: len(tiles(browser)) == 2, "a tile for each worker")
-    pids = {pid for pid, _, _ in tiles(browser).values()}
-    assert pids <= set(t.worker_pids()) and all(state == "ready" for _, state, _ in tiles(browser).values())
+    wait_until(lambda: [state for _, state, _ in tiles(browser).values()] == ["ready"] * 2, "a tile for each worker")
+    assert {pid for pid, _, _ in tiles(browser).values()} <= set(t.worker_pids())
     assert "2 of 2 ready" in text(browser, "#facts") and text(browser, "#crashes") == "none"
     assert complaints(browser) == []
 
