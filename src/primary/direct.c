@@ -105,10 +105,7 @@ static int send_to_all(struct relay_peer *p, const struct frame *f, const struct
 
 static bool takes_work(const struct relay_peer *p)
 {
-	const struct sb_slot *s = &p->relay->scoreboard->slots[ADDRESS_SLOT(p->o.address)];
-
-	return p->announced && p->o.role == ROLE_WORKER && sb_get(s->state) == PROC_READY &&
-		!sb_get(s->on_trial) && !sb_get(s->leaving);
+	return p->announced && p->o.role == ROLE_WORKER && relay_serves(p);
 }
 
 /* The fewest connections and messages to "any"; among equals, who has waited longest. */

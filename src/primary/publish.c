@@ -46,7 +46,7 @@ static bool is_excluded(const struct publication *p, const struct subscription *
 		(owner && !lane_is_open(owner->lane)); /* it is about to be gone */
 }
 
-/* How well a member of a queue group would serve: 0 not at all. One that leaves may not come to what is in its queue. */
+/* How well a member of a queue group would serve: 0 not at all. One that leaves, or is on trial, may not come to what is in its queue. */
 static unsigned rank(const struct publication *p, const struct subscription *sub)
 {
 	const struct relay_peer *owner = sub->owner;
@@ -55,7 +55,7 @@ static unsigned rank(const struct publication *p, const struct subscription *sub
 		return 0;
 	if (!has_room(sub, p->len + p->large))
 		return 1;
-	return owner && relay_is_leaving(owner) ? 2 : 3;
+	return owner && !relay_serves(owner) ? 2 : 3;
 }
 
 /* The best of a queue group's subscriptions, in turn among equals. NULL: all are excluded. */

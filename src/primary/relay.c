@@ -550,12 +550,12 @@ void relay_announce(struct relay_peer *p)
 	announce(p, SUBJECT_PEER_JOIN);
 }
 
-/* It finishes what it has: others are the better choice, where there is one. */
-bool relay_is_leaving(const struct relay_peer *p)
+/* Neither starting, nor on trial, nor about to leave: such a one is the better choice, where there is a choice. */
+bool relay_serves(const struct relay_peer *p)
 {
 	const struct sb_slot *s = &p->relay->scoreboard->slots[ADDRESS_SLOT(p->o.address)];
 
-	return sb_get(s->leaving) || sb_get(s->state) == PROC_DRAINING;
+	return sb_get(s->state) == PROC_READY && !sb_get(s->on_trial) && !sb_get(s->leaving);
 }
 
 /* Takes it off the bus, with its subscriptions. */

@@ -80,7 +80,7 @@ struct relay_extra {
 };
 
 /* relay.c */
-bool relay_is_leaving(const struct relay_peer *p);
+bool relay_serves(const struct relay_peer *p);
 void relay_fail(struct relay_peer *p, uint64_t first, uint64_t n, int error);
 void relay_end_subscription(struct subscription *sub, int error);
 

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/turn.h"
 #include "ipc/blob.h"
 #include "ipc/lane.h"
 #include "ipc/subject.h"
@@ -22,6 +23,8 @@
 #include "shared/scoreboard.h"
 
 #define ANSWER_TIMEOUT_US (5 * US_PER_S)
+#define LOOK_EVERY        16              /* messages, at the clock */
+#define TURN_MAX_US       (2 * US_PER_MS) /* for messages that modules take their time with */
 #define FINISH_MS         1000 /* for what is still to be written when the process ends */
 
 struct tine_subscription {
@@ -55,6 +58,7 @@ struct bus {
 	struct window window;
 	bool sync_asked;
 	uint64_t n_acked; /* frames */
+	uint64_t n_taken;
 	bool leaving;
 	uint64_t
 		left_at; /* when so many frames are dealt with, nothing of a subscription comes any more */
@@ -530,7 +534,11 @@ static void (*const handlers[MSG_TYPE_END])(
 
 static void on_message(const struct frame *f, const void *payload, int fd, void *arg)
 {
-	handlers[f->type](arg, f, payload, fd);
+	struct bus *b = arg;
+
+	handlers[f->type](b, f, payload, fd);
+	if (++b->n_taken % LOOK_EVERY == 0 && now_us() > turn_mark() + TURN_MAX_US)
+		lane_yield(b->lane); /* others wait, clients and heartbeats among them */
 }
 
 /* The primary is gone, or has had enough of us: nothing comes any more. */

@@ -9,6 +9,7 @@
  * got, numbers           the messages since the last time, a line each; of numbered ones, how many and in which order
  * hand                   ?to=: passes the end of a pipe, into which the receiver writes; answers with what
  * sleep                  ?ms=: blocks the worker
+ * slow                   ?us=: from now on each numbered message takes so long
  * raw                    writes the body to the lane itself; ?n=: so many descriptors with it; ?repeat=: so often
  * deaf                   reads the lane no more, while the loop turns
  */
@@ -145,12 +146,16 @@ static unsigned char byte_at(uint64_t seed, size_t i)
 	return (unsigned char)(seed * 31 + i * 7 + (i >> 8));
 }
 
+static unsigned long slow_us;
+
 static void take_numbered(const struct tine_message *m)
 {
 	const struct number *n = m->data;
 	const unsigned char *bytes = m->data;
 	struct sender *s = sender_of(m->from);
 
+	if (slow_us)
+		usleep((useconds_t)slow_us);
 	if (!s)
 		return;
 	s->disordered += s->n > 0 && n->number <= s->last;
@@ -521,6 +526,12 @@ static void on_sleep(struct tine_request *request, void *arg)
 	answer(request, "slept");
 }
 
+static void on_slow(struct tine_request *request, void *arg)
+{
+	slow_us = number(request, "us");
+	answer(request, "slow");
+}
+
 /* The lane of the bus: of the sockets without a name the one with the largest buffer. */
 static int bus_descriptor(void)
 {
@@ -607,7 +618,7 @@ static const struct {
 	{"/request", on_request}, {"/flood", on_flood}, {"/numbers", on_numbers},
 	{"/subscribe", on_subscribe}, {"/unsubscribe", on_unsubscribe}, {"/count", on_count},
 	{"/got", on_got}, {"/hand", on_hand}, {"/sleep", on_sleep}, {"/raw", on_raw},
-	{"/deaf", on_deaf}};
+	{"/deaf", on_deaf}, {"/slow", on_slow}};
 
 static const struct tine_option options[] = {
 	{.name = "work",

@@ -351,6 +351,16 @@ def test_a_sender_that_does_not_wait_fills_only_the_bound(bus):
     assert alive(deaf.pid) and alive(bad.pid)
 
 
+def test_messages_that_take_long_leave_time_for_clients(bus):
+    a, b = workers(bus())
+    b.ask("slow", us=1000)
+    assert a.json("flood", to=b.peer, n=1500, size=64, done=1)["done"] == 1500
+    first = wait_until(lambda: b.json("numbers").get(str(a.peer)), "some of them")
+    assert 0 < first["n"] < 1500
+    b.ask("slow", us=0)
+    b.numbers(a, 1500)
+
+
 def test_other_modules_get_their_own(bus, service):
     """Messages go to the module of the same name; one that has no service there is said to be nobody."""
     t = bus(2, {"module:more": {"path": service, "listener": "web", "mount": "/more"}})
