@@ -351,7 +351,8 @@ static int open_ring(struct hub *h, uint64_t size)
 	char name[64];
 	int r;
 
-	snprintf(name, sizeof(name), "hub/%s/ring/%" PRIu64, h->o.name, size);
+	/* A binary with another layout, to which this one is upgraded, has memory of its own. */
+	snprintf(name, sizeof(name), "hub/%s/ring.%d/%" PRIu64, h->o.name, RING_LAYOUT, size);
 	r = tine_shared_area(h->worker, name, (size_t)size, &h->area);
 	if (r < 0)
 		return r;

@@ -10,6 +10,6 @@ compare    the same load on several servers in turn
 latency    how long tiny requests take meanwhile (latency.c)
 throttle   a slow disk for one server
 rows       results, their bars, how they are printed
-http, websocket, slow, stalled, cold, fairness, crash, reload, memory
+http, websocket, slow, stalled, cold, fairness, crash, reload, memory, hub
            a benchmark each: run(options) returns rows
 """

@@ -31,6 +31,19 @@ class Hub(Tined):
             f.write("[module:hub]\npath = builtin:hub\nmount = /hub\nclient_rate = 0\n")
         return command
 
+    def info(self, path):
+        status, body = fetch(self.address, path)
+        if status != 200:
+            raise BenchError(f"{self.name}: {path} answered {status} {body[:200]!r}")
+        return json.loads(body)
+
+    def last_id(self):
+        """From where on a client wants everything."""
+        return [self.info(self.subscribe)["last_id"]]
+
+    def published(self):
+        return self.info("/hub/")["published"]
+
 
 class Nchan(Nginx):
     name = "nchan"
@@ -40,6 +53,10 @@ class Nchan(Nginx):
             nchan_subscriber_first_message newest; }}
         location = /publish {{ nchan_publisher http; nchan_channel_id bench; nchan_message_buffer_length 10000; }}
         location /files/""", 1)
+
+    @staticmethod
+    def last_id():
+        return []  # it is not cut off
 
     def __init__(self, *args, **more):
         provision.need("nginx")
@@ -52,7 +69,8 @@ class Load:
 
     def __init__(self, server, cpu, rate, seconds):
         self.server, self.seconds = server, seconds
-        command = [provision.compiled("hub_load"), server.port, server.subscribe, server.publish, N_CLIENTS, rate, seconds]
+        command = [provision.compiled("hub_load"), server.port, server.subscribe, server.publish, N_CLIENTS, rate, seconds,
+                   *server.last_id()]
         self.process = subprocess.Popen(
             list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             preexec_fn=lambda: os.sched_setaffinity(0, {cpu}))
@@ -138,12 +156,13 @@ def disturb(server, cpu, rate, seconds):
         return len(server.workers()) == WORKERS
 
     with Load(server, cpu, rate, seconds) as load:
+        n = server.published()
         load.begin()
-        wait_until(lambda: published(server) > rate, "messages come", 60)
+        wait_until(lambda: server.published() > n + rate, "messages come", 60)
         processes.kill(server.workers()[0])
         wait_until(is_whole, "the worker is replaced", 60)
-        n = published(server)
-        wait_until(lambda: published(server) > n + rate, "messages go on", 60)
+        n = server.published()
+        wait_until(lambda: server.published() > n + rate, "messages go on", 60)
         wait_until(server.reload(), "the new generation serves", 60)
         found = load.end()
     check(server, found, cut_off=True)
@@ -156,10 +175,6 @@ def disturb(server, cpu, rate, seconds):
     ]
 
 
-def published(server):
-    _, body = fetch(server.address, "/hub/")
-    return json.loads(body)["published"]
-
 
 def run(options):
     server_cpu, load_cpu = two_cpus()
@@ -168,9 +183,9 @@ def run(options):
     rows = []
     more = {"workers": WORKERS, "connections": N_CLIENTS + 1000}
     with Hub(options.folder, server_cpu, **more) as ours, Nchan(options.folder, server_cpu, **more) as peer:
+        memory = [per_subscriber(server, load_cpu) for server in (ours, peer)]  # first: nothing is allocated yet
         for rate in RATES:
             rows += compare((ours, peer), load_cpu, rate, seconds, rounds)
-        memory = [per_subscriber(server, load_cpu) for server in (ours, peer)]
         rows.append(Row(f"{N_CLIENTS} subscribers: PSS of each", "bytes", *memory, peer.name))
         rows += disturb(ours, load_cpu, RATES[0], max(seconds, 5) * 2)
     return rows

@@ -1,8 +1,8 @@
 /*
- * hub_load PORT SUBSCRIBE PUBLISH N RATE SECONDS - N clients of 127.0.0.1 that read server-sent events from the path SUBSCRIBE,
+ * hub_load PORT SUBSCRIBE PUBLISH N RATE SECONDS [ID] - N clients of 127.0.0.1 that read server-sent events from the path SUBSCRIBE,
  * and one that publishes RATE messages a second with POST to PUBLISH. "ready" is printed when all have subscribed; a line on
  * standard input begins. Each message carries its number and the time: every client checks that each comes once and in order.
- * Who is cut off comes back, as browsers do, with the id of what it had last. At the end, when everybody has the last one (or
+ * Who is cut off comes back, as browsers do, with the id of what it had last (ID, if it had nothing yet). At the end, when everybody has the last one (or
  * 20 s later), prints as JSON what became of them.
  */
 #define _GNU_SOURCE
@@ -338,8 +338,8 @@ int main(int argc, char **argv)
 	uint64_t start, published, end;
 	char line[16];
 
-	if (argc != 7) {
-		fprintf(stderr, "usage: hub_load PORT SUBSCRIBE PUBLISH N RATE SECONDS\n");
+	if (argc != 7 && argc != 8) {
+		fprintf(stderr, "usage: hub_load PORT SUBSCRIBE PUBLISH N RATE SECONDS [ID]\n");
 		return 2;
 	}
 	server.sin_port = htons((uint16_t)atoi(argv[1]));
@@ -356,8 +356,10 @@ int main(int argc, char **argv)
 	ep = epoll_create1(EPOLL_CLOEXEC);
 	if (!clients || !seen || !latencies || ep < 0 || n_clients == 0)
 		fail("arguments");
-	for (unsigned i = 0; i < n_clients; i++)
+	for (unsigned i = 0; i < n_clients; i++) {
 		clients[i].fd = -1;
+		snprintf(clients[i].id, sizeof(clients[i].id), "%s", argc == 8 ? argv[7] : "");
+	}
 	prctl(PR_SET_TIMERSLACK, 1);
 	open_all();
 	if (!fgets(line, sizeof(line), stdin))

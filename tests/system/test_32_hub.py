@@ -749,7 +749,7 @@ static void on_request(struct tine_request *request, void *arg)
 
 static int start(struct tine_worker *worker, void **ret_state)
 {
-	int r = tine_shared_area(worker, "hub/hub/ring/65536", 65536, &area);
+	int r = tine_shared_area(worker, "hub/hub/ring.1/65536", 65536, &area);
 
 	return r < 0 ? r : tine_http_route(worker, TINE_GET, "/", on_request, NULL);
 }
@@ -809,6 +809,29 @@ def test_origins(hub):
     assert statuses("https://b.example") == (403, 403)
     answer = post(t.address(), "/hub/a", "x", [("Origin", "https://a.example")])
     assert answer.header("Access-Control-Allow-Origin") == "https://a.example"
+
+
+# --- figures ---
+
+
+def test_metrics(start):
+    t = start({
+        "module:hub": {"path": "builtin:hub", "mount": "/hub", "listener": "web"},
+        "admin": {"listen": "127.0.0.1:0"},
+    })
+    port = int(t.wait_log(r"listening on \S+:(\d+) \(admin\)")[1])
+    with t.connect() as c:
+        stream = Stream(c, "/hub/a")
+        publish(t, "/hub/a", "x")
+        assert stream.data(1) == ["x"]
+
+        def figures():
+            with Client(("127.0.0.1", port)) as admin:
+                text = admin.request("/metrics").body.decode()
+            return {name: float(value) for name, value in re.findall(r'name="hub/hub/(\w+)"\} (\S+)$', text, re.M)}
+
+        expected = {"published": 1, "delivered": 1, "refused": 0, "cut_off": 0, "subscribers": 1}
+        wait_until(lambda: expected.items() <= figures().items(), f"{expected}, not {figures()}")
 
 
 # --- configuration ---

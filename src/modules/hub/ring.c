@@ -18,8 +18,8 @@
 #include <string.h>
 #include <zlib.h>
 
-#define MAGIC  UINT64_C(0x74696e65687562)
-#define LAYOUT 1 /* of all this; grows with every change */
+#define MAGIC UINT64_C(0x74696e65687562)
+
 #define RECORD 0x4d534721u
 #define FILLER 0x46494c4cu /* the rest of the ring, too short for the record that came */
 #define ALIGN  8u
@@ -70,7 +70,7 @@ static bool is_sound(const struct ring *r)
 	const struct ring_memory *m = r->memory;
 	uint64_t head = atomic_load(&m->head), tail = atomic_load(&m->tail);
 
-	return atomic_load(&m->magic) == MAGIC && m->layout == LAYOUT &&
+	return atomic_load(&m->magic) == MAGIC && m->layout == RING_LAYOUT &&
 		m->capacity == r->capacity && atomic_load(&m->epoch) != 0 && tail <= head &&
 		head - tail <= r->capacity && head % ALIGN == 0 && tail % ALIGN == 0;
 }
@@ -81,7 +81,7 @@ static void start_anew(struct ring *r, uint64_t epoch)
 	struct ring_memory *m = r->memory;
 
 	atomic_store(&m->magic, 0);
-	m->layout = LAYOUT;
+	m->layout = RING_LAYOUT;
 	m->capacity = r->capacity;
 	atomic_store(&m->epoch, epoch);
 	atomic_store(&m->head, 0);

@@ -12,6 +12,7 @@
 
 #include <tine/http.h>
 
+#define RING_LAYOUT   1 /* of the memory; grows with every change */
 #define RING_SIZE_MIN 4096
 #define RING_ID_MAX   40 /* bytes of an id as text, NUL included */
 
