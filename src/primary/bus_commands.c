@@ -153,7 +153,7 @@ static size_t count_subscribers(const struct command_request *r, const char *sub
 	*ret_far = false;
 	if (subjects_match((struct subjects *)relay_subjects(r->primary->relay), subject, len, &m) < 0)
 		return 0;
-	*ret_far = remote_wants(m);
+	*ret_far = remote_wants(relay_remote(r->primary->relay), m);
 	return m->n - *ret_far;
 }
 

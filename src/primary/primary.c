@@ -69,8 +69,6 @@ static void publish(struct primary *p)
 	sb_set(p->history->pid, (uint32_t)p->pid);
 	sb_set(p->history->started_us, now_us());
 	sb_set(p->history->heartbeat_us, now_us());
-	bridge_heartbeat(p);
-	bus_figures_heartbeat(p);
 	snprintf(p->history->config_path, sizeof(p->history->config_path), "%s",
 		p->config_path ? p->config_path : "");
 }
@@ -196,6 +194,8 @@ static void on_heartbeat(evutil_socket_t fd, short what, void *arg)
 		listener_pool_store(p->pool);
 	replace_heartbeat(p);
 	relay_heartbeat(p->relay);
+	bridge_heartbeat(p);
+	bus_figures_heartbeat(p);
 	scale_heartbeat(p);
 	notify_retry();
 	if (p->watchdog_us && now >= p->watchdog_due_us && is_making_progress(p, now)) {

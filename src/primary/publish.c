@@ -47,7 +47,7 @@ static bool is_excluded(const struct publication *p, const struct subscription *
 }
 
 /* How well a member of a queue group would serve: 0 not at all. One that leaves, or is on trial, may not come to what is in its queue. */
-static unsigned rank(const struct publication *p, const struct subscription *sub)
+unsigned publish_rank(const struct publication *p, const struct subscription *sub)
 {
 	const struct relay_peer *owner = sub->owner;
 
@@ -55,7 +55,7 @@ static unsigned rank(const struct publication *p, const struct subscription *sub
 		return 0;
 	if (!has_room(sub, p->len + p->large))
 		return 1;
-	return owner && !relay_serves(owner) ? 2 : 3;
+	return owner && !relay_serves(owner) ? 2 : PUBLISH_BEST;
 }
 
 /* The best of a queue group's subscriptions, in turn among equals. NULL: all are excluded. */
@@ -66,9 +66,9 @@ static struct subscription *choose(
 	struct subscription *chosen = NULL;
 	unsigned best = 0;
 
-	for (size_t i = 0; i < n && best < 3; i++) {
+	for (size_t i = 0; i < n && best < PUBLISH_BEST; i++) {
 		struct subscription *sub = group[(start + i) % n];
-		unsigned r = rank(p, sub);
+		unsigned r = publish_rank(p, sub);
 
 		if (r > best) {
 			best = r;
@@ -300,7 +300,7 @@ bool publish_has_room(const struct subscription *sub, uint64_t n)
 static bool publish_together(
 	struct relay *r, const struct publication *p, const struct subject_match *m)
 {
-	bool far = remote_wants(m);
+	bool far = remote_wants(r->remote, m);
 	ssize_t n = find_targets(r, p, m);
 	struct subscription *obstacle;
 

@@ -410,7 +410,7 @@ static void on_count(struct relay_peer *p, struct frame *f, int fd)
 		return;
 	}
 	if (subjects_match(p->relay->subjects, subject, f->length, &m) == 0) {
-		n = m->n - remote_wants(m);
+		n = m->n - remote_wants(p->relay->remote, m);
 		p->work += m->cost;
 	}
 	lane_put(p->lane, &answer, &body, 1, -1);

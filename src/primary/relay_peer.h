@@ -92,4 +92,6 @@ void direct_alone(struct relay_peer *p, struct frame *f, const struct relay_extr
 /* publish.c */
 void publish(struct relay *r, const struct publication *p);
 void publish_to(const struct publication *p, struct subscription **targets, size_t n);
+#define PUBLISH_BEST 3u
+unsigned publish_rank(const struct publication *p, const struct subscription *sub);
 bool publish_has_room(const struct subscription *sub, uint64_t n);

@@ -393,9 +393,9 @@ static bool has_request(const struct publication *p)
 }
 
 /* Whether what fits these subscriptions is for other machines, too. */
-bool remote_wants(const struct subject_match *match)
+bool remote_wants(const struct remote *m, const struct subject_match *match)
 {
-	for (size_t i = 0; i < match->n_alone; i++) {
+	for (size_t i = 0; i < match->n_alone && m->n_exports > 0; i++) {
 		if (match->subs[i]->is_export)
 			return true;
 	}
@@ -428,18 +428,24 @@ void remote_forward(
 
 /* --- from other machines --- */
 
-/* One of a group's, in turn; one with room, if there is any. */
+/* The best of a group's, in turn among equals. NULL: none can have it. */
 static struct subscription *choose(struct interest *in, const struct publication *p)
 {
 	size_t skip = in->turn++ % in->n_subs;
-	struct subscription *sub = LIST_FIRST(&in->subs), *chosen;
+	struct subscription *sub = LIST_FIRST(&in->subs), *chosen = NULL;
+	unsigned best = 0;
 
 	while (skip-- > 0)
 		sub = LIST_NEXT(sub, in_interest);
-	chosen = sub;
-	for (size_t i = 0; i < in->n_subs && !publish_has_room(chosen, p->len + p->large); i++) {
-		chosen = LIST_NEXT(chosen, in_interest);
-		chosen = chosen ? chosen : LIST_FIRST(&in->subs);
+	for (size_t i = 0; i < in->n_subs && best < PUBLISH_BEST; i++) {
+		unsigned rank = publish_rank(p, sub);
+
+		if (rank > best) {
+			best = rank;
+			chosen = sub;
+		}
+		sub = LIST_NEXT(sub, in_interest);
+		sub = sub ? sub : LIST_FIRST(&in->subs);
 	}
 	return chosen;
 }
@@ -458,30 +464,75 @@ static int make_room(struct remote *m, size_t n)
 	return 0;
 }
 
+/* Those it is for. Returns how many. */
+static size_t find_targets(struct remote *m, struct interest *in, const struct publication *p)
+{
+	struct subscription *sub;
+	size_t n = 0;
+
+	if (in->group_len > 0) {
+		m->targets[0] = choose(in, p);
+		return m->targets[0] != NULL;
+	}
+	LIST_FOREACH (sub, &in->subs, in_interest)
+		m->targets[n++] = sub;
+	return n;
+}
+
+/* Whether all frames may go the same way: each of a group's has its own. */
+static bool may_go_together(const struct interest *in, const struct publication *p)
+{
+	const struct subscription *sub;
+
+	if (p->n == 1)
+		return true;
+	if (in->group_len > 0 && in->n_subs > 1)
+		return false;
+	LIST_FOREACH (sub, &in->subs, in_interest) {
+		if (!publish_has_room(sub, p->len))
+			return false;
+	}
+	return true;
+}
+
+static void deliver_one_by_one(struct remote *m, uint32_t number, const struct publication *all)
+{
+	struct publication p = *all;
+	struct interest *in;
+
+	p.n = 1;
+	for (size_t at = 0; at < all->len; at += p.len) {
+		const struct frame *f = (const void *)(all->frames + at);
+
+		p.frames = all->frames + at;
+		p.len = frame_space(f->length);
+		HASH_FIND(by_number, m->by_number, &number, sizeof(number), in);
+		if (!in || in->n_subs == 0) /* what came before has ended the last one */
+			return;
+		publish_to(&p, m->targets, find_targets(m, in, &p));
+	}
+}
+
 /*
  * Delivers what the bridge has got. Nobody is refused: who has no room misses it. A bridge that is on its way out has the same
  * messages as the one that has taken its place, but for those of queue groups, of which each has its own.
  */
 void remote_deliver(struct remote *m, const struct publication *p)
 {
+	uint32_t number = p->dst;
 	struct publication copy = *p;
-	struct subscription *sub;
 	struct interest *in;
-	size_t n = 0;
 
-	HASH_FIND(by_number, m->by_number, &p->dst, sizeof(p->dst), in);
+	HASH_FIND(by_number, m->by_number, &number, sizeof(number), in);
 	if (!in || in->n_subs == 0 || (p->sender != m->bridge && in->group_len == 0) ||
 		make_room(m, in->n_subs) < 0)
 		return;
-	copy.sender = NULL;
-	if (in->group_len > 0) {
-		m->targets[n++] = choose(in, p);
-	} else {
-		LIST_FOREACH (sub, &in->subs, in_interest)
-			m->targets[n++] = sub;
-	}
-	publish_to(&copy, m->targets, n);
-	p->sender->work += n * (1 + p->len / 4096);
+	copy.sender = NULL; /* who would be told to wait */
+	p->sender->work += p->n + in->n_subs * (1 + p->len / 4096);
+	if (may_go_together(in, p))
+		publish_to(&copy, m->targets, find_targets(m, in, p));
+	else
+		deliver_one_by_one(m, number, &copy);
 }
 
 struct remote_figures remote_figures(const struct remote *m)

@@ -33,7 +33,7 @@ void remote_go_on(struct remote *m, const struct relay_peer *p);
 int remote_add(struct remote *m, const char *pattern, size_t len, const char *group,
 	size_t group_len, struct subscription *sub);
 void remote_remove(struct remote *m, struct subscription *sub);
-bool remote_wants(const struct subject_match *match);
+bool remote_wants(const struct remote *m, const struct subject_match *match);
 void remote_forward(struct remote *m, const struct publication *p,
 	struct subscription *const *served, size_t n);
 void remote_deliver(struct remote *m, const struct publication *p);

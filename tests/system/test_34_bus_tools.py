@@ -226,6 +226,14 @@ def test_the_figures(daemon):
     assert [r["pattern"] for r in status["bus"] if r["type"] == "bus_subject"][0] == "jobs.*"
 
 
+def test_metrics_without_tinectl(daemon):
+    t = daemon(1)
+    (a,) = members(t)
+    a.ask("subscribe", pattern="m")
+    a.ask("send", subject="m", data="x")
+    wait_until(lambda: 'tined_bus_subject_messages_total{pattern="m"} 1\n' in get(t, "/metrics"), "the primary has looked")
+
+
 def test_many_patterns_are_not_all_shown(daemon):
     t = daemon(1)
     (a,) = members(t)
