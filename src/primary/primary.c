@@ -19,6 +19,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/loop.h"
+#include "base/spin.h"
 #include "ipc/lane.h"
 #include "primary/bridge.h"
 #include "primary/bus_figures.h"
@@ -145,6 +146,7 @@ void primary_configure(struct primary *p)
 	if (primary_open_log(c, error, sizeof(error)) < 0)
 		log_warning("%s; logging as before", error);
 	p->heartbeat_us = HEARTBEAT_MAX_US;
+	p->spin.budget_us = c->bus.spin_us;
 	if (p->watchdog_us)
 		p->heartbeat_us = least(p->heartbeat_us, p->watchdog_us / 4);
 	primary_hasten(p, c);
@@ -451,6 +453,17 @@ static char *own_binary(void)
 	return strdup(path);
 }
 
+static void run(struct primary *p)
+{
+	bool spins = false;
+
+	while (!p->done) {
+		if (event_base_loop(p->base, spins ? EVLOOP_NONBLOCK : EVLOOP_ONCE) != 0)
+			break;
+		spins = spin_again(&p->spin, lane_bus_reads);
+	}
+}
+
 /* Runs the primary to its end. Returns the exit status. The configuration is taken over. */
 int primary_run(const struct primary_options *o)
 {
@@ -474,8 +487,7 @@ int primary_run(const struct primary_options *o)
 	}
 	publish(&p);
 	rollout_first(&p, o->config);
-	if (!p.done)
-		event_base_dispatch(p.base);
+	run(&p);
 	if (p.exit_status == EXIT_SUCCESS)
 		log_info("stopped");
 	tear_down(&p);

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/spin.h"
 #include "primary/waiters.h"
 #include "shared/child.h"
 #include "shared/clients.h"
@@ -106,6 +107,8 @@ struct primary {
 
 	int arena_fd; /* memory for the workers to share, which we never look into; -1: not made yet */
 	uint64_t last_generation;
+
+	struct spin spin; /* for messages on the bus */
 
 	int signal_fd;
 	struct event ev_signal;

@@ -79,6 +79,7 @@ struct conf_bus {
 	uint64_t queue_high, queue_low; /* bytes */
 	uint64_t max_message;           /* bytes */
 	uint64_t subscriptions;         /* of one process */
+	uint64_t spin_us;
 	char *nats; /* addresses of servers, with commas between them; NULL: there is no bridge */
 	char *nats_subjects;  /* patterns with blanks between them */
 	uint64_t nats_buffer; /* bytes */

@@ -17,8 +17,10 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/loop.h"
+#include "base/spin.h"
 #include "base/turn.h"
 #include "http/server.h"
+#include "ipc/lane.h"
 #include "net/admission.h"
 #include "net/proxy.h"
 #include "net/server.h"
@@ -67,6 +69,8 @@ struct worker {
 	struct acceptor *acceptor;
 	struct probe *probe; /* NULL: it is not on trial */
 	struct event ev_deadline;
+	struct spin spin;
+	bool spinning; /* the next turn does not wait */
 	bool draining, done;
 	int exit_status;
 };
@@ -443,8 +447,10 @@ static bool end_turn(struct worker *w)
 	http_server_end_turn(w->http);
 	if (w->probe)
 		more |= probe_end_turn(w->probe);
-	scoreboard_end_turn(w->slot);
-	return more;
+	if (!w->spinning || turn.begun_us != 0)
+		scoreboard_end_turn(w->slot);
+	w->spinning = spin_again(&w->spin, lane_bus_reads);
+	return more || w->spinning;
 }
 
 /* One turn after the other; what was closed in a turn is freed at its end. */
@@ -470,8 +476,10 @@ static void run(struct worker *w)
  */
 int worker_main(const struct child *c, const struct module_builtin *builtins)
 {
-	struct worker w = {
-		.child = c, .builtins = builtins, .slot = &c->scoreboard->slots[c->slot]};
+	struct worker w = {.child = c,
+		.builtins = builtins,
+		.slot = &c->scoreboard->slots[c->slot],
+		.spin.budget_us = c->config->bus.spin_us};
 	char error[MODULE_ERROR_MAX] = "";
 
 	if (loop_new(&w.base) < 0 || open_lanes(&w) < 0) {
