@@ -245,6 +245,8 @@ int bell_start(struct hub *h)
 		r = subscribe(h, h->bell_subject, &h->bell);
 	if (r == 0)
 		r = subscribe(h, "$tine.peer.leave", &h->leaves);
+	if (r < 0)
+		tine_worker_error(h->worker, "hub %s: the bus: %s", h->o.name, strerror(-r));
 	return r;
 }
 

@@ -17,6 +17,7 @@
 
 #define HUB_KEY_MAX 48 /* bytes of what a client is counted under */
 
+struct batch;
 struct channel;
 struct client;
 struct event;
@@ -55,9 +56,9 @@ struct hub {
 	uint64_t n_subscribers, n_channels;
 	struct subscriber_queue reading; /* behind `cursor`, each with his own */
 	struct subscriber_queue blocked; /* the same, but they do not take what they are written */
-	struct subscriber_queue
-		ahead; /* beyond it: given more by another worker before they came here */
+	struct subscriber_queue ahead;   /* beyond it: another worker gave them more */
 	struct text scratch;
+	struct batch *spare; /* the last one that was used, or NULL */
 
 	/* bell.c */
 	LIST_ENTRY(hub) link; /* of this process; those of the same name hear each other's bell */
@@ -68,7 +69,7 @@ struct hub {
 	unsigned n_counts; /* presence that is being asked for */
 };
 
-/* --- subscribers.c --- */
+/* --- format.c --- */
 
 enum hub_format {
 	FORMAT_EVENTS,      /* server-sent events with the message's text as data */
@@ -77,6 +78,11 @@ enum hub_format {
 	FORMAT_JSON,
 	FORMATS,
 };
+
+void format_put(
+	enum hub_format format, struct text *t, const struct ring_record *m, const char *id);
+
+/* --- connect.c --- */
 
 struct subscription_request {
 	const struct topic *topic;
@@ -94,6 +100,9 @@ int subscribers_add_events(
 	struct hub *h, struct tine_request *request, const struct subscription_request *q);
 int subscribers_add_websocket(
 	struct hub *h, struct tine_request *request, const struct subscription_request *q);
+
+/* --- subscribers.c, channel.c --- */
+
 void subscribers_deliver(struct hub *h);
 void subscribers_tick(struct hub *h);
 uint64_t subscribers_count(const struct hub *h, struct tine_text topic);

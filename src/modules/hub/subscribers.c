@@ -1,5 +1,5 @@
 /*
- * Subscribers: server-sent events and WebSockets. Worker only, on the loop's thread.
+ * Subscribers, and what they are given. Worker only, on the loop's thread.
  *
  * Those of one pattern and format share a feed: a message is put into its bytes once, and these are written to each. Nobody has a
  * queue: who does not take what he is written leaves his feed and reads the ring for himself, from his own cursor, as fast as
@@ -11,233 +11,15 @@
  * bounded, however much there is to be read.
  */
 #include <errno.h>
-#include <event2/event.h>
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#define HASH_NONFATAL_OOM 1 /* an element that could not be added has no table */
-#include <uthash.h>
 
-#include "modules/hub/hub.h"
+#include "modules/hub/subscriber.h"
 
-#define DELIVER_BYTES (32u << 10) /* of the ring, in one turn */
-#define READ_BYTES    (64u << 10) /* the same, by one of those who read for themselves... */
-#define READERS       8           /* ...of which so many go on in one turn */
-#define BATCH_BYTES   (32u << 10) /* written at once, but for a message that is longer */
-#define BATCH_MAX     256         /* messages */
-#define RETRY_MS      1000 /* how soon clients come back: from half to one and a half of it */
-
-/* The messages of a turn, in the bytes of a format. */
-struct feed {
-	struct subscriber_queue subscribers;
-	struct text batch;
-	uint64_t begins[BATCH_MAX]; /* where each message begins in the ring... */
-	size_t ends[BATCH_MAX];     /* ...and ends in the batch */
-	unsigned n;
-};
-
-struct channel {
-	UT_hash_handle hh;
-	LIST_ENTRY(channel) link; /* of those with wildcards */
-	LIST_ENTRY(channel) due;  /* while it has something in a batch */
-	struct feed *feeds[FORMATS];
-	uint64_t n_subscribers;
-	bool is_due;
-	struct topic topic;
-};
-
-/* Who is at the other end of some of the subscriptions. */
-struct client {
-	UT_hash_handle hh;
-	uint64_t n;
-	size_t key_len;
-	unsigned char key[HUB_KEY_MAX];
-};
-
-enum subscriber_state { LIVE, READING, BLOCKED, AHEAD, LEFT };
-
-struct subscriber {
-	TAILQ_ENTRY(subscriber) link; /* of the queue that goes with its state */
-	struct hub *hub;
-	struct channel *channel;
-	struct client *client;
-	struct tine_request *request; /* one of these two */
-	struct tine_websocket *ws;
-	uint64_t cursor; /* unless it is live */
-	uint64_t expires_s;
-	uint8_t format; /* enum hub_format */
-	uint8_t state;  /* enum subscriber_state */
-	bool may_publish;
-};
-
-/* --- formats --- */
-
-static void put_lines(struct text *t, struct tine_text data)
-{
-	const char *p = data.data, *end = p + data.len;
-
-	for (;;) {
-		const char *stop = p;
-
-		while (stop < end && *stop != '\n' && *stop != '\r')
-			stop++;
-		text_put(t, "data: ", 6);
-		text_put(t, p, (size_t)(stop - p));
-		text_put(t, "\n", 1);
-		if (stop == end)
-			return;
-		p = stop + (*stop == '\r' && stop + 1 < end && stop[1] == '\n' ? 2 : 1);
-	}
-}
-
-static void put_object(struct text *t, const struct ring_record *m, const char *id)
-{
-	text_print(t, "{\"id\":\"%s\",\"time\":%" PRIu64 ",\"subject\":", id, m->time_ms);
-	text_put_json(t, m->subject);
-	text_put(t, ",\"data\":", 8);
-	text_put_json(t, m->data);
-	text_put(t, "}", 1);
-}
-
-static void put_events(struct text *t, const struct ring_record *m, const char *id)
-{
-	text_print(t, "id: %s\n", id);
-	put_lines(t, m->data);
-	text_put(t, "\n", 1);
-}
-
-static void put_events_json(struct text *t, const struct ring_record *m, const char *id)
-{
-	text_print(t, "id: %s\ndata: ", id);
-	put_object(t, m, id);
-	text_put(t, "\n\n", 2);
-}
-
-static void put_text(struct text *t, const struct ring_record *m, const char *id)
-{
-	text_put(t, m->data.data, m->data.len);
-}
-
-static void (*const put_message[FORMATS])(
-	struct text *t, const struct ring_record *m, const char *id) = {
-	[FORMAT_EVENTS] = put_events,
-	[FORMAT_EVENTS_JSON] = put_events_json,
-	[FORMAT_TEXT] = put_text,
-	[FORMAT_JSON] = put_object,
-};
-
-/* --- clients and channels --- */
-
-static struct client *client_find(struct hub *h, const struct subscription_request *q)
-{
-	struct client *c;
-
-	HASH_FIND(hh, h->clients, q->key, q->key_len, c);
-	return c;
-}
-
-static struct client *client_enter(struct hub *h, const struct subscription_request *q)
-{
-	struct client *c = client_find(h, q);
-
-	if (!c) {
-		c = calloc(1, sizeof(*c));
-		if (!c)
-			return NULL;
-		memcpy(c->key, q->key, q->key_len);
-		c->key_len = q->key_len;
-		HASH_ADD(hh, h->clients, key, q->key_len, c);
-		if (!c->hh.tbl) {
-			free(c);
-			return NULL;
-		}
-	}
-	c->n++;
-	return c;
-}
-
-static void client_leave(struct hub *h, struct client *c)
-{
-	if (!c || --c->n > 0)
-		return;
-	HASH_DEL(h->clients, c);
-	free(c);
-}
-
-static struct channel *channel_find(const struct hub *h, struct tine_text pattern)
-{
-	struct channel *c;
-
-	HASH_FIND(hh, h->channels, pattern.data, pattern.len, c);
-	return c;
-}
-
-static struct channel *channel_enter(struct hub *h, const struct topic *topic)
-{
-	struct channel *c = channel_find(h, topic_text(topic));
-
-	if (!c) {
-		c = calloc(1, sizeof(*c));
-		if (!c)
-			return NULL;
-		c->topic = *topic;
-		HASH_ADD(hh, h->channels, topic.text, topic->len, c);
-		if (!c->hh.tbl) {
-			free(c);
-			return NULL;
-		}
-		if (topic->is_pattern)
-			LIST_INSERT_HEAD(&h->patterns, c, link);
-		h->n_channels++;
-	}
-	c->n_subscribers++;
-	return c;
-}
-
-static void channel_leave(struct hub *h, struct channel *c)
-{
-	if (!c || --c->n_subscribers > 0)
-		return;
-	HASH_DEL(h->channels, c);
-	if (c->topic.is_pattern)
-		LIST_REMOVE(c, link);
-	if (c->is_due)
-		LIST_REMOVE(c, due);
-	for (unsigned i = 0; i < FORMATS; i++) {
-		if (c->feeds[i])
-			text_free(&c->feeds[i]->batch);
-		free(c->feeds[i]);
-	}
-	h->n_channels--;
-	free(c);
-}
-
-static struct feed *channel_feed(struct channel *c, unsigned format)
-{
-	struct feed *f = c->feeds[format];
-
-	if (!f) {
-		f = c->feeds[format] = calloc(1, sizeof(*f));
-		if (f)
-			TAILQ_INIT(&f->subscribers);
-	}
-	return f;
-}
-
-/* How many subscribers here get what is published under a subject, or subscribe to nothing but what a pattern stands for. */
-uint64_t subscribers_count(const struct hub *h, struct tine_text topic)
-{
-	uint64_t n = 0;
-
-	for (const struct channel *c = h->channels; c; c = c->hh.next) {
-		struct tine_text pattern = topic_text(&c->topic);
-
-		if (topic_covers(pattern, topic) || topic_covers(topic, pattern))
-			n += c->n_subscribers;
-	}
-	return n;
-}
+#define DELIVER_BYTES (32u << 10)  /* of the ring, in one turn */
+#define READ_BYTES    (64u << 10)  /* the same, by one of those who read for themselves... */
+#define READERS_BYTES (512u << 10) /* ...by all of them... */
+#define READER_BYTES  (1u << 10)   /* ...and each counts with this beside what it reads */
 
 /* --- states --- */
 
@@ -277,7 +59,7 @@ static void subscriber_leave(struct subscriber *s)
 }
 
 /* Ends it in good order: its client comes back, from where it was. */
-static void subscriber_end(struct subscriber *s, unsigned code, const char *why)
+void subscriber_end(struct subscriber *s, unsigned code, const char *why)
 {
 	subscriber_leave(s);
 	if (s->ws) {
@@ -311,7 +93,7 @@ static int subscriber_give(struct subscriber *s, const struct ring_record *m)
 
 	ring_write_id(&s->hub->ring, m->end, id);
 	t->len = 0;
-	put_message[s->format](t, m, id);
+	format_put(s->format, t, m, id);
 	if (t->failed) {
 		t->failed = false;
 		return -EAGAIN;
@@ -374,41 +156,43 @@ static void count_delivered(struct hub *h, uint64_t n)
 }
 
 /* Writes messages to one subscriber: all at once, or each by itself. Returns how many it took. */
-static unsigned feed_write(const struct feed *f, struct subscriber *s)
+static unsigned batch_write(const struct batch *b, struct subscriber *s)
 {
 	size_t at = 0;
 
 	if (!s->ws)
-		return tine_respond_write(s->request, f->batch.data, f->batch.len) != -EAGAIN ? f->n
-											      : 0;
-	for (unsigned i = 0; i < f->n; i++) {
-		if (tine_websocket_send(s->ws, TINE_WEBSOCKET_TEXT, f->batch.data + at,
-			    f->ends[i] - at) == -EAGAIN)
+		return tine_respond_write(s->request, b->text.data, b->text.len) != -EAGAIN ? b->n
+											    : 0;
+	for (unsigned i = 0; i < b->n; i++) {
+		if (subscriber_write(s, b->text.data + at, b->ends[i] - at) == -EAGAIN)
 			return i;
-		at = f->ends[i];
+		at = b->ends[i];
 	}
-	return f->n;
+	return b->n;
 }
 
 /* Writes what is in the batch to all subscribers. Who is gone is told of later. */
 static void feed_flush(struct hub *h, struct feed *f)
 {
+	struct batch *b = f->batch;
 	struct subscriber *s, *next;
 	uint64_t delivered = 0;
 
-	for (s = TAILQ_FIRST(&f->subscribers); s && f->n > 0; s = next) {
-		unsigned n = feed_write(f, s);
+	if (!b)
+		return;
+	f->batch = NULL;
+	for (s = TAILQ_FIRST(&f->subscribers); s && b->n > 0; s = next) {
+		unsigned n = batch_write(b, s);
 
 		next = TAILQ_NEXT(s, link);
 		delivered += n;
-		if (n == f->n)
+		if (n == b->n)
 			continue;
-		s->cursor = f->begins[n];
+		s->cursor = b->begins[n];
 		subscriber_set_state(s, BLOCKED);
 	}
 	count_delivered(h, delivered);
-	f->n = 0;
-	f->batch.len = 0;
+	batch_put(h, b);
 }
 
 static void channel_flush(struct hub *h, struct channel *c)
@@ -424,7 +208,6 @@ static void feed_give_up(struct hub *h, struct feed *f, uint64_t begin)
 {
 	struct subscriber *s;
 
-	f->batch.failed = false;
 	feed_flush(h, f);
 	while ((s = TAILQ_FIRST(&f->subscribers))) {
 		s->cursor = begin;
@@ -432,22 +215,29 @@ static void feed_give_up(struct hub *h, struct feed *f, uint64_t begin)
 	}
 }
 
-static void feed_put(struct hub *h, struct feed *f, unsigned format, const struct ring_record *m)
+static void feed_put(
+	struct hub *h, struct feed *f, enum hub_format format, const struct ring_record *m)
 {
 	char id[RING_ID_MAX];
+	struct batch *b;
 	size_t before;
 
-	if (f->n == BATCH_MAX || f->batch.len >= BATCH_BYTES)
+	if (f->batch && (f->batch->n == BATCH_MAX || f->batch->text.len >= BATCH_BYTES))
 		feed_flush(h, f);
-	before = f->batch.len;
+	if (!f->batch)
+		f->batch = batch_get(h);
+	b = f->batch;
+	if (!b)
+		return feed_give_up(h, f, m->begin);
+	before = b->text.len;
 	ring_write_id(&h->ring, m->end, id);
-	put_message[format](&f->batch, m, id);
-	if (f->batch.failed) {
-		f->batch.len = before;
+	format_put(format, &b->text, m, id);
+	if (b->text.failed) {
+		b->text.len = before;
 		return feed_give_up(h, f, m->begin);
 	}
-	f->begins[f->n] = m->begin;
-	f->ends[f->n++] = f->batch.len;
+	b->begins[b->n] = m->begin;
+	b->ends[b->n++] = b->text.len;
 }
 
 static void channel_put(
@@ -480,9 +270,11 @@ static void lose(struct hub *h)
 	struct channel *c, *next_channel;
 	struct subscriber *s;
 
-	tine_log(TINE_LOG_WARNING,
-		"hub %s: the messages are ahead of this worker; closing %" PRIu64 " subscriptions",
-		h->o.name, h->n_subscribers);
+	if (h->n_subscribers > 0)
+		tine_log(TINE_LOG_WARNING,
+			"hub %s: this worker has missed messages; closing %" PRIu64
+			" subscriptions",
+			h->o.name, h->n_subscribers);
 	ring_follow(&h->ring);
 	h->cursor = ring_head(&h->ring);
 	HASH_ITER(hh, h->channels, c, next_channel)
@@ -499,19 +291,6 @@ static void lose(struct hub *h)
 		subscriber_end(s, 1013, "too slow");
 }
 
-static bool is_wanted(const struct hub *h, struct tine_text subject)
-{
-	const struct channel *c;
-
-	if (channel_find(h, subject))
-		return true;
-	LIST_FOREACH (c, &h->patterns, link) {
-		if (topic_matches(topic_text(&c->topic), subject))
-			return true;
-	}
-	return false;
-}
-
 /* Reads on in the ring. Returns 0 when there is more, else why it has stopped: as ring_read(). */
 static int read_on(struct hub *h, struct channel_list *due)
 {
@@ -520,7 +299,7 @@ static int read_on(struct hub *h, struct channel_list *due)
 
 	while (h->cursor < stop) {
 		int r = ring_peek(&h->ring, h->cursor, &m);
-		bool wanted = r == 0 && is_wanted(h, m.subject);
+		bool wanted = r == 0 && channel_is_wanted(h, m.subject);
 
 		if (wanted)
 			r = ring_read(&h->ring, h->cursor, &m);
@@ -536,6 +315,7 @@ static int read_on(struct hub *h, struct channel_list *due)
 /* Those who read for themselves go on: in turn, some of them now. */
 static void readers_go_on(struct hub *h)
 {
+	uint64_t left = READERS_BYTES;
 	struct subscriber *s, *next;
 
 	for (s = TAILQ_FIRST(&h->ahead); s; s = next) {
@@ -543,8 +323,13 @@ static void readers_go_on(struct hub *h)
 		if (s->cursor <= h->cursor)
 			subscriber_set_state(s, READING);
 	}
-	for (int i = 0; i < READERS && (s = TAILQ_FIRST(&h->reading)); i++)
+	while (left > READER_BYTES && (s = TAILQ_FIRST(&h->reading))) {
+		uint64_t n = h->cursor - s->cursor;
+
+		n = READER_BYTES + (n < READ_BYTES ? n : READ_BYTES);
+		left -= n < left ? n : left;
 		subscriber_catch_up(s);
+	}
 	if (!TAILQ_EMPTY(&h->reading))
 		bell_continue(h);
 }
@@ -605,27 +390,8 @@ void subscribers_tick(struct hub *h)
 
 /* --- coming and going --- */
 
-/* Whether one more may subscribe. If not, says why. */
-bool subscribers_have_room(
-	struct hub *h, const struct subscription_request *q, struct tine_text *ret_why)
-{
-	static const char all[] = "too many subscribers\n",
-			  client[] = "too many subscriptions of yours\n",
-			  subjects[] = "too many subjects\n";
-	const struct client *c = client_find(h, q);
-
-	*ret_why = (struct tine_text){NULL, 0};
-	if (h->o.max_subscribers && tine_gauge_get(h->subscribers) >= (int64_t)h->o.max_subscribers)
-		*ret_why = (struct tine_text){all, sizeof(all) - 1};
-	else if (h->o.max_per_client && c && c->n >= h->o.max_per_client)
-		*ret_why = (struct tine_text){client, sizeof(client) - 1};
-	else if (h->o.max_subjects && h->n_channels >= h->o.max_subjects &&
-		!channel_find(h, topic_text(q->topic)))
-		*ret_why = (struct tine_text){subjects, sizeof(subjects) - 1};
-	return !ret_why->data;
-}
-
-static struct subscriber *subscriber_new(
+/* One that has not begun; NULL when there is no memory. */
+struct subscriber *subscriber_new(
 	struct hub *h, const struct subscription_request *q, enum hub_format format)
 {
 	struct subscriber *s = calloc(1, sizeof(*s));
@@ -647,7 +413,8 @@ static struct subscriber *subscriber_new(
 	return NULL;
 }
 
-static void subscriber_free(struct subscriber *s)
+/* Its connection is gone, or never was. */
+void subscriber_free(struct subscriber *s)
 {
 	if (s->state == LEFT) {
 		channel_leave(s->hub, s->channel);
@@ -657,27 +424,8 @@ static void subscriber_free(struct subscriber *s)
 	free(s);
 }
 
-/*
- * Where it begins: behind the message that it had last; at the oldest one for "0"; else, with a gap, as far back as
- * possible. Returns whether there is a gap.
- */
-static bool find_cursor(struct hub *h, struct tine_text last_id, uint64_t *ret)
-{
-	struct ring_record m;
-	uint64_t epoch;
-
-	*ret = ring_head(&h->ring);
-	if (!last_id.data)
-		return false;
-	if (ring_parse_id(last_id, &epoch, ret) && epoch == h->ring.epoch &&
-		ring_read(&h->ring, *ret, &m) != RING_LOST)
-		return false;
-	*ret = ring_tail(&h->ring);
-	return last_id.len != 1 || last_id.data[0] != '0';
-}
-
 /* It is connected: gives it what it has missed. It may be gone afterwards. */
-static void subscriber_begin(struct subscriber *s)
+void subscriber_begin(struct subscriber *s)
 {
 	struct hub *h = s->hub;
 
@@ -691,127 +439,12 @@ static void subscriber_begin(struct subscriber *s)
 		bell_continue(h);
 }
 
-/* --- server-sent events --- */
-
-static void on_room(struct tine_request *request, void *arg)
+/* It takes more again. It may be gone afterwards. */
+void subscriber_go_on(struct subscriber *s)
 {
-	struct subscriber *s = arg;
-
 	if (s->state == BLOCKED)
 		subscriber_catch_up(s);
 }
-
-static void on_gone(struct tine_request *request, void *arg)
-{
-	tine_respond_end(request);
-	subscriber_free(arg);
-}
-
-/* All of them would come back at the same moment, when a worker ends. */
-static unsigned retry_ms(void)
-{
-	return RETRY_MS / 2 + (unsigned)random() % RETRY_MS;
-}
-
-/* Answers with a stream of events. Returns 0, or the error of what has not been answered. */
-int subscribers_add_events(
-	struct hub *h, struct tine_request *request, const struct subscription_request *q)
-{
-	static const char gap[] = "event: gap\ndata: messages may be missing\n\n";
-	struct subscriber *s = subscriber_new(h, q, q->json ? FORMAT_EVENTS_JSON : FORMAT_EVENTS);
-	char retry[32];
-	bool has_gap;
-	int r = s ? tine_sse_start(request) : -ENOMEM;
-
-	if (r < 0) {
-		if (s)
-			subscriber_free(s);
-		return r;
-	}
-	s->request = request;
-	tine_on_gone(request, on_gone, s);
-	tine_respond_on_room(request, on_room, s);
-	tine_respond_write(request, retry,
-		(size_t)snprintf(retry, sizeof(retry), "retry: %u\n\n", retry_ms()));
-	has_gap = find_cursor(h, q->last_id, &s->cursor);
-	if (has_gap)
-		tine_respond_write(request, gap, sizeof(gap) - 1);
-	subscriber_begin(s);
-	return 0;
-}
-
-/* --- WebSocket --- */
-
-static void on_ws_room(struct tine_websocket *ws, void *arg)
-{
-	on_room(NULL, arg);
-}
-
-static void on_ws_close(
-	struct tine_websocket *ws, unsigned code, struct tine_text reason, void *arg)
-{
-	subscriber_free(arg);
-}
-
-/* Says why a message was not published: in JSON; where there is none, by closing. */
-static void ws_refuse(struct subscriber *s, int status, const char *why, uint64_t retry_us)
-{
-	char text[160];
-	int len = snprintf(text, sizeof(text),
-		"{\"error\":%d,\"text\":\"%s\",\"retry_ms\":%" PRIu64 "}", status, why,
-		(retry_us + 999) / 1000);
-
-	if (s->format == FORMAT_JSON)
-		tine_websocket_send(s->ws, TINE_WEBSOCKET_TEXT, text, (size_t)len);
-	else
-		subscriber_end(s, 1008, why);
-}
-
-static void on_ws_message(struct tine_websocket *ws, enum tine_websocket_type type,
-	const void *data, size_t len, void *arg)
-{
-	struct subscriber *s = arg;
-	struct publish_answer answer;
-	int r;
-
-	if (s->state == LEFT)
-		return;
-	if (!s->may_publish)
-		return ws_refuse(s, 403, "no right to publish here", 0);
-	r = hub_publish(s->hub, &s->channel->topic, (struct tine_text){data, len}, s->client->key,
-		s->client->key_len, &answer);
-	if (r > 0)
-		ws_refuse(s, publish_failures[r].status, publish_failures[r].text, answer.retry_us);
-}
-
-/* Answers with an upgrade, or with what is wrong with the handshake. Returns 0, or the error of what has not been answered. */
-int subscribers_add_websocket(
-	struct hub *h, struct tine_request *request, const struct subscription_request *q)
-{
-	static const char gap[] = "{\"gap\":true}";
-	struct subscriber *s = subscriber_new(h, q, q->json ? FORMAT_JSON : FORMAT_TEXT);
-	struct tine_websocket_options o = {.size = sizeof(o),
-		.on_message = on_ws_message,
-		.on_room = on_ws_room,
-		.on_close = on_ws_close,
-		.arg = s,
-		.origins = h->o.origins,
-		.max_message = h->o.max_message,
-		.no_compression = true}; /* it would be done anew for each subscriber */
-	int r = s ? tine_websocket_accept(request, &o, &s->ws) : -ENOMEM;
-
-	if (r < 0) {
-		if (s)
-			subscriber_free(s);
-		return r == -EPROTO ? 0 : r;
-	}
-	if (find_cursor(h, q->last_id, &s->cursor) && q->json)
-		tine_websocket_send(s->ws, TINE_WEBSOCKET_TEXT, gap, sizeof(gap) - 1);
-	subscriber_begin(s);
-	return 0;
-}
-
-/* --- */
 
 static void free_queue(struct subscriber_queue *queue)
 {
@@ -839,4 +472,5 @@ void subscribers_free(struct hub *h)
 	free_queue(&h->blocked);
 	free_queue(&h->ahead);
 	text_free(&h->scratch);
+	batch_free(h->spare);
 }

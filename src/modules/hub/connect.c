@@ -1,0 +1,165 @@
+/* How subscribers come: server-sent events and WebSockets. Worker only, on the loop's thread. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "modules/hub/subscriber.h"
+
+#define RETRY_MS 1000 /* how soon clients come back: from half to one and a half of it */
+
+/* Whether one more may subscribe. If not, says why. */
+bool subscribers_have_room(
+	struct hub *h, const struct subscription_request *q, struct tine_text *ret_why)
+{
+	static const char all[] = "too many subscribers\n",
+			  client[] = "too many subscriptions of yours\n",
+			  subjects[] = "too many subjects\n";
+	const struct client *c = client_find(h, q);
+
+	*ret_why = (struct tine_text){NULL, 0};
+	if (h->o.max_subscribers && tine_gauge_get(h->subscribers) >= (int64_t)h->o.max_subscribers)
+		*ret_why = (struct tine_text){all, sizeof(all) - 1};
+	else if (h->o.max_per_client && c && c->n >= h->o.max_per_client)
+		*ret_why = (struct tine_text){client, sizeof(client) - 1};
+	else if (h->o.max_subjects && h->n_channels >= h->o.max_subjects &&
+		!channel_find(h, topic_text(q->topic)))
+		*ret_why = (struct tine_text){subjects, sizeof(subjects) - 1};
+	return !ret_why->data;
+}
+
+/*
+ * Where it begins: behind the message that it had last; at the oldest one for "0"; else, with a gap, as far back as
+ * possible. Returns whether there is a gap.
+ */
+static bool find_cursor(struct hub *h, struct tine_text last_id, uint64_t *ret)
+{
+	struct ring_record m;
+	uint64_t epoch;
+
+	*ret = ring_head(&h->ring);
+	if (!last_id.data)
+		return false;
+	if (ring_parse_id(last_id, &epoch, ret) && epoch == h->ring.epoch &&
+		ring_read(&h->ring, *ret, &m) != RING_LOST)
+		return false;
+	*ret = ring_tail(&h->ring);
+	return last_id.len != 1 || last_id.data[0] != '0';
+}
+
+/* --- server-sent events --- */
+
+static void on_room(struct tine_request *request, void *arg)
+{
+	subscriber_go_on(arg);
+}
+
+static void on_gone(struct tine_request *request, void *arg)
+{
+	tine_respond_end(request);
+	subscriber_free(arg);
+}
+
+/* All of them would come back at the same moment, when a worker ends. */
+static unsigned retry_ms(void)
+{
+	return RETRY_MS / 2 + (unsigned)random() % RETRY_MS;
+}
+
+/* Answers with a stream of events. Returns 0, or the error of what has not been answered. */
+int subscribers_add_events(
+	struct hub *h, struct tine_request *request, const struct subscription_request *q)
+{
+	static const char gap[] = "event: gap\ndata: messages may be missing\n\n";
+	struct subscriber *s = subscriber_new(h, q, q->json ? FORMAT_EVENTS_JSON : FORMAT_EVENTS);
+	char retry[32];
+	bool has_gap;
+	int r = s ? tine_sse_start(request) : -ENOMEM;
+
+	if (r < 0) {
+		if (s)
+			subscriber_free(s);
+		return r;
+	}
+	s->request = request;
+	tine_on_gone(request, on_gone, s);
+	tine_respond_on_room(request, on_room, s);
+	tine_respond_write(request, retry,
+		(size_t)snprintf(retry, sizeof(retry), "retry: %u\n\n", retry_ms()));
+	has_gap = find_cursor(h, q->last_id, &s->cursor);
+	if (has_gap)
+		tine_respond_write(request, gap, sizeof(gap) - 1);
+	subscriber_begin(s);
+	return 0;
+}
+
+/* --- WebSocket --- */
+
+static void on_ws_room(struct tine_websocket *ws, void *arg)
+{
+	on_room(NULL, arg);
+}
+
+static void on_ws_close(
+	struct tine_websocket *ws, unsigned code, struct tine_text reason, void *arg)
+{
+	subscriber_free(arg);
+}
+
+/* Says why a message was not published: in JSON; where there is none, by closing. */
+static void ws_refuse(struct subscriber *s, int status, const char *why, uint64_t retry_us)
+{
+	char text[160];
+	int len = snprintf(text, sizeof(text),
+		"{\"error\":%d,\"text\":\"%s\",\"retry_ms\":%" PRIu64 "}", status, why,
+		(retry_us + 999) / 1000);
+
+	if (s->format == FORMAT_JSON)
+		tine_websocket_send(s->ws, TINE_WEBSOCKET_TEXT, text, (size_t)len);
+	else
+		subscriber_end(s, 1008, why);
+}
+
+static void on_ws_message(struct tine_websocket *ws, enum tine_websocket_type type,
+	const void *data, size_t len, void *arg)
+{
+	struct subscriber *s = arg;
+	struct publish_answer answer;
+	int r;
+
+	if (s->state == LEFT)
+		return;
+	if (!s->may_publish)
+		return ws_refuse(s, 403, "no right to publish here", 0);
+	r = hub_publish(s->hub, &s->channel->topic, (struct tine_text){data, len}, s->client->key,
+		s->client->key_len, &answer);
+	if (r > 0)
+		ws_refuse(s, publish_failures[r].status, publish_failures[r].text, answer.retry_us);
+}
+
+/* Answers with an upgrade, or with what is wrong with the handshake. Returns 0, or the error of what has not been answered. */
+int subscribers_add_websocket(
+	struct hub *h, struct tine_request *request, const struct subscription_request *q)
+{
+	static const char gap[] = "{\"gap\":true}";
+	struct subscriber *s = subscriber_new(h, q, q->json ? FORMAT_JSON : FORMAT_TEXT);
+	struct tine_websocket_options o = {.size = sizeof(o),
+		.on_message = on_ws_message,
+		.on_room = on_ws_room,
+		.on_close = on_ws_close,
+		.arg = s,
+		.origins = h->o.origins,
+		.max_message = h->o.max_message,
+		.no_compression = true}; /* it would be done anew for each subscriber */
+	int r = s ? tine_websocket_accept(request, &o, &s->ws) : -ENOMEM;
+
+	if (r < 0) {
+		if (s)
+			subscriber_free(s);
+		return r == -EPROTO ? 0 : r;
+	}
+	if (find_cursor(h, q->last_id, &s->cursor) && q->json)
+		tine_websocket_send(s->ws, TINE_WEBSOCKET_TEXT, gap, sizeof(gap) - 1);
+	subscriber_begin(s);
+	return 0;
+}
