@@ -38,6 +38,7 @@ extern "C" {
  *   -EEXIST     the name is taken by something of another kind or size; a reload does not change that, another name does
  *   -ENOSPC     [workers] shared_memory, or the number of names (1024), is used up
  *   -EUCLEAN    somebody has written over the directory of names; until tined is restarted nothing can be found
+ *   -EUSERS     somebody has locked all of the file behind the memory (fcntl); until he ends nothing can be found
  *   -ETIMEDOUT  somebody has held the directory's lock for a second (a worker that was stopped in the middle)
  *   -ENOMEM
  */

@@ -67,7 +67,8 @@ struct directory {
 struct arena {
 	struct directory *directory;
 	uint64_t size;
-	struct lock_owner owner;
+	int fd;                  /* the caller's */
+	struct lock_owner owner; /* its number is 0 until something is looked for */
 	uint64_t seed[2];
 	struct tine_shared *areas; /* that this process uses */
 };
@@ -215,12 +216,8 @@ int arena_attach(int fd, struct arena **ret)
 	if (r < 0)
 		return r;
 	a->directory = base;
+	a->fd = fd;
 	memcpy(a->seed, a->directory->head.seed, sizeof(a->seed));
-	r = lock_join(fd, &a->directory->last_id, &a->owner);
-	if (r < 0) {
-		munmap(base, a->size);
-		return r;
-	}
 	*ret = take_ptr(a);
 	return 0;
 }
@@ -236,6 +233,8 @@ struct arena *arena_detach(struct arena *a)
 		next = s->next;
 		free(s);
 	}
+	if (a->owner.id != 0)
+		lock_leave(&a->owner);
 	munmap(a->directory, a->size);
 	free(a);
 	return NULL;
@@ -290,31 +289,34 @@ struct place {
 	bool found;
 };
 
-/* Looks for place->entry.name. Returns 0 or -EUCLEAN. */
+/*
+ * Looks for place->entry.name. Entries behind the last one that count are in order if their number was written over, or if
+ * somebody died before he could write it: they are taken for what they are. Returns 0 or -EUCLEAN.
+ */
 static int search(const struct arena *a, struct place *p, char why[ARENA_WHY_MAX])
 {
 	const struct directory *d = a->directory;
-	uint32_t n = atomic_load_explicit(&d->n_entries, memory_order_acquire);
+	uint32_t n = atomic_load_explicit(&d->n_entries, memory_order_acquire), i;
 	struct entry e;
 
 	p->end = first_offset();
 	if (!is_head_clean(&d->head, a->size) || n > ARENA_AREAS)
 		return complain(why, -EUCLEAN,
 			"shared memory: somebody has written over its directory; restart tined");
-	for (uint32_t i = 0; i < n; i++) {
-		if (!read_entry(d, i, a->size, &p->end, &e))
-			return complain(why, -EUCLEAN,
-				"shared memory: somebody has written over entry %" PRIu32
-				" of its directory; restart tined",
-				i);
+	for (i = 0; i < ARENA_AREAS && read_entry(d, i, a->size, &p->end, &e); i++) {
 		if (!p->found && strcmp(e.name, p->entry.name) == 0) {
 			p->found = true;
 			p->entry = e;
 			p->n = i;
 		}
 	}
+	if (i < n)
+		return complain(why, -EUCLEAN,
+			"shared memory: somebody has written over entry %" PRIu32
+			" of its directory; restart tined",
+			i);
 	if (!p->found)
-		p->n = n;
+		p->n = i;
 	return 0;
 }
 
@@ -382,6 +384,35 @@ static int use(struct arena *a, const struct place *p, struct tine_shared **ret)
 	return 0;
 }
 
+/* Not before it is needed: whoever uses no shared memory depends on nobody who does. */
+static int join(struct arena *a, const struct arena_request *q, char why[ARENA_WHY_MAX])
+{
+	int r = a->owner.id != 0 ? 0 : lock_join(a->fd, &a->directory->last_id, &a->owner);
+
+	return r == 0 ? 0
+		      : complain(why, r, "shared memory: no lock for who looks for \"%s\": %s",
+				q->name, strerror(-r));
+}
+
+/* Under the directory's lock. */
+static int find_or_add(
+	struct arena *a, struct place *p, const struct arena_request *q, char why[ARENA_WHY_MAX])
+{
+	/* that another one died holding it makes no difference */
+	int r = lock_take(&a->owner, &a->directory->lock, DIRECTORY_US);
+
+	if (r < 0)
+		return complain(why, r,
+			"shared memory: somebody keeps its directory locked; \"%s\" cannot be "
+			"found",
+			q->name);
+	r = search(a, p, why);
+	if (r == 0)
+		r = p->found ? check_found(p, q, why) : add(a, p, q, why);
+	lock_give(&a->owner, &a->directory->lock);
+	return r;
+}
+
 /*
  * Finds an area, or makes it. One thread at a time. Returns 0 with *ret, which lives until arena_detach(), or -errno (as
  * tine/shared.h says) and why.
@@ -392,20 +423,12 @@ int arena_find(struct arena *a, const struct arena_request *q, struct tine_share
 	struct place p = {0};
 	int r = check_request(q, why);
 
+	if (r == 0)
+		r = join(a, q, why);
 	if (r < 0)
 		return r;
 	snprintf(p.entry.name, sizeof(p.entry.name), "%s%s", q->name, q->suffix ? q->suffix : "");
-	/* that another one died holding it makes no difference */
-	r = lock_take(&a->owner, &a->directory->lock, DIRECTORY_US);
-	if (r < 0)
-		return complain(why, r,
-			"shared memory: somebody keeps its directory locked; \"%s\" cannot be "
-			"found",
-			q->name);
-	r = search(a, &p, why);
-	if (r == 0)
-		r = p.found ? check_found(&p, q, why) : add(a, &p, q, why);
-	lock_give(&a->owner, &a->directory->lock);
+	r = find_or_add(a, &p, q, why);
 	return r < 0 ? r : use(a, &p, ret);
 }
 

@@ -85,9 +85,18 @@ static uint64_t least(uint64_t a, uint64_t b)
 
 /* --- windows: its number in the upper half, what was taken in the lower --- */
 
+/* The one that counts: the next one for who has read the clock before the border and comes after those behind it. */
+static uint64_t window_at(const struct tine_limit *l, uint64_t number, uint64_t now_ns)
+{
+	uint64_t window = now_ns / l->period_ns, next = window + 1;
+
+	return number >> 32 == (uint32_t)next && next * l->period_ns - now_ns <= SLACK_NS ? next
+											  : window;
+}
+
 static uint64_t window_weight(const struct tine_limit *l, uint64_t number, uint64_t now_ns)
 {
-	if (number >> 32 != (uint32_t)(now_ns / l->period_ns))
+	if (number >> 32 != (uint32_t)window_at(l, number, now_ns))
 		return 0;
 	return least((uint32_t)number, l->max);
 }
@@ -95,7 +104,7 @@ static uint64_t window_weight(const struct tine_limit *l, uint64_t number, uint6
 static struct step window_step(
 	const struct tine_limit *l, uint64_t number, uint64_t cost, uint64_t now_ns)
 {
-	uint64_t window = now_ns / l->period_ns;
+	uint64_t window = window_at(l, number, now_ns);
 	uint64_t taken = window_weight(l, number, now_ns);
 
 	if (cost > l->max - taken)

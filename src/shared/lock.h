@@ -13,11 +13,13 @@
 
 /* A process that takes locks; all of its threads together. */
 struct lock_owner {
-	int fd; /* of the memory in which the locks are; must stay open, and its number closed by nobody */
+	int fd; /* of the memory in which the locks are; must stay open */
+	bool is_own; /* it was opened for this; else any other one of that file that is closed ends it all */
 	uint32_t id;
 };
 
 int lock_join(int fd, _Atomic uint32_t *last_id, struct lock_owner *ret);
+void lock_leave(struct lock_owner *o);
 bool lock_is_alive(int fd, uint32_t id);
 int lock_take(const struct lock_owner *o, _Atomic uint32_t *word, uint64_t timeout_us);
 int lock_give(const struct lock_owner *o, _Atomic uint32_t *word);

@@ -259,6 +259,38 @@ static void find_many(struct arena *a)
 	}
 }
 
+/* Somebody has locked every number there is: who uses no shared memory does not notice. */
+START_TEST(test_no_numbers_left)
+{
+	struct flock f = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+	struct tine_shared *s;
+	struct arena *late = NULL;
+	int status, ready[2];
+	pid_t pid;
+	char byte;
+
+	arena_detach(arena);
+	ck_assert_int_eq(pipe(ready), 0);
+	pid = fork();
+	if (pid == 0) {
+		if (fcntl(fd, F_SETLK, &f) < 0 || write(ready[1], "", 1) != 1)
+			_exit(EXIT_FAILURE);
+		for (;;)
+			pause();
+	}
+	ck_assert_int_eq(read(ready[0], &byte, 1), 1);
+	ck_assert_int_eq(arena_attach(fd, &late), 0);
+	ck_assert_int_eq(find_in(late, "a", 1, &s), -EUSERS);
+	ck_assert_ptr_nonnull(strstr(why, "\"a\""));
+	kill(pid, SIGKILL);
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert_int_eq(find_in(late, "a", 1, &s), 0);
+	arena = late; /* for teardown() */
+	close(ready[0]);
+	close(ready[1]);
+}
+END_TEST
+
 /* All at the same time: one makes each, all find it. */
 START_TEST(test_processes_find_the_same)
 {
@@ -411,6 +443,26 @@ START_TEST(test_every_byte_counts)
 END_TEST
 
 /* Entries that are in order by themselves, but not there. */
+/* Their number alone is lost: no area is given away twice. */
+START_TEST(test_number_of_entries_lost)
+{
+	struct tine_shared *a = find("a", 10), *b = find("b", 10), *c;
+
+	for (uint32_t n = 0; n < 2; n++) {
+		memcpy(raw + N_OFFSET, &n, sizeof(n));
+		c = find(n == 0 ? "c" : "d", 10);
+		ck_assert_ptr_ne(c->data, a->data);
+		ck_assert_ptr_ne(c->data, b->data);
+		memcpy(raw + N_OFFSET, &n, sizeof(n));
+		ck_assert_ptr_eq(find("a", 10), a);
+		ck_assert_ptr_eq(find("b", 10), b);
+	}
+	find("e", 10);
+	ck_assert_uint_eq(look().n_areas, 5);
+	ck_assert(!look().damaged);
+}
+END_TEST
+
 START_TEST(test_misplaced_entries)
 {
 	unsigned char first[ENTRY_SIZE];
@@ -477,12 +529,14 @@ static void add(TCase *tc)
 	tcase_add_test(tc, test_many_names);
 	tcase_add_test(tc, test_file);
 	tcase_add_test(tc, test_adopt);
+	tcase_add_test(tc, test_no_numbers_left);
 	tcase_add_test(tc, test_processes_find_the_same);
 	tcase_add_test(tc, test_death_in_the_directory);
 	tcase_add_test(tc, test_death_in_an_area);
 	tcase_add_test(tc, test_killed_anywhere);
 	tcase_add_test(tc, test_directory_held);
 	tcase_add_test(tc, test_every_byte_counts);
+	tcase_add_test(tc, test_number_of_entries_lost);
 	tcase_add_test(tc, test_misplaced_entries);
 	tcase_add_test(tc, test_noise);
 	tcase_add_test(tc, test_attach_to_garbage);

@@ -117,6 +117,24 @@ START_TEST(test_window)
 }
 END_TEST
 
+/* A worker that read the clock just before the border comes last: it does not undo what was taken behind it. */
+START_TEST(test_late_for_a_window)
+{
+	open_limit(window(3, US_PER_S));
+	now = now / (1000 * MS) * (1000 * MS);
+	ck_assert_int_eq(take("a", 3), 0);
+	now -= 1;
+	ck_assert_int_eq(take("a", 1), TINE_LIMITED);
+	ck_assert_uint_eq(last.retry_us, US_PER_S + 1); /* rounded up */
+	now += 1;
+	ck_assert_int_eq(take("a", 1), TINE_LIMITED);
+	now += 1000 * MS - 1;
+	ck_assert_int_eq(take("a", 1), TINE_LIMITED);
+	now += 1;
+	ck_assert_int_eq(take("a", 3), 0);
+}
+END_TEST
+
 /* Looking takes nothing, and no room. */
 START_TEST(test_look)
 {
@@ -479,6 +497,7 @@ static void add(TCase *tc)
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, test_bucket);
 	tcase_add_test(tc, test_window);
+	tcase_add_test(tc, test_late_for_a_window);
 	tcase_add_test(tc, test_look);
 	tcase_add_test(tc, test_retry_is_true);
 	tcase_add_test(tc, test_rate);

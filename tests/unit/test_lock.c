@@ -41,6 +41,7 @@ static void setup(void)
 
 static void teardown(void)
 {
+	lock_leave(&me);
 	munmap(m, sizeof(*m));
 	close(fd);
 }
@@ -359,6 +360,75 @@ START_TEST(test_garbage)
 }
 END_TEST
 
+static void hold_and_close_another(const struct lock_owner *o)
+{
+	if (lock_take(o, &m->word, LONG_US) < 0)
+		_exit(EXIT_FAILURE);
+	close(dup(
+		fd)); /* as when a message brings a descriptor of the same file: plain record locks go with it */
+	m->step = 1;
+	for (;;)
+		pause();
+}
+
+/* It is the holder's death that ends a lock, not what else it closes. */
+START_TEST(test_a_holder_may_close_other_descriptors)
+{
+	pid_t pid = run(hold_and_close_another);
+
+	wait_step(1);
+	ck_assert_int_eq(lock_take(&me, &m->word, 0), -EBUSY);
+	kill_and_wait(pid);
+	ck_assert_int_eq(lock_take(&me, &m->word, 0), LOCK_OWNER_DIED);
+}
+END_TEST
+
+static void hold_and_fork(const struct lock_owner *o)
+{
+	pid_t pid;
+
+	if (lock_take(o, &m->word, LONG_US) < 0)
+		_exit(EXIT_FAILURE);
+	pid = fork();
+	if (pid == 0) {
+		m->step = 1;
+		while (m->step < 2)
+			sched_yield();
+		_exit(EXIT_SUCCESS);
+	}
+	for (;;)
+		pause();
+}
+
+/* What a holder has forked does not stand for it. */
+START_TEST(test_a_holder_may_leave_children)
+{
+	pid_t pid = run(hold_and_fork);
+
+	wait_step(1);
+	ck_assert_int_eq(lock_take(&me, &m->word, 0), -EBUSY);
+	kill_and_wait(pid);
+	ck_assert_int_eq(lock_take(&me, &m->word, 0), LOCK_OWNER_DIED);
+	m->step = 2;
+}
+END_TEST
+
+START_TEST(test_leaving)
+{
+	struct lock_owner other;
+	int before = dup(fd), after;
+
+	close(before);
+	ck_assert_int_eq(lock_join(fd, &m->last_id, &other), 0);
+	ck_assert(lock_is_alive(fd, other.id));
+	lock_leave(&other);
+	ck_assert(!lock_is_alive(fd, other.id));
+	after = dup(fd); /* nothing stays open */
+	ck_assert_int_eq(after, before);
+	close(after);
+}
+END_TEST
+
 /* Numbers of the living are never given out twice, whatever the memory says was the last one. */
 START_TEST(test_numbers)
 {
@@ -393,6 +463,9 @@ static void add(TCase *tc)
 	tcase_add_test(tc, test_threads_exclude_each_other);
 	tcase_add_test(tc, test_killed_anywhere);
 	tcase_add_test(tc, test_garbage);
+	tcase_add_test(tc, test_a_holder_may_close_other_descriptors);
+	tcase_add_test(tc, test_a_holder_may_leave_children);
+	tcase_add_test(tc, test_leaving);
 	tcase_add_test(tc, test_numbers);
 }
 
