@@ -10,24 +10,29 @@
 
 #include "base/clock.h"
 
-struct spin {
-	uint64_t budget_us; /* the moment; 0: never */
-	uint64_t n_seen;    /* of what is looked for, so far */
-	uint64_t idle_us;   /* since when nothing has come */
-	uint64_t last_us;   /* when it was looked last */
-	uint64_t off_us;    /* not before */
-	bool hot;           /* what came last came within a moment */
+/* What has come so far. */
+struct spin_seen {
+	uint64_t n;      /* in all */
+	uint64_t n_bulk; /* of that, in masses: they come more cheaply when they have gathered */
 };
 
-bool spin_goes_on(struct spin *s, uint64_t n_seen, uint64_t now);
+struct spin {
+	uint64_t budget_us; /* the moment; 0: never */
+	struct spin_seen seen;
+	uint64_t idle_us; /* since when nothing has come */
+	uint64_t last_us; /* when it was looked last */
+	uint64_t off_us;  /* not before */
+	uint64_t
+		rest_us; /* how long it was not tried, the last time that somebody else wanted the CPU */
+	bool hot;        /* what came last came within a moment */
+};
 
-/*
- * At the end of each turn of a loop. n_seen: how much has come so far of what may be worth the wait. Returns whether to look again
- * at once; else sleep. Reads the clock only where there is something to decide.
- */
-static inline bool spin_again(struct spin *s, uint64_t n_seen)
+bool spin_goes_on(struct spin *s, const struct spin_seen *seen, uint64_t now);
+
+/* At the end of each turn of a loop. Returns whether to look again at once; else sleep. Reads the clock only where need be. */
+static inline bool spin_again(struct spin *s, const struct spin_seen *seen)
 {
-	if (s->budget_us == 0 || (n_seen == s->n_seen && !s->hot))
+	if (s->budget_us == 0 || (seen->n == s->seen.n && !s->hot))
 		return false;
-	return spin_goes_on(s, n_seen, now_us());
+	return spin_goes_on(s, seen, now_us());
 }

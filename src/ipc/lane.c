@@ -58,8 +58,6 @@ struct lane {
 	bool write_comes; /* `writable` is about to be called */
 };
 
-uint64_t lane_bus_reads;
-
 /* What all lanes of the process read into, one after the other. It may be in use while the process is forked. */
 static struct {
 	const struct event_base *base; /* the process's */
@@ -281,7 +279,6 @@ static ssize_t receive(struct lane *l, char *space, size_t size)
 
 	if (n < 0)
 		return errno == EINTR ? -EAGAIN : -errno;
-	lane_bus_reads += l->o.kind == LANE_BUS;
 	r = keep_fds(l, &mh);
 	return r < 0 ? r : n;
 }

@@ -39,8 +39,6 @@ struct lane_options {
 	void *arg;
 };
 
-extern uint64_t lane_bus_reads; /* of this process so far, that brought something */
-
 int lane_pair(enum msg_lane kind, int ret_fds[2]);
 int lane_new(const struct lane_options *o, struct lane **ret);
 struct lane *lane_free(struct lane *l);

@@ -460,7 +460,7 @@ static void run(struct primary *p)
 	while (!p->done) {
 		if (event_base_loop(p->base, spins ? EVLOOP_NONBLOCK : EVLOOP_ONCE) != 0)
 			break;
-		spins = spin_again(&p->spin, lane_bus_reads);
+		spins = spin_again(&p->spin, relay_seen(p->relay));
 	}
 }
 

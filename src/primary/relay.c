@@ -23,6 +23,7 @@
 #include "primary/remote.h"
 #include "shared/scoreboard.h"
 
+#define FEW               4            /* frames in a burst: they may be a conversation */
 #define WORK_MAX          20000        /* steps for one sender in one turn of the loop */
 #define ANSWERS_MAX       (256u << 10) /* bytes above queue_high */
 #define DESCRIPTORS_SHARE 4 /* of all that the primary may have are the most that wait in queues */
@@ -420,6 +421,7 @@ static void on_sync(struct relay_peer *p, struct frame *f, int fd)
 {
 	end_run_before(p);
 	p->ack_wanted = true;
+	p->n_seen++; /* it is about masses, and no message */
 }
 
 static void (*const handlers[MSG_TYPE_END])(struct relay_peer *p, struct frame *f, int fd) = {
@@ -456,6 +458,9 @@ static void on_burst(void *arg)
 {
 	struct relay_peer *p = arg;
 
+	p->relay->seen.n += p->n_handled > p->n_seen;
+	p->relay->seen.n_bulk += p->n_handled > p->n_seen + FEW;
+	p->n_seen = p->n_handled;
 	end_run(p);
 	send_nak(p);
 	send_ack(p);
@@ -603,6 +608,12 @@ void relay_heartbeat(struct relay *r)
 		sb_set(s->bus_dropped, p->figures.dropped);
 		sb_set(s->subscriptions, (uint32_t)p->n_subs);
 	}
+}
+
+/* What has come so far, for a loop that may wait for more. */
+const struct spin_seen *relay_seen(const struct relay *r)
+{
+	return &r->seen;
 }
 
 struct relay_figures relay_peer_figures(const struct relay_peer *p)

@@ -16,6 +16,7 @@ struct relay;
 struct relay_peer;
 struct remote;
 struct scoreboard;
+struct spin_seen;
 
 struct relay_peer_options {
 	uint32_t address; /* of relay_next_address() */
@@ -57,6 +58,7 @@ int relay_tap_new(struct relay *r, const char *pattern, relay_message_fn fn, voi
 	struct relay_tap **ret);
 struct relay_tap *relay_tap_free(struct relay_tap *t);
 void relay_heartbeat(struct relay *r);
+const struct spin_seen *relay_seen(const struct relay *r);
 struct relay_figures relay_peer_figures(const struct relay_peer *p);
 const struct subjects *relay_subjects(const struct relay *r);
 struct remote *relay_remote(const struct relay *r);

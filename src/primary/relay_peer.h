@@ -5,6 +5,7 @@
 
 #include <sys/queue.h>
 
+#include "base/spin.h"
 #include "primary/outlet.h"
 #include "primary/relay.h"
 
@@ -32,6 +33,7 @@ struct relay_peer {
 	struct relay_run run;
 	uint64_t n_handled, bytes_handled; /* frames it sent so far, the run included */
 	uint64_t bytes_acked;
+	uint64_t n_seen; /* frames, at the end of the last burst */
 	bool ack_wanted;
 	struct msg_nak nak; /* what is to be said next; n is 0: nothing */
 	size_t work;        /* done for it since it was last interrupted */
@@ -54,6 +56,7 @@ struct relay {
 	struct relay_peers peers;
 	struct relay_peer *by_slot[RELAY_SLOTS];
 	uint32_t births[RELAY_SLOTS];
+	struct spin_seen seen; /* bursts of frames */
 	uint64_t any_turns;
 	size_t descriptors_max;
 	struct subscription **targets; /* publish.c: room for those of one message */

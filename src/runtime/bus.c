@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/spin.h"
 #include "base/turn.h"
 #include "ipc/blob.h"
 #include "ipc/lane.h"
@@ -23,6 +24,7 @@
 #include "shared/scoreboard.h"
 
 #define ANSWER_TIMEOUT_US (5 * US_PER_S)
+#define FEW               4               /* messages in a burst: they may be a conversation */
 #define LOOK_EVERY        16              /* messages, at the clock */
 #define TURN_MAX_US       (2 * US_PER_MS) /* for messages that modules take their time with */
 #define FINISH_MS         1000 /* for what is still to be written when the process ends */
@@ -59,6 +61,8 @@ struct bus {
 	bool sync_asked;
 	uint64_t n_acked; /* frames */
 	uint64_t n_taken;
+	unsigned n_in_burst;   /* messages */
+	struct spin_seen seen; /* bursts of them */
 	bool leaving;
 	uint64_t
 		left_at; /* when so many frames are dealt with, nothing of a subscription comes any more */
@@ -485,6 +489,7 @@ static void on_delivery(struct bus *b, const struct frame *f, const void *payloa
 		.request = f->flags & FRAME_ANSWERED ? f->id : 0};
 
 	sb_add(b->slot->bus_received, 1);
+	b->n_in_burst++;
 	if (f->type == MSG_PUBLISH)
 		take_subject(&m);
 	if (f->flags & FRAME_LARGE)
@@ -539,6 +544,15 @@ static void on_message(const struct frame *f, const void *payload, int fd, void 
 	handlers[f->type](b, f, payload, fd);
 	if (++b->n_taken % LOOK_EVERY == 0 && now_us() > turn_mark() + TURN_MAX_US)
 		lane_yield(b->lane); /* others wait, clients and heartbeats among them */
+}
+
+static void on_burst(void *arg)
+{
+	struct bus *b = arg;
+
+	b->seen.n += b->n_in_burst > 0;
+	b->seen.n_bulk += b->n_in_burst > FEW;
+	b->n_in_burst = 0;
 }
 
 /* The primary is gone, or has had enough of us: nothing comes any more. */
@@ -711,6 +725,7 @@ int bus_new(struct event_base *base, const struct child *c, struct bus **ret)
 		.queue_max = SIZE_MAX,
 		.on_message = on_message,
 		.on_closed = on_closed,
+		.on_burst = on_burst,
 		.arg = b};
 	int r;
 
@@ -759,6 +774,12 @@ int bus_port_open(struct bus_port *p, const struct tine_bus_service *service)
 	p->service = *service;
 	p->open = true;
 	return 0;
+}
+
+/* What has come so far, for a loop that may wait for more. */
+const struct spin_seen *bus_seen(const struct bus *b)
+{
+	return &b->seen;
 }
 
 static void take_back(struct bus *b)

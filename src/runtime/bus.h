@@ -14,6 +14,7 @@ struct bus;
 struct bus_port;
 struct child;
 struct event_base;
+struct spin_seen;
 
 int bus_new(struct event_base *base, const struct child *child, struct bus **ret);
 int bus_port_new(struct bus *b, const char *module, struct bus_port **ret);
@@ -28,5 +29,6 @@ int bus_count(struct bus_port *p, const char *subject,
 	void (*on_count)(int status, uint64_t n, void *arg), void *arg);
 tine_peer bus_self(const struct bus *b);
 size_t bus_peers(const struct bus *b, struct tine_peer_info *ret, size_t max);
+const struct spin_seen *bus_seen(const struct bus *b);
 bool bus_leave(struct bus *b);
 void bus_finish(struct bus *b);

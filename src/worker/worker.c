@@ -20,7 +20,6 @@
 #include "base/spin.h"
 #include "base/turn.h"
 #include "http/server.h"
-#include "ipc/lane.h"
 #include "net/admission.h"
 #include "net/proxy.h"
 #include "net/server.h"
@@ -449,7 +448,7 @@ static bool end_turn(struct worker *w)
 		more |= probe_end_turn(w->probe);
 	if (!w->spinning || turn.begun_us != 0)
 		scoreboard_end_turn(w->slot);
-	w->spinning = spin_again(&w->spin, lane_bus_reads);
+	w->spinning = spin_again(&w->spin, bus_seen(w->bus));
 	return more || w->spinning;
 }
 
