@@ -397,7 +397,7 @@ int relay_publish(struct relay *r, const char *subject, const void *body, size_t
 }
 
 /*
- * Has fn called with each message that fits the pattern; it may not change subscriptions. Returns 0, -EINVAL, -ENOMEM.
+ * Has fn called with each message that fits the pattern; it may neither change subscriptions nor publish. Returns 0, -EINVAL, -ENOMEM.
  */
 int relay_tap_new(struct relay *r, const char *pattern, relay_message_fn fn, void *arg,
 	struct relay_tap **ret)

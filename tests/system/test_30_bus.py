@@ -10,7 +10,7 @@ import urllib.parse
 
 import pytest
 
-from harness import alive, wait_until
+from harness import alive, n_descriptors, wait_until
 
 HERE = pathlib.Path(__file__).resolve().parent
 ALL, OTHERS, ANY = 2**32 - 1, 2**32 - 2, 2**32 - 3
@@ -199,6 +199,36 @@ def test_publish_and_subscribe(bus):
     assert a.ask("got") == b.ask("got") == ""
 
 
+def test_large_payloads_and_descriptors_are_published_too(bus):
+    a, b, c = workers(bus(3))
+    for w in (b, c):
+        w.ask("subscribe", pattern="big.*")
+    wait_until(lambda: a.ask("count", subject="big.one") == "2", "both")
+    assert a.ask("send", subject="big.one", size=1 << 20) == "ok"
+    for w in (b, c):
+        (line,) = w.got(1)
+        assert line.startswith(f"{a.peer} big.one {1 << 20} abcdefgh")
+    answer = a.json("flood", subject="big.many", n=100, size=200000, done=1)
+    assert (answer["done"], answer["failed"]) == (100, 0)
+    for w in (b, c):
+        w.numbers(a, 100)
+    c.ask("unsubscribe", n=0)
+    wait_until(lambda: a.ask("count", subject="big.one") == "1", "one is left")
+    assert a.ask("hand", subject="big.pipe") == f"slot {b.slot}"
+
+
+def test_descriptors_do_not_pile_up(bus):
+    t = bus()
+    a, b = workers(t)
+    assert a.ask("hand", to=b.peer) == f"slot {b.slot}"
+    before = [n_descriptors(pid) for pid in (t.pid, a.pid, b.pid)]
+    for _ in range(20):
+        assert a.ask("hand", to=b.peer) == f"slot {b.slot}"
+        assert a.ask("send", to=b.peer, size=100000) == "ok"
+    b.got(41)
+    wait_until(lambda: [n_descriptors(pid) for pid in (t.pid, a.pid, b.pid)] == before, "all are closed")
+
+
 def test_queue_group_gets_each_message_once(bus):
     ws = workers(bus(3))
     for w in ws:
@@ -286,6 +316,16 @@ def test_death_of_the_receiver(bus):
     answer = json.loads(a.done())
     assert answer["done"] + answer["failed"] == 1000000 and answer["failed"] > 0
     assert answer["error"] == "gone"
+
+
+def test_death_of_the_primary(bus):
+    t = bus()
+    a, b = workers(t)
+    a.start("request", to=b.peer, data="silent", ms=60000)
+    b.got(1)
+    t.expected_status = -signal.SIGKILL
+    t.signal(signal.SIGKILL)
+    assert a.done() == b"error: closed"
 
 
 def test_a_stuck_receiver_harms_nobody_else(bus):
