@@ -133,11 +133,15 @@ def compare(servers, cpu, rate, seconds, rounds):
     def median(server, key):
         return statistics.median(each[key] for each in found[server])
 
+    def rate_of(server):
+        return statistics.median(each["delivered"] / each["all_s"] for each in found[server])
+
     ratio = statistics.median(a["cpu_us"] / b["cpu_us"] for a, b in zip(found[ours], found[peer]))
     what = f"{N_CLIENTS} subscribers, {rate} messages/s"
     return [
         Row(f"{what}: CPU per delivery", "us", median(ours, "cpu_us"), median(peer, "cpu_us"), peer.name, ratio,
             Bar("ratio", "<=", 1)),
+        Row(f"{what}: deliveries", "/s", rate_of(ours), rate_of(peer), peer.name),
         Row(f"{what}: latency p50", "ms", median(ours, "p50_ms"), median(peer, "p50_ms"), peer.name),
         Row(f"{what}: latency p99", "ms", median(ours, "p99_ms"), median(peer, "p99_ms"), peer.name),
     ]
