@@ -29,7 +29,8 @@
 
 #define DRIVER_FILE     "tined-nats.so"
 #define TEND_MS         1000
-#define CONFIRM_MS      100  /* after this much quiet, or this long, we ask what has arrived */
+#define PUSH_MS         1    /* libnats would let it lie that long for more to come; what asks is written at once */
+#define CONFIRM_MS      100  /* after this long we ask what has arrived */
 #define CONFIRM_WAIT_MS 2000 /* for the answer */
 #define OVERHEAD        256  /* bytes of memory that each queued thing costs, about */
 
@@ -156,6 +157,14 @@ static void on_incoming(const struct nats_incoming *m, void *arg)
 		wake(c);
 }
 
+/* The other counter is that of the thread of on_incoming. */
+static void on_dropped(uint64_t n, void *arg)
+{
+	struct carrier *c = arg;
+
+	sb_add(c->bridge->slot->nats.overrun, n);
+}
+
 static void on_connected(struct carrier *c, const char *text)
 {
 	struct sb_slot *slot = c->bridge->slot;
@@ -266,7 +275,7 @@ static void note_breaks(struct carrier *c)
 }
 
 /* Asks the server whether it has it all. */
-static void confirm(struct carrier *c)
+static void confirm(struct carrier *c, int64_t timeout_ms)
 {
 	bool connected;
 
@@ -277,7 +286,7 @@ static void confirm(struct carrier *c)
 	c->confirm_us = 0;
 	if (c->n_confirmed == c->n_published)
 		return;
-	if (!connected || c->driver->flush(c->nats, CONFIRM_WAIT_MS) < 0)
+	if (!connected || c->driver->flush(c->nats, timeout_ms) < 0)
 		c->confirm_us = now_us() + CONFIRM_MS * US_PER_MS;
 	else
 		c->n_confirmed = c->n_published;
@@ -317,7 +326,7 @@ static void do_all(struct carrier *c, struct ops *ops)
 		doers[op->kind](c, op);
 		free(op);
 		if (c->confirm_us > 0 && now_us() >= c->confirm_us)
-			confirm(c);
+			confirm(c, CONFIRM_WAIT_MS);
 	}
 }
 
@@ -345,10 +354,11 @@ static void *run(void *arg)
 			tend_us = now + TEND_MS * US_PER_MS;
 		}
 		if (c->confirm_us > 0 && now >= c->confirm_us)
-			confirm(c);
+			confirm(c, CONFIRM_WAIT_MS);
 		until = c->confirm_us > 0 && c->confirm_us < tend_us ? c->confirm_us : tend_us;
 		ops = wait_for_work(c, until, &finishing);
 		do_all(c, &ops);
+		confirm(c, PUSH_MS);
 	}
 	finish(c);
 	return NULL;
@@ -538,6 +548,7 @@ static int open_driver(struct carrier *c, char error[BRIDGE_ERROR_MAX])
 		.name = name,
 		.buffer = conf->nats_buffer,
 		.on_message = on_incoming,
+		.on_dropped = on_dropped,
 		.on_state = on_state,
 		.arg = c};
 	int r;

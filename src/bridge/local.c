@@ -28,6 +28,8 @@
 #include "shared/scoreboard.h"
 
 #define FDS_MAX     16   /* large payloads sent and not heard of */
+#define PAUSES_MAX  256
+#define PATIENCE_US (50 * US_PER_MS) /* with one of them; then he misses what he has no room for */
 #define REQUESTS    4096 /* from NATS, that may still be answered; a power of two */
 #define REPLY_MAX   256  /* bytes of the subject of an answer */
 #define KEY(n, i)   ((uint64_t)(n)*BRIDGE_PATTERNS + (i))
@@ -49,6 +51,11 @@ struct local {
 	uint64_t fd_frames[FDS_MAX]; /* numbers of the last frames with descriptors: a ring */
 	unsigned first_fd, n_fds;
 	bool sync_asked;
+	struct pause {
+		uint64_t key, since_us;
+	} pauses[PAUSES_MAX]; /* receivers whose queue is long */
+	size_t n_pauses;
+	struct event ev_patience;
 	struct arrival *arrivals; /* taken from the carrier, not sent yet */
 	char *replies[REQUESTS];  /* by the request's number */
 	uint64_t n_requests;
@@ -172,10 +179,34 @@ static bool has_room(struct local *l, const struct arrival *a)
 	return false;
 }
 
+/* How long we wait for receivers that may catch up. */
+static uint64_t patience_us(const struct local *l)
+{
+	uint64_t now = l->n_pauses > 0 ? now_us() : 0, longest = 0;
+
+	for (size_t i = 0; i < l->n_pauses; i++) {
+		uint64_t end = l->pauses[i].since_us + PATIENCE_US;
+
+		if (end > now && end - now > longest)
+			longest = end - now;
+	}
+	return longest;
+}
+
+static bool is_patient(struct local *l)
+{
+	uint64_t us = patience_us(l);
+	struct timeval tv = timeval_from_us(us);
+
+	if (us > 0)
+		event_add(&l->ev_patience, &tv);
+	return us > 0;
+}
+
 /* Sends on what came, as far as there is room. */
 static void send_arrivals(struct local *l)
 {
-	for (;;) {
+	while (!is_patient(l)) {
 		struct arrival *a = l->arrivals;
 		int r;
 
@@ -210,6 +241,33 @@ static void on_nak(struct local *l, const struct frame *f, const void *payload, 
 	const struct msg_nak *m = payload;
 
 	sb_add(l->bridge->slot->bus_failed, m->n);
+}
+
+static void on_pause(struct local *l, const struct frame *f, const void *payload, int fd)
+{
+	const struct msg_pause *m = payload;
+
+	if (l->n_pauses < PAUSES_MAX)
+		l->pauses[l->n_pauses++] = (struct pause){m->key, now_us()};
+}
+
+static void on_resume(struct local *l, const struct frame *f, const void *payload, int fd)
+{
+	const struct msg_pause *m = payload;
+
+	for (size_t i = 0; i < l->n_pauses; i++) {
+		if (l->pauses[i].key != m->key)
+			continue;
+		l->pauses[i] = l->pauses[--l->n_pauses];
+		break;
+	}
+	send_arrivals(l);
+}
+
+static void on_patience_over(evutil_socket_t fd, short what, void *arg)
+{
+	turn_mark();
+	send_arrivals(arg);
 }
 
 /* --- from the bus to NATS --- */
@@ -250,14 +308,15 @@ static void on_served(struct local *l, const struct frame *f, const void *payloa
 }
 
 /* Publishes it, or says why not. */
-static int depart(struct local *l, struct departure *d, int error)
+static int depart(struct local *l, const struct departure *d, int error)
 {
+	struct departure marked = *d;
 	char mark[MARK_MAX];
 	struct carrier *c = l->bridge->carrier;
 	int r = mark_write(mark, carrier_machine(c), error, l->groups, l->groups_len);
 
-	d->mark = mark;
-	return r < 0 ? r : carrier_publish(c, d);
+	marked.mark = mark;
+	return r < 0 ? r : carrier_publish(c, &marked);
 }
 
 static int publish(struct local *l, const struct frame *f, struct departure *d)
@@ -352,6 +411,8 @@ static void (*const handlers[MSG_TYPE_END])(
 	[MSG_LAST] = on_last,
 	[MSG_ACK] = on_ack,
 	[MSG_NAK] = on_nak,
+	[MSG_PAUSE] = on_pause,
+	[MSG_RESUME] = on_resume,
 };
 
 static void on_message(const struct frame *f, const void *payload, int fd, void *arg)
@@ -427,8 +488,9 @@ int local_new(struct bridge *b, struct local **ret)
 		return -ENOMEM;
 	l->bridge = b;
 	l->address = b->child->address;
-	l->window = msg_window(conf->queue_high, conf->queue_low);
+	l->window = msg_window(conf_bridge_high(conf), conf_bridge_low(conf));
 	split_patterns(l, conf->nats_subjects);
+	evtimer_assign(&l->ev_patience, b->base, on_patience_over, l);
 	snprintf(all, sizeof(all), "%s.>", carrier_inbox(b->carrier));
 	carrier_subscribe(b->carrier, CARRIER_ANSWERS, all, NULL);
 	*ret = l;

@@ -23,13 +23,13 @@
 #define PINGS_OUT           2
 #define SERVERS_MAX         16
 #define MARK                "Tined" /* the header's name */
-#define PENDING_MAX         65536   /* messages of one subscription that wait for our thread */
 
 struct nats_sub {
 	UT_hash_handle hh;
 	struct nats *nats;
 	uint64_t key;
 	natsSubscription *handle; /* NULL: the connection is not there, or would not */
+	int64_t n_dropped;        /* by libnats, that were told of */
 	char *subject, *group;
 };
 
@@ -39,6 +39,7 @@ struct nats {
 	natsConnection *connection;
 	struct nats_sub *subs;
 	_Atomic bool closed; /* libnats has given it up */
+	_Atomic bool slow;   /* our thread did not keep up with what came, so libnats has dropped some of it */
 };
 
 /* --- callbacks of libnats --- */
@@ -76,10 +77,15 @@ static void on_closed(natsConnection *nc, void *arg)
 
 static void on_error(natsConnection *nc, natsSubscription *sub, natsStatus s, void *arg)
 {
+	struct nats *n = arg;
 	const char *why = NULL;
 
+	if (s == NATS_SLOW_CONSUMER) {
+		n->slow = true;
+		return;
+	}
 	natsConnection_GetLastError(nc, &why);
-	say(arg, NATS_STATE_TROUBLE, why && *why ? why : natsStatus_GetText(s));
+	say(n, NATS_STATE_TROUBLE, why && *why ? why : natsStatus_GetText(s));
 }
 
 static void on_message(natsConnection *nc, natsSubscription *handle, natsMsg *msg, void *arg)
@@ -147,8 +153,6 @@ static natsStatus set_manners(struct nats *n)
 		s = natsOptions_UseGlobalMessageDelivery(options, true);
 	if (s == NATS_OK)
 		s = natsOptions_SetReconnectBufSize(options, (int)n->o.buffer);
-	if (s == NATS_OK)
-		s = natsOptions_SetMaxPendingMsgs(options, PENDING_MAX);
 	if (s == NATS_OK)
 		s = natsOptions_SetRetryOnFailedConnect(options, true, on_connected, n);
 	if (s == NATS_OK)
@@ -258,6 +262,8 @@ static int sub_activate(struct nats_sub *sub)
 				 sub->group, on_message, sub)
 		       : natsConnection_Subscribe(
 				 &sub->handle, n->connection, sub->subject, on_message, sub);
+	if (s == NATS_OK) /* bytes count, not how many they are */
+		s = natsSubscription_SetPendingLimits(sub->handle, -1, (int)n->o.buffer);
 	if (s == NATS_OK)
 		return 0;
 	sub->handle = NULL;
@@ -321,9 +327,27 @@ static void drop_connection(struct nats *n)
 	{
 		natsSubscription_Destroy(sub->handle);
 		sub->handle = NULL;
+		sub->n_dropped = 0;
 	}
 	natsConnection_Destroy(n->connection);
 	n->connection = NULL;
+}
+
+/* Tells how many libnats has dropped. */
+static void count_dropped(struct nats *n)
+{
+	struct nats_sub *sub, *next;
+	int64_t now;
+
+	if (!n->slow)
+		return;
+	n->slow = false;
+	HASH_ITER (hh, n->subs, sub, next) {
+		if (!sub->handle || natsSubscription_GetDropped(sub->handle, &now) != NATS_OK)
+			continue;
+		n->o.on_dropped((uint64_t)(now - sub->n_dropped), n->o.arg);
+		sub->n_dropped = now;
+	}
 }
 
 static void nats_tend(struct nats *n)
@@ -331,6 +355,7 @@ static void nats_tend(struct nats *n)
 	struct nats_sub *sub, *next;
 	natsStatus s;
 
+	count_dropped(n);
 	if (n->connection && !n->closed)
 		return;
 	drop_connection(n);

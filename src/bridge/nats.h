@@ -42,6 +42,8 @@ struct nats_options {
 	const char *name;                                      /* under which the server lists us */
 	uint64_t buffer; /* bytes that wait while the server is away */
 	void (*on_message)(const struct nats_incoming *m, void *arg);
+	/* So many more were dropped before they came to on_message. On the thread of tend(). */
+	void (*on_dropped)(uint64_t n, void *arg);
 	void (*on_state)(enum nats_state state, const char *text, void *arg);
 	void *arg;
 };

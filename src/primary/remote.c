@@ -495,7 +495,20 @@ static bool may_go_together(const struct interest *in, const struct publication 
 	return true;
 }
 
-static void deliver_one_by_one(struct remote *m, uint32_t number, const struct publication *all)
+/* Delivers to those, and tells the bridge when one's queue grows long who wants its senders to wait: it does so for a while. */
+static void hand_over(struct remote *m, const struct publication *p, size_t n, struct lane *bridge)
+{
+	for (size_t i = 0; i < n; i++) {
+		struct relay_peer *owner = m->targets[i]->owner;
+
+		if (owner && m->targets[i]->policy == POLICY_REFUSE)
+			outlet_make_wait(&owner->outlet, bridge, owner->o.address);
+	}
+	publish_to(p, m->targets, n);
+}
+
+static void deliver_one_by_one(
+	struct remote *m, uint32_t number, const struct publication *all, struct lane *bridge)
 {
 	struct publication p = *all;
 	struct interest *in;
@@ -509,7 +522,7 @@ static void deliver_one_by_one(struct remote *m, uint32_t number, const struct p
 		HASH_FIND(by_number, m->by_number, &number, sizeof(number), in);
 		if (!in || in->n_subs == 0) /* what came before has ended the last one */
 			return;
-		publish_to(&p, m->targets, find_targets(m, in, &p));
+		hand_over(m, &p, find_targets(m, in, &p), bridge);
 	}
 }
 
@@ -530,9 +543,9 @@ void remote_deliver(struct remote *m, const struct publication *p)
 	copy.sender = NULL; /* who would be told to wait */
 	p->sender->work += p->n + in->n_subs * (1 + p->len / 4096);
 	if (may_go_together(in, p))
-		publish_to(&copy, m->targets, find_targets(m, in, p));
+		hand_over(m, &copy, find_targets(m, in, p), p->sender->lane);
 	else
-		deliver_one_by_one(m, number, &copy);
+		deliver_one_by_one(m, number, &copy, p->sender->lane);
 }
 
 struct remote_figures remote_figures(const struct remote *m)

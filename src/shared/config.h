@@ -86,6 +86,17 @@ struct conf_bus {
 	char *nats_credentials, *nats_tls_ca, *nats_tls_cert, *nats_tls_key; /* NULL: none */
 };
 
+/* The marks of the bridge's queue: it may be as long as what waits in the bridge. */
+static inline uint64_t conf_bridge_high(const struct conf_bus *c)
+{
+	return c->nats_buffer > c->queue_high ? c->nats_buffer : c->queue_high;
+}
+
+static inline uint64_t conf_bridge_low(const struct conf_bus *c)
+{
+	return conf_bridge_high(c) / 4;
+}
+
 struct conf_admin {
 	struct address listen;
 	unsigned listen_line; /* line of the key; 0: the default */

@@ -24,7 +24,8 @@ struct scoreboard;
 	X("bridge",      (h)->nats.perished,       "The bridge had not passed them on when it ended.")                       \
 	X("malformed",   (t)->nats.unsent,         "Too many queue groups, or no memory.")                                   \
 	X("away",        (t)->nats.dropped_out,    "NATS was away and nats_buffer full, or it did not take them.")           \
-	X("incoming",    (t)->nats.dropped_in,     "They came faster than the bus took them, and nats_buffer was full.")
+	X("incoming",    (t)->nats.dropped_in,     "They came faster than the bus took them, and nats_buffer was full.")  \
+	X("overrun",     (t)->nats.overrun,        "They came faster than the bridge took them from the library.")
 /* clang-format on */
 
 json_t *report_subjects(const struct history *h, size_t max);

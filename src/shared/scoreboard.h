@@ -34,6 +34,7 @@ struct nats_counters {
 	_Atomic uint64_t reconnects;  /* connections after the first one */
 	_Atomic uint64_t unconfirmed; /* written shortly before a connection broke: nobody knows */
 	_Atomic uint64_t dropped_in;  /* for which there was no room when they came */
+	_Atomic uint64_t overrun; /* that came faster than they were taken from the library */
 	_Atomic uint64_t
 		dropped_out; /* for which there was none while NATS was away, or which it did not take */
 	_Atomic uint64_t unsent; /* that could not be put into the form that NATS needs */
