@@ -123,7 +123,8 @@ static void slots(FILE *f, const struct scoreboard *sb)
 	for (size_t i = 0; i < n; i++) {                                                           \
 		if ((s = used_slot(sb, i)))                                                        \
 			fprintf(f,                                                                 \
-				"tined_process_" name "_total{slot=\"%zu\",role=\"%s\"} %" PRIu64 "\n", \
+				"tined_process_" name "_total{slot=\"%zu\",role=\"%s\"} %" PRIu64  \
+				"\n",                                                              \
 				i, report_role_name(sb_get(s->role)), (uint64_t)sb_get(s->field)); \
 	}
 	SLOT_COUNTERS(X)
@@ -254,13 +255,14 @@ static void subjects(FILE *f, const struct history *h)
 
 	if (!history_read_bus(h, &bus))
 		return;
-	gauge(f, "bus_patterns", (double)bus.n_patterns, "Different patterns that are subscribed to.");
-#define X(name, field, help)                                               \
-	head(f, "bus_subject_" name, "_total", "counter", help);           \
-	for (size_t i = 0; i < bus.n_rows && i < HISTORY_SUBJECTS; i++) {  \
-		fputs("tined_bus_subject_" name "_total{pattern=\"", f);    \
-		label(f, bus.rows[i].pattern);                             \
-		fprintf(f, "\"} %" PRIu64 "\n", bus.rows[i].field); \
+	gauge(f, "bus_patterns", (double)bus.n_patterns,
+		"Different patterns that are subscribed to.");
+#define X(name, field, help)                                              \
+	head(f, "bus_subject_" name, "_total", "counter", help);          \
+	for (size_t i = 0; i < bus.n_rows && i < HISTORY_SUBJECTS; i++) { \
+		fputs("tined_bus_subject_" name "_total{pattern=\"", f);  \
+		label(f, bus.rows[i].pattern);                            \
+		fprintf(f, "\"} %" PRIu64 "\n", bus.rows[i].field);       \
 	}
 	SUBJECTS(X)
 #undef X
@@ -278,7 +280,7 @@ static void nats(FILE *f, const struct scoreboard *sb, const struct history *h,
 		"Connections to NATS after the first one.");
 	counter(f, "nats_unconfirmed", sb_get(t->nats.unconfirmed),
 		"Messages sent shortly before a connection to NATS broke, which may not have "
-	        "arrived.");
+		"arrived.");
 	head(f, "nats_dropped", "_total", "counter",
 		"Messages to and from NATS that were lost, by reason.");
 #define X(name, value, help) \

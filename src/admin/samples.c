@@ -19,10 +19,10 @@
 #include "shared/report.h"
 #include "shared/scoreboard.h"
 
-#define SKIPPED_MAX 10  /* seconds in a row that a page may not take its news */
+#define SKIPPED_MAX    10 /* seconds in a row that a page may not take its news */
 #define SUBJECTS_SHOWN 10
-#define PIECE       128 /* processes in one event: below 256 KiB, which is what it may hold */
-#define REAL(x)     ((double)(x))
+#define PIECE          128 /* processes in one event: below 256 KiB, which is what it may hold */
+#define REAL(x)        ((double)(x))
 
 static const struct timeval second = {1, 0};
 
@@ -325,8 +325,7 @@ static void look(struct admin *a)
 {
 	json_decref(a->status);
 	a->status = report_status(a->child->scoreboard, a->child->history);
-	json_object_set_new(
-		a->status, "bus", report_subjects(a->child->history, SUBJECTS_SHOWN));
+	json_object_set_new(a->status, "bus", report_subjects(a->child->history, SUBJECTS_SHOWN));
 	look_at_crashes(a);
 }
 

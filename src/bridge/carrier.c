@@ -27,9 +27,10 @@
 #include "shared/config.h"
 #include "shared/scoreboard.h"
 
-#define DRIVER_FILE     "tined-nats.so"
-#define TEND_MS         1000
-#define PUSH_MS         1    /* libnats would let it lie that long for more to come; what asks is written at once */
+#define DRIVER_FILE "tined-nats.so"
+#define TEND_MS     1000
+#define PUSH_MS \
+	1 /* libnats would let it lie that long for more to come; what asks is written at once */
 #define CONFIRM_MS      100  /* after this long we ask what has arrived */
 #define CONFIRM_WAIT_MS 2000 /* for the answer */
 #define OVERHEAD        256  /* bytes of memory that each queued thing costs, about */

@@ -27,11 +27,11 @@
 #include "shared/config.h"
 #include "shared/scoreboard.h"
 
-#define FDS_MAX     16   /* large payloads sent and not heard of */
+#define FDS_MAX     16 /* large payloads sent and not heard of */
 #define PAUSES_MAX  256
 #define PATIENCE_US (50 * US_PER_MS) /* with one of them; then he misses what he has no room for */
-#define REQUESTS    4096 /* from NATS, that may still be answered; a power of two */
-#define REPLY_MAX   256  /* bytes of the subject of an answer */
+#define REQUESTS    4096             /* from NATS, that may still be answered; a power of two */
+#define REPLY_MAX   256              /* bytes of the subject of an answer */
 #define KEY(n, i)   ((uint64_t)(n)*BRIDGE_PATTERNS + (i))
 #define NUMBER(key) ((uint32_t)((key) / BRIDGE_PATTERNS))
 

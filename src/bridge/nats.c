@@ -39,7 +39,8 @@ struct nats {
 	natsConnection *connection;
 	struct nats_sub *subs;
 	_Atomic bool closed; /* libnats has given it up */
-	_Atomic bool slow;   /* our thread did not keep up with what came, so libnats has dropped some of it */
+	_Atomic bool
+		slow; /* our thread did not keep up with what came, so libnats has dropped some of it */
 };
 
 /* --- callbacks of libnats --- */
@@ -342,7 +343,8 @@ static void count_dropped(struct nats *n)
 	if (!n->slow)
 		return;
 	n->slow = false;
-	HASH_ITER (hh, n->subs, sub, next) {
+	HASH_ITER(hh, n->subs, sub, next)
+	{
 		if (!sub->handle || natsSubscription_GetDropped(sub->handle, &now) != NATS_OK)
 			continue;
 		n->o.on_dropped((uint64_t)(now - sub->n_dropped), n->o.arg);

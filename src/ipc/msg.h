@@ -11,7 +11,13 @@
 enum msg_lane { LANE_CONTROL, LANE_BUS };
 
 /* Who may send it: a set. */
-enum msg_role { ROLE_PRIMARY = 1, ROLE_WORKER = 2, ROLE_TASK = 4, ROLE_ADMIN = 8, ROLE_BRIDGE = 16 };
+enum msg_role {
+	ROLE_PRIMARY = 1,
+	ROLE_WORKER = 2,
+	ROLE_TASK = 4,
+	ROLE_ADMIN = 8,
+	ROLE_BRIDGE = 16
+};
 #define ROLE_CHILDREN (ROLE_WORKER | ROLE_TASK | ROLE_ADMIN | ROLE_BRIDGE)
 #define ROLE_BUS      (ROLE_WORKER | ROLE_TASK) /* who speaks on the bus */
 

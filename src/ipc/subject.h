@@ -17,7 +17,8 @@ enum subject_kind { SUBJECT_PLAIN, SUBJECT_PATTERN };
 
 int subject_check(const char *s, size_t len, enum subject_kind kind, const char **ret_why);
 bool subject_matches(const char *pattern, size_t pattern_len, const char *subject, size_t len);
-bool subject_intersect(const char *a, size_t a_len, const char *b, size_t b_len, char ret[SUBJECT_MAX + 1]);
+bool subject_intersect(
+	const char *a, size_t a_len, const char *b, size_t b_len, char ret[SUBJECT_MAX + 1]);
 uint64_t subject_key(const char *s, size_t len);
 
 /* tined's own, that modules may listen to but not publish; wildcards at the beginning of a pattern do not stand for them. */

@@ -73,7 +73,8 @@ static json_t *data_of(const void *body, size_t len, const char **ret_form)
 	return json_stringn(hex, 2 * len);
 }
 
-static void on_message(const char *subject, size_t subject_len, const void *body, uint64_t len, void *arg)
+static void on_message(
+	const char *subject, size_t subject_len, const void *body, uint64_t len, void *arg)
 {
 	struct bus_follower *f = arg;
 	uint64_t n_shown = !body ? 0 : len < SHOWN_BYTES ? len : SHOWN_BYTES;
@@ -87,8 +88,8 @@ static void on_message(const char *subject, size_t subject_len, const void *body
 	data = data_of(body ? body : "", n_shown, &form);
 	f->request->reply(f->request,
 		json_pack("{s:s,s:o,s:I,s:s,s:o,s:b,s:I}", "type", "message", "subject",
-			json_stringn(subject, subject_len), "size", (json_int_t)len, "form", form, "data",
-			data, "cut", n_shown < len, "missed", (json_int_t)f->n_missed),
+			json_stringn(subject, subject_len), "size", (json_int_t)len, "form", form,
+			"data", data, "cut", n_shown < len, "missed", (json_int_t)f->n_missed),
 		false);
 	f->n_shown++;
 	f->n_missed = 0;
@@ -146,12 +147,14 @@ static ssize_t unescape(char *text)
 }
 
 /* How many would get it here; *ret_far: whether other machines would. */
-static size_t count_subscribers(const struct command_request *r, const char *subject, size_t len, bool *ret_far)
+static size_t count_subscribers(
+	const struct command_request *r, const char *subject, size_t len, bool *ret_far)
 {
 	const struct subject_match *m;
 
 	*ret_far = false;
-	if (subjects_match((struct subjects *)relay_subjects(r->primary->relay), subject, len, &m) < 0)
+	if (subjects_match((struct subjects *)relay_subjects(r->primary->relay), subject, len, &m) <
+		0)
 		return 0;
 	*ret_far = remote_wants(relay_remote(r->primary->relay), m);
 	return m->n - *ret_far;
@@ -187,7 +190,8 @@ void bus_do_publish(struct command_request *r, const char *argument)
 	*data++ = '\0';
 	n = unescape(data);
 	if (n < 0) {
-		command_answer_error(r, "usage", "in the data a backslash is written \\\\, any byte \\xHH");
+		command_answer_error(
+			r, "usage", "in the data a backslash is written \\\\, any byte \\xHH");
 	} else if (subject_check(line, strlen(line), SUBJECT_PLAIN, &why) < 0) {
 		snprintf(text, sizeof(text), "\"%.80s\" is no subject: %s", line, why);
 		command_answer_error(r, "usage", text);

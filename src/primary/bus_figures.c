@@ -18,8 +18,8 @@
 
 static_assert(HISTORY_PATTERN > SUBJECT_MAX, "there is room for every pattern");
 
-static void fill_in(struct history_subject *row, const char *pattern, size_t len, size_t n_subscriptions,
-	const struct subject_figures *f)
+static void fill_in(struct history_subject *row, const char *pattern, size_t len,
+	size_t n_subscriptions, const struct subject_figures *f)
 {
 	memset(row, 0, sizeof(*row));
 	memcpy(row->pattern, pattern, len);
@@ -77,7 +77,8 @@ static bool does_anybody_look(const struct primary *p, uint64_t now)
 	proctab_foreach (p, pr) {
 		uint64_t looked_us = sb_get(p->scoreboard.slots[pr->slot].looked_us);
 
-		if (pr->role == ROLE_ADMIN && looked_us > 0 && looked_us <= now && now - looked_us < LOOKED_US)
+		if (pr->role == ROLE_ADMIN && looked_us > 0 && looked_us <= now &&
+			now - looked_us < LOOKED_US)
 			return true;
 	}
 	return false;

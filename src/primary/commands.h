@@ -20,8 +20,8 @@ struct command_request {
 	struct primary *primary;
 	struct waiter waiter; /* of what takes a while */
 	enum command_permission permission;
-	const char *who; /* for the log: "uid 0, pid 42" */
-	bool follows;    /* it gets every event as it happens */
+	const char *who;          /* for the log: "uid 0, pid 42" */
+	bool follows;             /* it gets every event as it happens */
 	struct bus_follower *bus; /* it gets what is published; NULL: it does not */
 
 	/* One object; takes the reference. last: nothing comes after it. Called once or more, also from within command_run(). */

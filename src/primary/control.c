@@ -160,7 +160,8 @@ static void reply(struct command_request *r, json_t *object, bool last)
 
 static bool has_room(const struct command_request *r)
 {
-	const struct client *cl = (const struct client *)((const char *)r - offsetof(struct client, request));
+	const struct client *cl =
+		(const struct client *)((const char *)r - offsetof(struct client, request));
 
 	return !cl->ending && evbuffer_get_length(bufferevent_get_output(cl->io)) < OUTPUT_MAX / 4;
 }

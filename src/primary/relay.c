@@ -325,8 +325,8 @@ static int subscribe(struct relay_peer *p, const struct msg_subscribe *m)
 	r = subjects_add(
 		p->relay->subjects, pattern, m->pattern, pattern + m->pattern, m->group, sub);
 	if (r == 0)
-		r = remote_add(p->relay->remote, pattern, m->pattern, pattern + m->pattern,
-			m->group, sub);
+		r = remote_add(
+			p->relay->remote, pattern, m->pattern, pattern + m->pattern, m->group, sub);
 	if (r < 0) {
 		subjects_remove(p->relay->subjects, sub);
 		free(sub);

@@ -69,7 +69,7 @@ static void check_urls(struct config_loader *l, const struct config_section *s, 
 		if (why) { /* not quoted: it may have a password */
 			config_report(l, config_blame_line(s, "nats"),
 				"bus.nats: %s; write nats://HOST:PORT or tls://HOST:PORT, several "
-			        "with commas "
+				"with commas "
 				"between them",
 				why);
 			return;

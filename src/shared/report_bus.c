@@ -12,11 +12,12 @@
 
 static json_t *describe_process(const struct sb_slot *s, size_t slot)
 {
-	return json_pack("{s:s,s:I,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "type", "bus_process", "slot", INT(slot),
-		"role", report_role_name(sb_get(s->role)), "pid", INT(sb_get(s->pid)), "sent",
-		INT(sb_get(s->bus_sent)), "received", INT(sb_get(s->bus_received)), "failed",
-		INT(sb_get(s->bus_failed)), "dropped", INT(sb_get(s->bus_dropped)), "queued",
-		INT(sb_get(s->bus_queued)), "subscriptions", INT(sb_get(s->subscriptions)));
+	return json_pack("{s:s,s:I,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "type", "bus_process", "slot",
+		INT(slot), "role", report_role_name(sb_get(s->role)), "pid", INT(sb_get(s->pid)),
+		"sent", INT(sb_get(s->bus_sent)), "received", INT(sb_get(s->bus_received)),
+		"failed", INT(sb_get(s->bus_failed)), "dropped", INT(sb_get(s->bus_dropped)),
+		"queued", INT(sb_get(s->bus_queued)), "subscriptions",
+		INT(sb_get(s->subscriptions)));
 }
 
 static void add_processes(json_t *list, const struct scoreboard *sb)
@@ -42,9 +43,9 @@ static void add_subjects(json_t *list, const struct history *h, size_t max)
 
 		json_array_append_new(list,
 			json_pack("{s:s,s:s,s:I,s:I,s:I,s:I,s:I}", "type", "bus_subject", "pattern",
-				row->pattern, "subscriptions", INT(row->subscriptions),
-				"messages", INT(row->messages), "delivered", INT(row->delivered),
-				"dropped", INT(row->dropped), "refused", INT(row->refused)));
+				row->pattern, "subscriptions", INT(row->subscriptions), "messages",
+				INT(row->messages), "delivered", INT(row->delivered), "dropped",
+				INT(row->dropped), "refused", INT(row->refused)));
 	}
 	json_array_append_new(list,
 		json_pack("{s:s,s:I,s:I}", "type", "bus", "patterns", INT(bus.n_patterns), "shown",

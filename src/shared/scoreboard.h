@@ -34,7 +34,7 @@ struct nats_counters {
 	_Atomic uint64_t reconnects;  /* connections after the first one */
 	_Atomic uint64_t unconfirmed; /* written shortly before a connection broke: nobody knows */
 	_Atomic uint64_t dropped_in;  /* for which there was no room when they came */
-	_Atomic uint64_t overrun; /* that came faster than they were taken from the library */
+	_Atomic uint64_t overrun;     /* that came faster than they were taken from the library */
 	_Atomic uint64_t
 		dropped_out; /* for which there was none while NATS was away, or which it did not take */
 	_Atomic uint64_t unsent; /* that could not be put into the form that NATS needs */
@@ -82,7 +82,8 @@ struct sb_slot {
 	_Atomic uint32_t nats_connected; /* 1 while it is */
 	_Atomic uint32_t nats_connects;  /* how often it was */
 
-	_Atomic uint64_t looked_us; /* the admin process: when somebody last looked at what it shows */
+	_Atomic uint64_t
+		looked_us; /* the admin process: when somebody last looked at what it shows */
 
 	_Alignas(64) struct histogram
 		latency; /* of answers: from the turn of the loop that had all of the request's head to

@@ -20,9 +20,9 @@ static bool is_invisible(wint_t c)
 {
 	static const struct {
 		wint_t first, last;
-	} ranges[] = {{0x80, 0x9f}, {0xad, 0xad}, {0x61c, 0x61c}, {0x180e, 0x180e}, {0x200b, 0x200f},
-		{0x2028, 0x202e}, {0x2060, 0x206f}, {0xfe00, 0xfe0f}, {0xfeff, 0xfeff}, {0xfff0, 0xfffb},
-		{0xe0000, 0xe0fff}};
+	} ranges[] = {{0x80, 0x9f}, {0xad, 0xad}, {0x61c, 0x61c}, {0x180e, 0x180e},
+		{0x200b, 0x200f}, {0x2028, 0x202e}, {0x2060, 0x206f}, {0xfe00, 0xfe0f},
+		{0xfeff, 0xfeff}, {0xfff0, 0xfffb}, {0xe0000, 0xe0fff}};
 
 	for (size_t i = 0; i < sizeof(ranges) / sizeof(*ranges); i++) {
 		if (c >= ranges[i].first && c <= ranges[i].last)
@@ -101,7 +101,8 @@ static const char *const counters[] = {
 static bool is_same(const json_t *a, const json_t *b)
 {
 	return strcmp(show_text(a, "type"), show_text(b, "type")) == 0 &&
-		show_number(a, "slot") == show_number(b, "slot") && show_number(a, "pid") == show_number(b, "pid") &&
+		show_number(a, "slot") == show_number(b, "slot") &&
+		show_number(a, "pid") == show_number(b, "pid") &&
 		strcmp(show_text(a, "pattern"), show_text(b, "pattern")) == 0;
 }
 
@@ -151,15 +152,17 @@ static const char *show_whole(double n, char *buf, size_t size)
 	return buf;
 }
 
-static const struct bus_column process_columns[COLUMNS_MAX] = {{"SLOT", "slot", show_whole}, {"ROLE", "role", NULL},
-	{"SENT/s", "sent_per_s", show_count}, {"RECEIVED/s", "received_per_s", show_count},
-	{"FAILED", "failed", show_count}, {"DROPPED", "dropped", show_count}, {"QUEUED", "queued", show_bytes},
+static const struct bus_column process_columns[COLUMNS_MAX] = {{"SLOT", "slot", show_whole},
+	{"ROLE", "role", NULL}, {"SENT/s", "sent_per_s", show_count},
+	{"RECEIVED/s", "received_per_s", show_count}, {"FAILED", "failed", show_count},
+	{"DROPPED", "dropped", show_count}, {"QUEUED", "queued", show_bytes},
 	{"SUBSCRIPTIONS", "subscriptions", show_count}};
 
 static const struct bus_column subject_columns[COLUMNS_MAX] = {{"SUBJECT", "pattern", NULL},
 	{"SUBSCRIPTIONS", "subscriptions", show_count}, {"MESSAGES", "messages", show_count},
-	{"MESSAGES/s", "messages_per_s", show_count}, {"DELIVERED/s", "delivered_per_s", show_count},
-	{"DROPPED", "dropped", show_count}, {"REFUSED", "refused", show_count}};
+	{"MESSAGES/s", "messages_per_s", show_count},
+	{"DELIVERED/s", "delivered_per_s", show_count}, {"DROPPED", "dropped", show_count},
+	{"REFUSED", "refused", show_count}};
 
 static const char *cell(const struct bus_column *c, const json_t *o, char buf[CELL_MAX])
 {
@@ -180,7 +183,8 @@ static void put_row(const struct bus_column *columns, const int *width, const js
 	}
 }
 
-static void put_table(const json_t *list, const char *type, const struct bus_column *columns, FILE *out)
+static void put_table(
+	const json_t *list, const char *type, const struct bus_column *columns, FILE *out)
 {
 	int width[COLUMNS_MAX] = {0};
 	char buf[CELL_MAX];
@@ -193,7 +197,9 @@ static void put_table(const json_t *list, const char *type, const struct bus_col
 		{
 			int n = (int)strlen(cell(&columns[c], o, buf));
 
-			width[c] = n > width[c] && strcmp(show_text(o, "type"), type) == 0 ? n : width[c];
+			width[c] = n > width[c] && strcmp(show_text(o, "type"), type) == 0
+				? n
+				: width[c];
 		}
 	}
 	put_row(columns, width, NULL, out);
@@ -214,7 +220,9 @@ void show_bus(const json_t *list, FILE *out)
 	put_table(list, "bus_subject", subject_columns, out);
 	json_array_foreach(list, i, o)
 	{
-		if (strcmp(show_text(o, "type"), "bus") == 0 && show_number(o, "patterns") > show_number(o, "shown"))
-			fprintf(out, "(and %.0f more)\n", show_number(o, "patterns") - show_number(o, "shown"));
+		if (strcmp(show_text(o, "type"), "bus") == 0 &&
+			show_number(o, "patterns") > show_number(o, "shown"))
+			fprintf(out, "(and %.0f more)\n",
+				show_number(o, "patterns") - show_number(o, "shown"));
 	}
 }

@@ -48,7 +48,8 @@ START_TEST(test_too_many_groups)
 END_TEST
 
 /* From somebody else, who may write anything. */
-static const char *const others[] = {"", " ", "x", "12", "12 ", "g h i", "1 99999999999999999999", "-1 -99999", "  g"};
+static const char *const others[] = {
+	"", " ", "x", "12", "12 ", "g h i", "1 99999999999999999999", "-1 -99999", "  g"};
 
 START_TEST(test_what_others_write)
 {

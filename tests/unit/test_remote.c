@@ -123,10 +123,8 @@ static void publish(unsigned from, uint32_t dst, const char *subject, uint64_t i
 {
 	char bytes[8192] = {0};
 	struct msg_publish m = {.subject = (uint16_t)strlen(subject)};
-	struct frame f = {.type = MSG_PUBLISH,
-		.dst = dst,
-		.id = id,
-		.flags = id ? FRAME_ANSWERED : 0};
+	struct frame f = {
+		.type = MSG_PUBLISH, .dst = dst, .id = id, .flags = id ? FRAME_ANSWERED : 0};
 
 	memcpy(bytes, &m, sizeof(m));
 	memcpy(bytes + sizeof(m), subject, m.subject);
@@ -340,7 +338,8 @@ START_TEST(test_what_fits_goes_to_the_bridge)
 	subscribe(B, 2, "other", "");
 	take_interest(BRIDGE, true, "other", "");
 	publish(A, ADDRESS_ALL, "other", 17, "5");
-	ck_assert_uint_eq(((const struct msg_served *)(const void *)take(BRIDGE, MSG_SERVED).body)->here, 1);
+	ck_assert_uint_eq(
+		((const struct msg_served *)(const void *)take(BRIDGE, MSG_SERVED).body)->here, 1);
 	take_publication(BRIDGE, "other", "5");
 	publish(A, ADDRESS_ALL, "other", 0, "6");
 	take_publication(BRIDGE, "other", "6");
@@ -446,7 +445,8 @@ START_TEST(test_who_is_full_misses_it)
 		if (g.f.type == MSG_ACK)
 			continue;
 		ck_assert_str_eq(msg_name(g.f.type), n == 0 ? "PAUSE" : "RESUME");
-		ck_assert_uint_eq(((const struct msg_pause *)(const void *)g.body)->key, ends[A].address);
+		ck_assert_uint_eq(
+			((const struct msg_pause *)(const void *)g.body)->key, ends[A].address);
 		n++;
 	}
 	ck_assert_uint_eq(n, 2);
@@ -541,10 +541,21 @@ END_TEST
 static const struct {
 	const char *a, *b, *both; /* NULL: nothing */
 } patterns[] = {
-	{"a", "a", "a"}, {"a", "b", NULL}, {"a.*", "*.b", "a.b"}, {"a.>", "a.b.c", "a.b.c"},
-	{">", "a.*.>", "a.*.>"}, {"a.>", "a", NULL}, {"a", "a.>", NULL}, {"*", ">", "*"},
-	{"*.*", "a.>", "a.*"}, {"a.*.c", "a.b.>", "a.b.c"}, {"a.>", "*.>", "a.>"}, {">", "$x", NULL},
-	{"$x.>", "$x.*", "$x.*"}, {"a.b", "a.b.c", NULL}, {"*.b.>", "a.>", "a.b.>"},
+	{"a", "a", "a"},
+	{"a", "b", NULL},
+	{"a.*", "*.b", "a.b"},
+	{"a.>", "a.b.c", "a.b.c"},
+	{">", "a.*.>", "a.*.>"},
+	{"a.>", "a", NULL},
+	{"a", "a.>", NULL},
+	{"*", ">", "*"},
+	{"*.*", "a.>", "a.*"},
+	{"a.*.c", "a.b.>", "a.b.c"},
+	{"a.>", "*.>", "a.>"},
+	{">", "$x", NULL},
+	{"$x.>", "$x.*", "$x.*"},
+	{"a.b", "a.b.c", NULL},
+	{"*.b.>", "a.>", "a.b.>"},
 };
 
 START_TEST(test_intersect)
