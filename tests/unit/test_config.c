@@ -342,7 +342,7 @@ static const struct {
 	{"[bus]\nxyzzy = 1\n",
 		"f:6: bus.xyzzy: unknown key; there are queue_high, queue_low, "
 		"max_message, subscriptions, spin, nats, nats_subjects, nats_buffer, "
-                "nats_credentials, "
+		"nats_credentials, "
 		"nats_tls_ca, nats_tls_cert, nats_tls_key\n"},
 	{"[worker]\ncount = 1\n", "f:5: worker: unknown section; did you mean [workers]?\n"},
 	{"[HTTP]\nx = 1\n", "f:5: HTTP: unknown section; did you mean [http]?\n"},
