@@ -130,11 +130,13 @@ struct tine_send {
 	const char *subject; /* publish it under this, instead of sending it */
 	const void *data;
 	size_t len;
-	const int *fd; /* a descriptor that goes along; the caller keeps its own */
+	/* A descriptor that goes along; the caller keeps its own. A socket loses SO_LINGER, if that has a time. */
+	const int *fd;
 	tine_done_fn on_done;
-	tine_answer_fn on_answer; /* it is a request: of several answers the first one counts */
-	uint64_t timeout_us;      /* of the request; 0: 5 s */
-	void *arg;                /* handed to both */
+	/* It is a request. Who was asked may answer; of several, the first answer counts. */
+	tine_answer_fn on_answer;
+	uint64_t timeout_us; /* of the request; 0: 5 s */
+	void *arg;           /* handed to both */
 };
 
 TINE_EXPORT int tine_bus_post(struct tine_worker *worker, const struct tine_send *send);

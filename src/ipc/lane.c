@@ -22,6 +22,7 @@
 #define READ_BURST \
 	(256u << 10) /* read in one turn at most: a flooding peer must not hold up the loop */
 #define READ_SPACE (READ_CHUNK + 2 * MSG_LENGTH_MAX)
+#define GROW_FAST  (1u << 20)  /* memory that is larger grows by a quarter at a time, not twofold */
 #define BUS_BUFFER (1u << 20)  /* asked of the kernel for a socket of the bus */
 #define KEEP_MAX   (64u << 10) /* of memory, for a queue of the bus that is empty */
 #define FDS_MAX    8           /* descriptors received but not yet claimed by a frame */
@@ -86,27 +87,32 @@ int lane_pair(enum msg_lane kind, int ret_fds[2])
 	return 0;
 }
 
-/* Makes room for n more bytes behind b->end. */
+/*
+ * Makes room for n more bytes behind b->end. What is there is moved down for a quarter of the memory at least, so that a byte
+ * that was taken away pays for three that are moved; and memory is never much more than half above the most there was in it.
+ */
 static int bytes_reserve(struct bytes *b, size_t n)
 {
-	size_t used = b->end - b->start;
+	size_t used = b->end - b->start, grown;
 	char *p;
 
 	if (b->size - b->end >= n)
 		return 0;
-	if (b->start > used) { /* else it would be moved again and again */
-		memcpy(b->data, b->data + b->start, used);
+	if (b->start > 0 && b->start >= b->size / 4) {
+		memmove(b->data, b->data + b->start, used);
 		b->start = 0;
 		b->end = used;
 	}
 	if (b->size - b->end >= n)
 		return 0;
-	n = b->end + n > 2 * b->size ? b->end + n : 2 * b->size;
-	p = realloc(b->data, n);
+	grown = b->size + (b->size < GROW_FAST ? b->size : b->size / 4);
+	if (grown < b->end + n)
+		grown = b->end + n;
+	p = realloc(b->data, grown);
 	if (!p)
 		return -ENOMEM;
 	b->data = p;
-	b->size = n;
+	b->size = grown;
 	return 0;
 }
 
@@ -116,13 +122,29 @@ static void bytes_release(struct bytes *b)
 	memset(b, 0, sizeof(*b));
 }
 
-/* Closes a descriptor the peer sent. It may be a socket set to linger, whose last close(2) would wait. */
+/*
+ * Closes a descriptor the peer sent. It may be a socket set to linger, whose last close(2) would wait: ours is the last if all
+ * others are closed already. The option is the socket's, so whoever has it too loses it; one that does not wait is left.
+ */
 void lane_close_foreign(int fd)
 {
-	const struct linger none = {0};
+	struct linger l = {0};
+	socklen_t len = sizeof(l);
 
-	setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
+	if (getsockopt(fd, SOL_SOCKET, SO_LINGER, &l, &len) == 0 && l.l_onoff && l.l_linger > 0) {
+		l.l_onoff = 0;
+		setsockopt(fd, SOL_SOCKET, SO_LINGER, &l, sizeof(l));
+	}
 	close(fd);
+}
+
+/* Closes our duplicate of one that is sent or was to be. On the bus it came from another process. */
+static void close_queued(const struct lane *l, int fd)
+{
+	if (l->o.kind == LANE_BUS)
+		lane_close_foreign(fd);
+	else
+		close(fd);
 }
 
 static void lane_destroy(struct lane *l)
@@ -130,7 +152,7 @@ static void lane_destroy(struct lane *l)
 	for (size_t i = 0; i < l->n_fds_in; i++)
 		lane_close_foreign(l->fds_in[i]);
 	for (size_t i = 0; i < l->n_fds_out; i++)
-		close(l->fds_out[i].fd);
+		close_queued(l, l->fds_out[i].fd);
 	free(l->fds_out);
 	bytes_release(&l->rest);
 	bytes_release(&l->out);
@@ -333,7 +355,16 @@ static void read_failed(struct lane *l, ssize_t n)
 					   : strerror((int)-n));
 }
 
-/* Reads until there is no more, the limit is reached or a handler yields; at most the limit and one frame are in the space. */
+/* A peer that takes no answers is read no further, also when we come from on_again; the last words of one that died are. */
+static bool is_listening(const struct lane *l, size_t limit)
+{
+	return !l->dead && !l->yielded && (!l->deaf || limit > READ_BURST);
+}
+
+/*
+ * Reads until there is no more, the limit is reached, a handler yields or has the reading stopped; at most the limit and one
+ * frame are in the space.
+ */
 static void read_into(struct lane *l, char *space, size_t limit)
 {
 	size_t have = unstash(l, space), at = 0, total = 0;
@@ -343,7 +374,7 @@ static void read_into(struct lane *l, char *space, size_t limit)
 		l->yielded = false;
 		at = parse_frames(l, space, have);
 	}
-	while (!l->dead && !l->yielded && n > 0 && total < limit) {
+	while (is_listening(l, limit) && n > 0 && total < limit) {
 		size_t asked;
 
 		memmove(space, space + at, have - at);
@@ -417,7 +448,7 @@ static ssize_t write_some(struct lane *l)
 	l->out.start += (size_t)n;
 	l->sent += (uint64_t)n;
 	if (with_fd) {
-		close(l->fds_out[0].fd);
+		close_queued(l, l->fds_out[0].fd);
 		l->n_fds_out--;
 		memmove(l->fds_out, l->fds_out + 1, l->n_fds_out * sizeof(*l->fds_out));
 	}

@@ -250,6 +250,18 @@ static void on_send(struct relay_peer *p, struct frame *f, int fd)
 		collect(p, f, NULL, 0);
 }
 
+/* Whoever asked is one process. */
+static void on_answer(struct relay_peer *p, struct frame *f, int fd)
+{
+	if (f->dst < ADDRESS_ANY) {
+		on_send(p, f, fd);
+		return;
+	}
+	lane_reject(p->lane, "answer to more than one");
+	if (fd >= 0)
+		lane_close_foreign(fd);
+}
+
 static void on_publish(struct relay_peer *p, struct frame *f, int fd)
 {
 	const struct msg_publish *m = (const void *)(f + 1);
@@ -427,7 +439,7 @@ static void on_sync(struct relay_peer *p, struct frame *f, int fd)
 static void (*const handlers[MSG_TYPE_END])(struct relay_peer *p, struct frame *f, int fd) = {
 	[MSG_SEND] = on_send,
 	[MSG_PUBLISH] = on_publish,
-	[MSG_ANSWER] = on_send,
+	[MSG_ANSWER] = on_answer,
 	[MSG_SUBSCRIBE] = on_subscribe,
 	[MSG_UNSUBSCRIBE] = on_unsubscribe,
 	[MSG_COUNT] = on_count,

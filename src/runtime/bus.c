@@ -82,7 +82,7 @@ static void on_fate(const struct fate *f, int status, void *arg)
 	if (f->on_done)
 		f->on_done(status, f->arg);
 	if (f->is_request && status < 0)
-		inbox_answer(b->inbox, f->request, status, NULL);
+		inbox_fail(b->inbox, f->request, status);
 }
 
 /* Calls those who were told that something is full. resumed: which of the two reasons is over. */
@@ -282,11 +282,12 @@ static int draft_request(struct draft *d, struct bus *b, const struct tine_send 
 		.arg = s->arg,
 		.to = s->subject ? 0 : s->to,
 		.timeout_us = s->timeout_us ? s->timeout_us : ANSWER_TIMEOUT_US};
-	int e = inbox_add(b->inbox, &r, ret);
+	/* of what is sent the upper half is the module's key; what is published has no use for it */
+	int e = inbox_add(b->inbox, &r, s->subject ? 0 : (uint32_t)(d->f.id >> 32), &d->f.id);
 
 	if (e < 0)
 		return e;
-	d->f.id |= *ret;
+	*ret = (uint32_t)d->f.id;
 	d->f.flags |= FRAME_ANSWERED;
 	return 0;
 }
@@ -422,7 +423,7 @@ static void take_answer(struct bus *b, const struct frame *f, struct tine_messag
 
 		status = m->len == sizeof(*e) && e->error < 0 ? e->error : -EPROTO;
 	}
-	inbox_answer(b->inbox, (uint32_t)f->id, status, m);
+	inbox_answer(b->inbox, f->id, status, m);
 }
 
 static void (*const takers[MSG_TYPE_END])(
@@ -668,19 +669,17 @@ int bus_count(struct bus_port *p, const char *subject,
 	struct iovec part = {(void *)(uintptr_t)subject, strlen(subject)};
 	struct frame f = {.type = MSG_COUNT, .length = (uint32_t)part.iov_len};
 	const char *why;
-	uint32_t number;
 	int r = subject_check(subject, part.iov_len, SUBJECT_PLAIN, &why);
 
 	if (r == 0)
 		r = check_room(p, frame_space(f.length), 0, false);
 	if (r == 0)
-		r = inbox_add(b->inbox, &request, &number);
+		r = inbox_add(b->inbox, &request, 0, &f.id);
 	if (r < 0)
 		return r;
-	f.id = number;
 	r = put(b, &f, &part, 1, &nothing);
 	if (r < 0)
-		inbox_forget(b->inbox, number);
+		inbox_forget(b->inbox, (uint32_t)f.id);
 	return r;
 }
 

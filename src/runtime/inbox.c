@@ -1,5 +1,6 @@
 /*
- * A request's number is its index and how often that was used before, so that an answer that comes too late finds nobody.
+ * A request's number is its index and 16 bits that nobody can foresee; where its id has room for more there are 31 more of them.
+ * So neither an answer that comes too late nor one that somebody makes up finds a request that it is not for.
  */
 #include "runtime/inbox.h"
 
@@ -9,8 +10,10 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "base/clock.h"
+#include "base/siphash.h"
 #include "base/turn.h"
 
 #define INDEX(number) ((number) & (INBOX_MAX - 1))
@@ -20,12 +23,14 @@ struct entry {
 	struct event deadline;
 	struct inbox_request request;
 	uint32_t number; /* changes each time it is taken */
+	uint64_t id;     /* that its answer has to have: the number is its lower half */
 	bool taken;
 	struct entry *next_free;
 };
 
 struct inbox {
 	struct event_base *base;
+	uint64_t secret[2], n_drawn;
 	struct entry **entries;
 	uint32_t n_entries, size;
 	struct entry *free;
@@ -37,6 +42,10 @@ int inbox_new(struct event_base *base, struct inbox **ret)
 
 	if (!in)
 		return -ENOMEM;
+	if (getrandom(in->secret, sizeof(in->secret), 0) < 0) {
+		free(in);
+		return -errno;
+	}
 	in->base = base;
 	*ret = in;
 	return 0;
@@ -90,8 +99,20 @@ static struct entry *entry_new(struct inbox *in)
 	return e;
 }
 
-/* Returns 0 and the number that its answer will have; -EDQUOT: too many wait; -ENOMEM. */
-int inbox_add(struct inbox *in, const struct inbox_request *r, uint32_t *ret_number)
+/* key: 0, or what the upper half of the id is to be instead. */
+static void draw_id(struct inbox *in, struct entry *e, uint32_t key)
+{
+	uint64_t n = in->n_drawn++, random = siphash(in->secret, &n, sizeof(n));
+	uint32_t upper = key ? key : (uint32_t)(random >> 32) | 1; /* an id is never 0 */
+
+	e->number += (uint32_t)(1 + random % (INBOX_MAX - 1)) * INBOX_MAX; /* never the last one */
+	e->id = (uint64_t)upper << 32 | e->number;
+}
+
+/*
+ * Returns 0 and the id that its answer will have, with this upper half unless it is 0; -EDQUOT: too many wait; -ENOMEM.
+ */
+int inbox_add(struct inbox *in, const struct inbox_request *r, uint32_t key, uint64_t *ret_id)
 {
 	struct timeval tv = timeval_from_us(r->timeout_us);
 	struct entry *e = in->free;
@@ -104,7 +125,7 @@ int inbox_add(struct inbox *in, const struct inbox_request *r, uint32_t *ret_num
 		e = entry_new(in);
 	if (!e)
 		return -ENOMEM;
-	e->number += INBOX_MAX;
+	draw_id(in, e, key);
 	if (evtimer_add(&e->deadline, &tv) < 0) {
 		e->next_free = in->free;
 		in->free = e;
@@ -112,7 +133,7 @@ int inbox_add(struct inbox *in, const struct inbox_request *r, uint32_t *ret_num
 	}
 	e->request = *r;
 	e->taken = true;
-	*ret_number = e->number;
+	*ret_id = e->id;
 	return 0;
 }
 
@@ -123,12 +144,29 @@ static struct entry *find(struct inbox *in, uint32_t number)
 	return e && e->taken && e->number == number ? e : NULL;
 }
 
-/* The outcome of a request, if it still waits. */
-void inbox_answer(struct inbox *in, uint32_t number, int status, struct tine_message *answer)
+/* It did not get to anybody. */
+void inbox_fail(struct inbox *in, uint32_t number, int status)
 {
 	struct entry *e = find(in, number);
 
 	if (e)
+		settle(e, status, NULL);
+}
+
+/* Whether it was asked. A count is the primary's, which is 0. */
+static bool may_answer(const struct inbox_request *r, tine_peer from)
+{
+	if (r->on_count)
+		return from == 0;
+	return r->to == 0 || r->to >= TINE_PEER_ANY || r->to == from;
+}
+
+/* An answer has come: the outcome of a request, if that still waits for it. */
+void inbox_answer(struct inbox *in, uint64_t id, int status, struct tine_message *answer)
+{
+	struct entry *e = find(in, (uint32_t)id);
+
+	if (e && e->id == id && may_answer(&e->request, answer->from))
 		settle(e, status, answer);
 }
 

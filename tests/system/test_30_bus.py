@@ -303,6 +303,17 @@ def test_who_waits_for_an_answer_of_the_dead_is_told(bus):
     assert a.done() == b"error: gone"
 
 
+def test_answers_of_those_who_were_not_asked_count_for_nothing(bus):
+    a, b, c = workers(bus(3))
+    for _ in range(3):
+        assert a.ask("request", to=b.peer, data="hello") == f"{b.slot} answers hello"
+    a.start("request", to=b.peer, data="silent", ms=1500)
+    wait_until(lambda: "silent" in b.ask("got"), "b has had it")
+    guesses = [use << 16 | index for use in range(1, 64) for index in range(4)]
+    c.ask("raw", b"".join(frame(c.peer, ANSWER, b"forged", dst=a.peer, number=n) for n in guesses))
+    assert a.done() == b"error: timeout"
+
+
 def test_death_of_the_receiver(bus):
     t = bus()
     a, b = workers(t)
@@ -430,6 +441,7 @@ OFFENCES = {
     "wrong sender": (lambda w: frame(w.peer + 1, SEND, b"x", dst=w.peer), 0, "wrong sender"),
     "only for the primary": (lambda w: frame(w.peer, ACK, bytes(16)), 0, "message its sender may not send"),
     "control message": (lambda w: frame(w.peer, 1), 0, "message on the wrong lane"),
+    "answer to all": (lambda w: frame(w.peer, ANSWER, b"x", dst=ALL), 0, "answer to more than one"),
     "flags": (lambda w: frame(w.peer, SYNC, flags=1), 0, "undefined flags"),
     "descriptor missing": (lambda w: frame(w.peer, SEND, b"x", flags=1, dst=w.peer), 0, "descriptor missing"),
     "one descriptor": (lambda w: frame(w.peer, SYNC), 1, "descriptor without its message"),

@@ -313,7 +313,7 @@ static void set_up_bus(void)
 	ck_assert_int_eq(lane_new(&o, &lane), 0);
 }
 
-static void put_frames(unsigned n)
+static void put_frames_from(unsigned first, unsigned n)
 {
 	struct {
 		struct frame f;
@@ -322,10 +322,15 @@ static void put_frames(unsigned n)
 
 	ck_assert_uint_le(n, 100);
 	for (unsigned i = 0; i < n; i++) {
-		frames[i].f = (struct frame){.length = 5, .type = MSG_SEND, .id = i};
+		frames[i].f = (struct frame){.length = 5, .type = MSG_SEND, .id = first + i};
 		memcpy(frames[i].body, "hello", 5);
 	}
 	put(frames, n * sizeof(*frames));
+}
+
+static void put_frames(unsigned n)
+{
+	put_frames_from(0, n);
 }
 
 START_TEST(test_frames_are_aligned_and_come_in_bursts)
@@ -383,6 +388,38 @@ START_TEST(test_a_deaf_lane_is_not_read)
 }
 END_TEST
 
+START_TEST(test_who_yields_and_turns_deaf_is_not_read)
+{
+	set_up_bus();
+	yield_after = 10;
+	put_frames(15);
+	event_base_loop(base, EVLOOP_ONCE);
+	lane_set_reading(lane, false);
+	put_frames_from(15, 3);
+	turn();
+	turn();
+	ck_assert_uint_eq(n_messages, 15); /* what was read is handed up nevertheless */
+	lane_set_reading(lane, true);
+	turn();
+	ck_assert_uint_eq(n_messages, 18);
+	tear_down();
+}
+END_TEST
+
+START_TEST(test_last_words_are_taken_though_it_is_deaf)
+{
+	set_up_bus();
+	lane_set_reading(lane, false);
+	put_frames(95);
+	close(peer);
+	peer = -1;
+	lane_read_rest(lane);
+	ck_assert_uint_eq(n_messages, 95);
+	lane = lane_free(lane);
+	event_base_free(base);
+}
+END_TEST
+
 START_TEST(test_one_lane_may_be_read_within_another)
 {
 	struct frame f = {.type = MSG_SEND};
@@ -435,6 +472,8 @@ static void add(TCase *tc)
 	tcase_add_test(tc, test_who_yields_goes_on_in_the_next_turn);
 	tcase_add_test(tc, test_last_words_are_taken_though_the_handler_yields);
 	tcase_add_test(tc, test_a_deaf_lane_is_not_read);
+	tcase_add_test(tc, test_who_yields_and_turns_deaf_is_not_read);
+	tcase_add_test(tc, test_last_words_are_taken_though_it_is_deaf);
 	tcase_add_test(tc, test_one_lane_may_be_read_within_another);
 	tcase_add_test(tc, test_parts_are_put_together);
 	tcase_add_test(tc, test_frames_arrive_however_they_are_split);

@@ -815,6 +815,56 @@ START_TEST(test_descriptors_in_a_queue_are_bounded)
 }
 END_TEST
 
+static void set_linger(int fd, int seconds)
+{
+	struct linger l = {1, seconds};
+
+	ck_assert_int_eq(setsockopt(fd, SOL_SOCKET, SO_LINGER, &l, sizeof(l)), 0);
+}
+
+static bool lingers(int fd)
+{
+	struct linger l;
+	socklen_t len = sizeof(l);
+
+	ck_assert_int_eq(getsockopt(fd, SOL_SOCKET, SO_LINGER, &l, &len), 0);
+	return l.l_onoff;
+}
+
+/* A socket may be set to linger when the queue has the last descriptor of it: closing it would stop the primary. */
+START_TEST(test_no_socket_in_a_queue_lingers)
+{
+	struct frame f = {.type = MSG_SEND, .flags = FRAME_FD};
+	bool is_read = _i == 0;
+	int fds[2][2];
+	struct got g;
+
+	set_up();
+	fill(1, 2, 0); /* its queue does not move */
+	while (next(2, &g) && relay_peer_figures(ends[2].peer).queued > LOW)
+		;
+	f.src = ends[0].address;
+	f.dst = ends[2].address;
+	for (int i = 0; i < 2; i++) {
+		ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, fds[i]), 0);
+		put_with_fd(0, &f, "", fds[i][0]);
+	}
+	ck_assert_uint_gt(relay_peer_figures(ends[2].peer).queued, 2 * sizeof(f));
+	set_linger(fds[0][0], 60);
+	set_linger(fds[1][0], 0); /* this one does not wait */
+	if (is_read)
+		while (next(2, &g))
+			;
+	else
+		detach(2);
+	ck_assert(!lingers(fds[0][0]));
+	ck_assert(lingers(fds[1][0]));
+	for (int i = 0; i < 4; i++)
+		close(fds[i / 2][i % 2]);
+	tear_down();
+}
+END_TEST
+
 /* --- offences --- */
 
 static const struct {
@@ -827,6 +877,9 @@ static const struct {
 	{{.type = MSG_SEND, .flags = FRAME_LARGE}, "", "undefined flags"},
 	{{.type = MSG_SEND, .flags = FRAME_FD}, "", "descriptor missing"},
 	{{.type = MSG_SEND, .length = MSG_PAYLOAD_MAX + 1}, "", "wrong payload length"},
+	{{.type = MSG_ANSWER, .dst = ADDRESS_ANY}, "", "answer to more than one"},
+	{{.type = MSG_ANSWER, .dst = ADDRESS_OTHERS}, "", "answer to more than one"},
+	{{.type = MSG_ANSWER, .dst = ADDRESS_ALL}, "", "answer to more than one"},
 	{{.type = MSG_PUBLISH, .length = 4}, "1234", "malformed publication"},
 	{{.type = MSG_PUBLISH, .length = 16}, "\x09\0\0\0\0\0\0\0abcdefgh",
 		"malformed publication"},
@@ -934,6 +987,7 @@ static void add(TCase *tc)
 	tcase_add_loop_test(
 		tc, test_a_forged_memfd_is_an_offence, 0, sizeof(forged) / sizeof(*forged));
 	tcase_add_test(tc, test_descriptors_in_a_queue_are_bounded);
+	tcase_add_loop_test(tc, test_no_socket_in_a_queue_lingers, 0, 2);
 	tcase_add_loop_test(
 		tc, test_offenders_are_cut_off_alone, 0, sizeof(offences) / sizeof(*offences));
 	tcase_add_test(tc, test_what_the_dead_sent_is_delivered);
