@@ -10,9 +10,11 @@
 #include <event2/event.h>
 #include <event2/event_struct.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "base/fd.h"
@@ -30,7 +32,8 @@
 #define LAST_WORDS \
 	(4u << 20)     /* more than a socket holds, less than its heirs could go on writing */
 #define LAST_ROUNDS 64 /* for handlers that yield */
-#define RETRY_MS    10 /* when too many descriptors are in flight; unix(7), ETOOMANYREFS */
+#define FLYING_MAX  16 /* descriptors in a socket of the bus, not yet read */
+#define RETRY_MS    2  /* when too many descriptors are in flight; unix(7), ETOOMANYREFS */
 
 struct bytes {
 	char *data;
@@ -50,6 +53,7 @@ struct lane {
 	uint64_t sent; /* bytes written so far: the position of out.start */
 	struct queued_fd *fds_out;
 	size_t n_fds_out;
+	unsigned n_flying; /* descriptors written since the peer was last seen to have read everything */
 	int fds_in[FDS_MAX];
 	size_t n_fds_in;
 	unsigned busy;    /* callbacks on the stack: freeing waits for them */
@@ -421,6 +425,22 @@ void lane_read_rest(struct lane *l)
 	}
 }
 
+/*
+ * Whether another descriptor may go into the socket. The kernel counts those that nobody has read yet, of all processes of the
+ * user, against RLIMIT_NOFILE; a peer of the bus that does not read must not use that up for everybody.
+ */
+static bool may_fly(struct lane *l)
+{
+	int unread;
+
+	if (l->o.kind != LANE_BUS || l->n_flying < FLYING_MAX)
+		return true;
+	if (ioctl(l->fd, SIOCOUTQ, &unread) < 0 || unread > 0)
+		return false;
+	l->n_flying = 0;
+	return true;
+}
+
 /* Writes up to the next frame that carries a descriptor, or that frame's beginning with it. */
 static ssize_t write_some(struct lane *l)
 {
@@ -435,6 +455,8 @@ static ssize_t write_some(struct lane *l)
 	struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1};
 	ssize_t n;
 
+	if (with_fd && !may_fly(l))
+		return -ETOOMANYREFS;
 	if (with_fd) {
 		iov.iov_len = sizeof(struct frame); /* up to here it is sure to be one message's */
 		mh.msg_control = &control;
@@ -450,6 +472,7 @@ static ssize_t write_some(struct lane *l)
 	if (with_fd) {
 		close_queued(l, l->fds_out[0].fd);
 		l->n_fds_out--;
+		l->n_flying++;
 		memmove(l->fds_out, l->fds_out + 1, l->n_fds_out * sizeof(*l->fds_out));
 	}
 	return n;

@@ -73,7 +73,7 @@ static int put_alone(struct relay_peer *to, const struct frame *f, const struct 
 		      : outlet_put_fd(&to->outlet, f, &body, x->fd, x->large);
 	if (r == 0)
 		count_received(to, 1, n);
-	return r == -EMFILE || r == -ENFILE ? -EDQUOT : r;
+	return r;
 }
 
 static int send_to_peer(struct relay_peer *p, const struct frame *f, const struct relay_extra *x)

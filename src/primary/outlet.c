@@ -12,7 +12,7 @@
 
 #define KEEP_SHARE 4 /* of queue_high is the bound of what is kept */
 
-/* The lane is set when there is one. */
+/* The lane is set when there is one, and fds_left. */
 void outlet_init(struct outlet *o, size_t high, size_t low, outlet_drop_fn on_drop, void *arg)
 {
 	memset(o, 0, sizeof(*o));
@@ -30,25 +30,34 @@ uint64_t outlet_load(const struct outlet *o)
 	return lane_queued(o->lane) + o->large_bytes;
 }
 
+static void tell(struct lane *sender, enum msg_type type, uint64_t key)
+{
+	struct msg_pause m = {.key = key};
+
+	if (lane_send(sender, type, 0, &m, sizeof(m)) == -ENOMEM)
+		lane_reject(sender, "no memory for its answers");
+}
+
 static void end_waiting(struct outlet *o)
 {
 	struct outlet_waiter *w;
 
+	o->latest = NULL;
+	o->n_waiters = 0;
 	while ((w = STAILQ_FIRST(&o->waiters))) {
-		struct msg_pause m = {.key = w->key};
-
 		STAILQ_REMOVE_HEAD(&o->waiters, link);
-		if (lane_send(w->sender, MSG_RESUME, 0, &m, sizeof(m)) == -ENOMEM)
-			lane_reject(w->sender, "no memory for its answers");
+		for (size_t i = 0; i < w->n_keys; i++)
+			tell(w->sender, MSG_RESUME, w->keys[i]);
 		free(w);
 	}
-	o->n_waiters = 0;
 }
 
-/* The process is gone: whoever waits for it will be told so when he sends. */
+/* The process is gone: whoever waits for it will be told so when he sends. Its lane is freed next. */
 void outlet_clear(struct outlet *o)
 {
 	end_waiting(o);
+	*o->fds_left += o->n_large;
+	o->n_large = 0;
 	free(o->kept);
 	o->kept = NULL;
 	o->kept_start = o->kept_end = o->kept_size = 0;
@@ -62,8 +71,21 @@ bool outlet_has_room(const struct outlet *o, uint64_t n)
 {
 	uint64_t load = outlet_load(o) + o->reserved;
 
-	return !o->full && lane_is_open(o->lane) && lane_queued_fds(o->lane) < OUTLET_FDS &&
+	return !o->full && lane_is_open(o->lane) &&
+		lane_queued_fds(o->lane) + o->reserved_fds < OUTLET_FDS &&
 		(load + n <= o->high || (load <= o->mark && n > o->high - o->mark));
+}
+
+/* Promises room to a message that will be put before others are looked at. */
+void outlet_reserve(struct outlet *o, uint64_t n, bool with_fd)
+{
+	o->reserved += n;
+	o->reserved_fds += with_fd;
+}
+
+void outlet_unreserve(struct outlet *o)
+{
+	o->reserved = o->reserved_fds = 0;
 }
 
 /* The same of a message that is about to be put; if it is not, the outlet is full from here on. */
@@ -82,17 +104,18 @@ int outlet_append(struct outlet *o, const void *frames, size_t len)
 	return lane_append(o->lane, frames, len);
 }
 
-/* Queues one frame with a descriptor, behind which there are `size` bytes. Returns 0 or -errno. */
+/* Queues one frame with a descriptor, behind which there are `size` bytes. Returns 0, -EDQUOT or another -errno. */
 int outlet_put_fd(
 	struct outlet *o, const struct frame *f, const struct iovec *body, int fd, uint64_t size)
 {
 	int r;
 
-	if (o->n_large == OUTLET_FDS)
+	if (o->n_large == OUTLET_FDS || *o->fds_left == 0)
 		return -EDQUOT;
 	r = lane_put(o->lane, f, body, 1, fd);
 	if (r < 0)
-		return r;
+		return r == -EMFILE || r == -ENFILE ? -EDQUOT : r;
+	--*o->fds_left;
 	o->large[o->n_large++] = size;
 	o->large_bytes += size;
 	return 0;
@@ -106,6 +129,7 @@ static void forget_large(struct outlet *o)
 	for (size_t i = 0; i < written; i++)
 		o->large_bytes -= o->large[i];
 	o->n_large -= written;
+	*o->fds_left += written;
 	memmove(o->large, o->large + written, o->n_large * sizeof(*o->large));
 }
 
@@ -170,35 +194,56 @@ static bool queue_kept(struct outlet *o)
 
 /* --- waiting --- */
 
-static bool waits(const struct outlet *o, const struct lane *sender, uint64_t key)
+/* NULL: out of memory. */
+static struct outlet_waiter *waiter_for(struct outlet *o, struct lane *sender)
 {
-	const struct outlet_waiter *w;
+	struct outlet_waiter *w;
 
+	if (o->latest && o->latest->sender == sender)
+		return o->latest;
 	STAILQ_FOREACH(w, &o->waiters, link)
 	{
-		if (w->sender == sender && w->key == key)
+		if (w->sender == sender)
+			break;
+	}
+	if (!w) {
+		w = calloc(1, sizeof(*w));
+		if (!w)
+			return NULL;
+		w->sender = sender;
+		STAILQ_INSERT_TAIL(&o->waiters, w, link);
+		o->n_waiters++;
+	}
+	o->latest = w;
+	return w;
+}
+
+static bool was_told(const struct outlet_waiter *w, uint64_t key)
+{
+	for (size_t i = 0; i < w->n_keys; i++) {
+		if (w->keys[i] == key || (w->keys[i] == KEY_SUBJECTS && key > KEY_SUBJECTS))
 			return true;
 	}
 	return false;
 }
 
-/* Tells a sender to wait if the queue is long; what `key` stands for is the sender's business. */
+/*
+ * Tells a sender to wait if the queue is long; what `key` stands for is the sender's business. Each has its own place here, which
+ * nobody else can take, and no more than that.
+ */
 void outlet_make_wait(struct outlet *o, struct lane *sender, uint64_t key)
 {
-	struct msg_pause m = {.key = key};
 	struct outlet_waiter *w;
 
-	if ((!o->full && outlet_load(o) <= o->mark) || o->n_waiters >= OUTLET_WAITERS ||
-		waits(o, sender, key))
+	if (!o->full && outlet_load(o) <= o->mark)
 		return;
-	w = calloc(1, sizeof(*w));
-	if (!w)
-		return; /* it will be refused, and try again in its own time */
-	w->sender = sender;
-	w->key = key;
-	STAILQ_INSERT_TAIL(&o->waiters, w, link);
-	o->n_waiters++;
-	lane_send(sender, MSG_PAUSE, 0, &m, sizeof(m));
+	w = waiter_for(o, sender);
+	if (!w || was_told(w, key)) /* without memory it is refused, and tries again in its own time */
+		return;
+	if (key > KEY_SUBJECTS && w->n_subjects++ == OUTLET_SUBJECTS)
+		key = KEY_SUBJECTS;
+	w->keys[w->n_keys++] = key;
+	tell(sender, MSG_PAUSE, key);
 }
 
 /* A sender is gone. */
@@ -206,6 +251,7 @@ void outlet_forget(struct outlet *o, const struct lane *sender)
 {
 	struct outlet_waiter *w, *next;
 
+	o->latest = NULL;
 	for (w = STAILQ_FIRST(&o->waiters); w; w = next) {
 		next = STAILQ_NEXT(w, link);
 		if (w->sender != sender)

@@ -17,13 +17,15 @@
 
 struct lane;
 
-#define OUTLET_FDS     64   /* descriptors that wait at a time */
-#define OUTLET_WAITERS 1024 /* senders, times what they send to */
+#define OUTLET_FDS      64 /* descriptors that wait at a time */
+#define OUTLET_SUBJECTS 16 /* that one sender is told of by themselves; then of all together */
 
+/* A sender that was told to wait. */
 struct outlet_waiter {
 	STAILQ_ENTRY(outlet_waiter) link;
-	struct lane *sender; /* told on its lane */
-	uint64_t key;
+	struct lane *sender;                /* told on its lane */
+	uint64_t keys[OUTLET_SUBJECTS + 2]; /* what it was told of: also the address, and KEY_SUBJECTS */
+	size_t n_keys, n_subjects;
 };
 
 /* A frame that was kept has been dropped for a newer one. */
@@ -33,11 +35,14 @@ struct outlet {
 	struct lane *lane;
 	size_t high, mark, low;
 	bool full;
-	size_t reserved;            /* promised to what is about to be put */
+	uint64_t reserved;          /* promised to what is about to be put */
+	size_t reserved_fds;
+	size_t *fds_left;           /* of all outlets together */
 	uint64_t large[OUTLET_FDS]; /* bytes behind each descriptor that waits, in order */
 	size_t n_large;
 	uint64_t large_bytes;
 	STAILQ_HEAD(, outlet_waiter) waiters;
+	struct outlet_waiter *latest; /* who was looked for last; NULL: look */
 	size_t n_waiters;
 	char *kept; /* frames of subscriptions that drop their oldest, while it is full; in order */
 	size_t kept_start, kept_end, kept_size;
@@ -46,6 +51,8 @@ struct outlet {
 };
 
 void outlet_init(struct outlet *o, size_t high, size_t low, outlet_drop_fn on_drop, void *arg);
+void outlet_reserve(struct outlet *o, uint64_t n, bool with_fd);
+void outlet_unreserve(struct outlet *o);
 void outlet_clear(struct outlet *o);
 bool outlet_has_room(const struct outlet *o, uint64_t n);
 bool outlet_takes(struct outlet *o, uint64_t n);

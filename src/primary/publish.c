@@ -199,32 +199,37 @@ static int put(const struct publication *p, struct outlet *o)
 			 : outlet_put_fd(o, f, &body, p->fd, p->large);
 }
 
-static void deliver(const struct publication *p, struct subscription *sub)
+/* Returns 0, or -errno when one that is to be refused rather than lost is lost all the same: for want of memory. */
+static int deliver(const struct publication *p, struct subscription *sub)
 {
 	struct outlet *o = outlet_of(sub);
 	const struct frame *f = (const void *)p->frames;
+	int r = 0;
 
 	if (!o) {
 		tell_tap(p, sub);
-		return;
+		return 0;
 	}
 	if (f->dst != sub->number)
 		address_frames(p, sub->number);
 	if (!outlet_takes(o, p->len + p->large))
 		policies[sub->policy](p, sub);
-	else if (put(p, o) == 0)
+	else if ((r = put(p, o)) == 0)
 		count_delivered(p, sub);
 	else
 		count_dropped(sub, p->n);
-	if (sub->policy == POLICY_REFUSE && p->sender)
+	if (sub->policy != POLICY_REFUSE)
+		return 0;
+	if (p->sender)
 		outlet_make_wait(o, p->sender->lane, subject_key(p->subject, p->subject_len));
+	return r;
 }
 
 /* --- all of them --- */
 
 /*
- * Finds one that has no room and wants it refused then. The room is reserved as we go, so that a process with many
- * subscriptions is judged by all of them. NULL: there is none.
+ * Finds one that has no room and wants it refused then. The room is reserved as we go, in the order in which it will be taken and
+ * also for those that would rather lose it, so that a process with many subscriptions is judged by all of them. NULL: there is none.
  */
 static struct subscription *find_obstacle(
 	const struct publication *p, struct subscription **targets, size_t n)
@@ -234,15 +239,16 @@ static struct subscription *find_obstacle(
 	for (size_t i = 0; i < n && !obstacle; i++) {
 		struct outlet *o = outlet_of(targets[i]);
 
-		if (!o || targets[i]->policy != POLICY_REFUSE)
+		if (!o)
 			continue;
-		if (!outlet_has_room(o, p->len + p->large))
+		if (outlet_has_room(o, p->len + p->large))
+			outlet_reserve(o, p->len + p->large, p->fd >= 0);
+		else if (targets[i]->policy == POLICY_REFUSE)
 			obstacle = targets[i];
-		o->reserved += p->len + p->large;
 	}
 	for (size_t i = 0; i < n; i++) {
 		if (targets[i]->owner)
-			outlet_of(targets[i])->reserved = 0;
+			outlet_unreserve(outlet_of(targets[i]));
 	}
 	return obstacle;
 }
@@ -284,10 +290,16 @@ static void end_doomed(struct subscription **targets, size_t n)
 /* Delivers to those subscriptions. What has no room for it loses it or ends, as its policy says. */
 void publish_to(const struct publication *p, struct subscription **targets, size_t n)
 {
+	int failure = 0;
+
 	for (size_t i = 0; i < n; i++) {
-		deliver(p, targets[i]);
+		int r = deliver(p, targets[i]);
+
+		failure = r < 0 ? r : failure;
 		subject_node_figures(targets[i]->node)->messages += p->n;
 	}
+	if (failure < 0)
+		relay_fail(p->sender, p->first, p->n, failure);
 	end_doomed(targets, n);
 }
 
@@ -315,6 +327,10 @@ static bool publish_together(
 		return false;
 	if (obstacle) {
 		refuse(p, obstacle);
+		return true;
+	}
+	if (p->fd >= 0 && p->sender && (size_t)n + far > r->fds_left) {
+		relay_fail(p->sender, p->first, p->n, -EDQUOT);
 		return true;
 	}
 	if (far)

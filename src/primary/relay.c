@@ -26,7 +26,7 @@
 #define FEW               4            /* frames in a burst: they may be a conversation */
 #define WORK_MAX          20000        /* steps for one sender in one turn of the loop */
 #define ANSWERS_MAX       (256u << 10) /* bytes above queue_high */
-#define DESCRIPTORS_SHARE 4 /* of all that the primary may have are the most that wait in queues */
+#define DESCRIPTORS_SHARE 4 /* of all that the primary may have are the most that wait in queues: it has other uses for them */
 
 int relay_new(struct event_base *base, const struct scoreboard *sb, struct relay **ret)
 {
@@ -37,7 +37,7 @@ int relay_new(struct event_base *base, const struct scoreboard *sb, struct relay
 		return -ENOMEM;
 	r->base = base;
 	r->scoreboard = sb;
-	r->descriptors_max = fd_raise_limit(&limit) < 0 ? OUTLET_FDS : limit / DESCRIPTORS_SHARE;
+	r->fds_left = fd_raise_limit(&limit) < 0 ? OUTLET_FDS : limit / DESCRIPTORS_SHARE;
 	TAILQ_INIT(&r->peers);
 	r->subjects = subjects_new();
 	if (!r->subjects || remote_new(r, &r->remote) < 0) {
@@ -209,24 +209,11 @@ static int check_large(
 	return r == 0 && x->large > p->o.max_message ? -EMSGSIZE : r;
 }
 
-/* Whether the primary can afford to keep another one: the rest of its descriptors has other uses. */
-static bool has_descriptors_left(const struct relay *r)
-{
-	const struct relay_peer *p;
-	size_t n = 0;
-
-	TAILQ_FOREACH (p, &r->peers, link)
-		n += p->outlet.n_large;
-	return n < r->descriptors_max;
-}
-
 static void handle_alone(struct relay_peer *p, struct frame *f, int fd, size_t head)
 {
 	struct relay_extra x = {.fd = fd};
 	int r = f->flags & FRAME_LARGE ? check_large(p, f, head, &x) : 0;
 
-	if (r == 0 && fd >= 0 && !has_descriptors_left(p->relay))
-		r = -EDQUOT;
 	end_run_before(p);
 	if (r == -EPROTO)
 		lane_reject(p->lane, "malformed large payload");
@@ -542,6 +529,7 @@ int relay_attach(struct relay *r, const struct relay_peer_options *o, struct rel
 		return e;
 	}
 	p->outlet.lane = p->lane;
+	p->outlet.fds_left = &r->fds_left;
 	TAILQ_INSERT_TAIL(&r->peers, p, link);
 	r->by_slot[ADDRESS_SLOT(o->address)] = p;
 	*ret = p;

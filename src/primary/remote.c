@@ -16,8 +16,10 @@
 #include <sys/random.h>
 
 #define HASH_NONFATAL_OOM 1 /* what could not be added has no table */
+#define HASH_FUNCTION(key, len, ret) (ret) = (unsigned)keyed_hash(0, key, len)
 #include <uthash.h>
 
+#include "base/keyed_hash.h"
 #include "ipc/lane.h"
 #include "ipc/subject.h"
 #include "primary/relay_peer.h"

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "ipc/lane.h"
 #include "run.h"
@@ -466,8 +467,53 @@ START_TEST(test_parts_are_put_together)
 }
 END_TEST
 
+/* Reads one frame and the descriptor that came along. False: there is nothing. */
+static bool read_with_fd(struct frame *ret)
+{
+	union {
+		struct cmsghdr align;
+		char space[CMSG_SPACE(sizeof(int))];
+	} control = {0};
+	struct iovec iov = {ret, sizeof(*ret)};
+	struct msghdr mh = {.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control)};
+	int fd;
+
+	if (recvmsg(peer, &mh, MSG_DONTWAIT) != sizeof(*ret))
+		return false;
+	ck_assert_uint_eq(mh.msg_controllen, CMSG_SPACE(sizeof(int)));
+	memcpy(&fd, CMSG_DATA(&control.align), sizeof(fd));
+	close(fd);
+	return true;
+}
+
+/* The kernel counts those that nobody has read against a limit of all processes together. */
+START_TEST(test_few_descriptors_are_in_flight_to_who_does_not_read)
+{
+	struct frame f = {.type = MSG_SEND, .flags = FRAME_FD}, got;
+	uint64_t end = now_us() + 10 * US_PER_S, n = 0;
+
+	set_up_bus();
+	for (f.id = 0; f.id < 100; f.id++)
+		ck_assert_int_eq(lane_put(lane, &f, NULL, 0, 0), 0);
+	turn();
+	ck_assert_uint_eq(lane_queued_fds(lane), 100 - 16);
+	lane_flush(lane);
+	ck_assert_uint_eq(lane_queued_fds(lane), 100 - 16);
+	for (; n < 100 && now_us() < end; turn()) {
+		while (read_with_fd(&got))
+			ck_assert_uint_eq(got.id, n++);
+	}
+	ck_assert_uint_eq(n, 100);
+	tear_down();
+}
+END_TEST
+
 static void add(TCase *tc)
 {
+	tcase_add_test(tc, test_few_descriptors_are_in_flight_to_who_does_not_read);
 	tcase_add_test(tc, test_frames_are_aligned_and_come_in_bursts);
 	tcase_add_test(tc, test_who_yields_goes_on_in_the_next_turn);
 	tcase_add_test(tc, test_last_words_are_taken_though_the_handler_yields);

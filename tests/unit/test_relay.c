@@ -11,7 +11,7 @@
 #include "ipc/blob.h"
 #include "ipc/lane.h"
 #include "ipc/subject.h"
-#include "primary/relay.h"
+#include "primary/relay_peer.h"
 #include "run.h"
 #include "shared/scoreboard.h"
 
@@ -396,6 +396,53 @@ START_TEST(test_a_receiver_that_does_not_read)
 }
 END_TEST
 
+/* What a process was told of waiting, until there is nothing more for it. Returns how often; *ret_last: the last key. */
+static unsigned count_told(unsigned to, unsigned type, uint64_t *ret_last)
+{
+	struct got g;
+	unsigned n = 0;
+
+	while (next(to, &g)) {
+		if (g.f.type != type)
+			continue;
+		memcpy(ret_last, g.body, sizeof(*ret_last));
+		n++;
+	}
+	return n;
+}
+
+START_TEST(test_one_sender_takes_nobody_elses_place_among_those_who_wait)
+{
+	struct got g;
+	uint64_t key = 0;
+	char subject[16];
+
+	set_up();
+	put_subscribe(1, 0, ">", POLICY_REFUSE, "");
+	fill(2, 1, 0);
+	for (unsigned i = 0; i < 1100; i++) {
+		snprintf(subject, sizeof(subject), "s%u", i);
+		put_publish(0, subject, 0, "");
+	}
+	put(0, MSG_SEND, ends[1].address, 0, "");
+	ck_assert_uint_eq(count_told(0, MSG_PAUSE, &key), OUTLET_SUBJECTS + 2);
+	ck_assert_uint_eq(key, ends[1].address);
+	ck_assert_uint_eq(relay_peer_figures(ends[1].peer).n_waiting, 2);
+	put(3, MSG_SEND, ends[1].address, 0, "");
+	ck_assert_uint_eq(count_told(3, MSG_PAUSE, &key), 1);
+	put_publish(3, "s7", 0, "");
+	put_publish(3, "s7", 0, "");
+	ck_assert_uint_eq(count_told(3, MSG_PAUSE, &key), 1);
+	ck_assert_uint_eq(key, subject_key("s7", 2));
+	while (next(1, &g))
+		;
+	ck_assert_uint_eq(count_told(0, MSG_RESUME, &key), OUTLET_SUBJECTS + 2);
+	ck_assert_uint_eq(count_told(3, MSG_RESUME, &key), 2);
+	ck_assert_uint_eq(relay_peer_figures(ends[1].peer).n_waiting, 0);
+	tear_down();
+}
+END_TEST
+
 START_TEST(test_who_waits_is_told_when_the_receiver_dies)
 {
 	set_up();
@@ -562,6 +609,37 @@ START_TEST(test_refused_as_a_whole)
 	put_publish(0, "s", 0, "now");
 	take(2, MSG_PUBLISH);
 	take(1, MSG_PUBLISH);
+	tear_down();
+}
+END_TEST
+
+/* One subscription of a worker does not take the room of another one that would rather have it refused. */
+START_TEST(test_refused_as_a_whole_also_within_one_process)
+{
+	static const char body[2048];
+	struct frame f = {.type = MSG_SEND, .src = 0};
+	size_t left, one = frame_space(publish_head(1) + 8);
+	struct got g;
+
+	set_up();
+	put_subscribe(1, 1, "s", POLICY_REFUSE, "");
+	put_subscribe(1, 0, "s", POLICY_DROP_NEWEST, "");
+	put_subscribe(1, 2, "s", POLICY_REFUSE, "");
+	f.src = ends[2].address;
+	f.dst = ends[1].address;
+	/* until there is room for one of them, but not for three */
+	while ((left = HIGH - relay_peer_figures(ends[1].peer).queued) >= 3 * one) {
+		f.length = left > 1500 ? 1000 : (uint32_t)(left - one - sizeof(f));
+		put_raw(2, f, body, f.length, NULL);
+		turn();
+	}
+	ck_assert_uint_ge(left, one);
+	put_publish(0, "s", 0, "12345678");
+	put_sync(0);
+	take(0, MSG_PAUSE);
+	take_nak(0, 0, 1, -EAGAIN);
+	while (next(1, &g))
+		ck_assert_uint_eq(g.f.type, MSG_SEND);
 	tear_down();
 }
 END_TEST
@@ -815,6 +893,60 @@ START_TEST(test_descriptors_in_a_queue_are_bounded)
 }
 END_TEST
 
+static void put_publish_fd(unsigned from, const char *subject, int fd)
+{
+	char head[sizeof(struct msg_publish) + SUBJECT_MAX + 8] = {0};
+	struct msg_publish m = {.subject = (uint16_t)strlen(subject)};
+	struct frame f = {.length = (uint32_t)publish_head(m.subject),
+		.type = MSG_PUBLISH,
+		.flags = FRAME_FD | FRAME_SYNC,
+		.src = ends[from].address};
+
+	memcpy(head, &m, sizeof(m));
+	memcpy(head + sizeof(m), subject, m.subject);
+	put_with_fd(from, &f, head, fd);
+}
+
+/* Each subscription costs one; who cannot have them all gets none. */
+START_TEST(test_descriptors_of_all_queues_are_bounded)
+{
+	struct got g;
+
+	set_up();
+	for (uint32_t i = 0; i < 4; i++)
+		put_subscribe(1 + i % 2, i, "four", POLICY_DROP_NEWEST, "");
+	for (uint32_t i = 4; i < 7; i++)
+		put_subscribe(1 + i % 2, i, "three", POLICY_REFUSE, "");
+	fill(3, 1, 0);
+	while (relay_peer_figures(ends[1].peer).full)
+		next(1, &g);
+	relay->fds_left = 3;
+	put_publish_fd(0, "four", 0);
+	take_nak(0, 0, 1, -EDQUOT);
+	take_ack(0, 1);
+	take_nothing(2);
+	ck_assert_uint_eq(relay->fds_left, 3);
+	put_publish_fd(0, "three", 0);
+	take(2, MSG_PUBLISH);
+	ck_assert_uint_eq(relay->fds_left, 1); /* two are behind what 1 does not read */
+	detach(1);
+	ck_assert_uint_eq(relay->fds_left, 3);
+	tear_down();
+}
+END_TEST
+
+START_TEST(test_who_has_too_many_subscriptions_for_descriptors_gets_none)
+{
+	set_up();
+	for (uint32_t i = 0; i < OUTLET_FDS + 1; i++)
+		put_subscribe(1, i, "s", POLICY_REFUSE, "");
+	put_publish_fd(0, "s", 0);
+	take_nak(0, 0, 1, -EMSGSIZE);
+	take_nothing(1);
+	tear_down();
+}
+END_TEST
+
 static void set_linger(int fd, int seconds)
 {
 	struct linger l = {1, seconds};
@@ -971,6 +1103,7 @@ static void add(TCase *tc)
 	tcase_add_test(tc, test_births_never_come_to_the_reserved_addresses);
 	tcase_add_test(tc, test_acks_come_by_themselves_after_a_quarter_of_the_window);
 	tcase_add_test(tc, test_a_receiver_that_does_not_read);
+	tcase_add_test(tc, test_one_sender_takes_nobody_elses_place_among_those_who_wait);
 	tcase_add_test(tc, test_who_waits_is_told_when_the_receiver_dies);
 	tcase_add_test(tc, test_a_waiting_sender_may_die);
 	tcase_add_test(tc, test_answers_that_are_not_taken_stop_the_reading);
@@ -978,6 +1111,7 @@ static void add(TCase *tc)
 	tcase_add_test(tc, test_the_primary_listens_and_publishes);
 	tcase_add_test(tc, test_a_group_takes_turns_and_avoids_who_is_full);
 	tcase_add_test(tc, test_refused_as_a_whole);
+	tcase_add_test(tc, test_refused_as_a_whole_also_within_one_process);
 	tcase_add_test(tc, test_drop_newest);
 	tcase_add_test(tc, test_drop_oldest_keeps_what_there_is_room_for);
 	tcase_add_test(tc, test_drop_oldest_drops_the_oldest);
@@ -987,6 +1121,8 @@ static void add(TCase *tc)
 	tcase_add_loop_test(
 		tc, test_a_forged_memfd_is_an_offence, 0, sizeof(forged) / sizeof(*forged));
 	tcase_add_test(tc, test_descriptors_in_a_queue_are_bounded);
+	tcase_add_test(tc, test_descriptors_of_all_queues_are_bounded);
+	tcase_add_test(tc, test_who_has_too_many_subscriptions_for_descriptors_gets_none);
 	tcase_add_loop_test(tc, test_no_socket_in_a_queue_lingers, 0, 2);
 	tcase_add_loop_test(
 		tc, test_offenders_are_cut_off_alone, 0, sizeof(offences) / sizeof(*offences));

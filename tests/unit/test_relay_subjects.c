@@ -136,11 +136,45 @@ START_TEST(test_more_than_can_be_remembered)
 }
 END_TEST
 
+/* More nodes than the table has room for at first, several below each other. */
+START_TEST(test_many_nodes)
+{
+	static struct subscription subs[3000];
+	char pattern[64];
+	size_t total = 0;
+
+	s = subjects_new();
+	for (unsigned i = 0; i < 3000; i++) {
+		snprintf(pattern, sizeof(pattern), "%u.%u.%u.*", i % 10, i, i);
+		add_to(pattern, NULL, &subs[i]);
+	}
+	subjects_foreach(s, count_patterns, &total);
+	ck_assert_uint_eq(total, 3000);
+	for (unsigned i = 0; i < 3000; i++) {
+		snprintf(pattern, sizeof(pattern), "%u.%u.%u.x", i % 10, i, i);
+		ck_assert_uint_eq(match(pattern)->n, 1);
+		ck_assert_ptr_eq(match(pattern)->subs[0], &subs[i]);
+		snprintf(pattern, sizeof(pattern), "%u.%u.%u.x", i % 10, i, i + 1);
+		ck_assert_uint_eq(match(pattern)->n, 0);
+	}
+	for (unsigned i = 0; i < 3000; i++) {
+		subjects_remove(s, &subs[i]);
+		snprintf(pattern, sizeof(pattern), "%u.%u.%u.x", i % 10, i, i);
+		ck_assert_uint_eq(match(pattern)->n, 0);
+	}
+	total = 0;
+	subjects_foreach(s, count_patterns, &total);
+	ck_assert_uint_eq(total, 0);
+	s = subjects_free(s);
+}
+END_TEST
+
 static void add(TCase *tc)
 {
 	tcase_add_test(tc, test_tree_and_walk_agree);
 	tcase_add_test(tc, test_groups_lie_together);
 	tcase_add_test(tc, test_more_than_can_be_remembered);
+	tcase_add_test(tc, test_many_nodes);
 }
 
 int main(void)

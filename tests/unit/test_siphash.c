@@ -1,6 +1,9 @@
-/* Unit test of base/siphash.c: the vectors of the paper and of the authors' code. */
+/* Unit test of base/siphash.c and keyed_hash.c: the vectors of the paper and of the authors' code. */
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/keyed_hash.h"
 #include "base/siphash.h"
 #include "run.h"
 
@@ -36,13 +39,38 @@ START_TEST(test_key_matters)
 }
 END_TEST
 
+START_TEST(test_every_process_has_a_secret)
+{
+	char self[256], command[300];
+	unsigned long long other;
+	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	FILE *f;
+
+	ck_assert_uint_eq(keyed_hash(1, "a", 1), keyed_hash(1, "a", 1));
+	ck_assert_uint_ne(keyed_hash(1, "a", 1), keyed_hash(2, "a", 1));
+	ck_assert_int_gt(n, 0);
+	self[n] = '\0';
+	snprintf(command, sizeof(command), "'%s' hash", self);
+	f = popen(command, "re");
+	ck_assert_ptr_nonnull(f);
+	ck_assert_int_eq(fscanf(f, "%llu", &other), 1);
+	pclose(f);
+	ck_assert_uint_ne(keyed_hash(0, "a", 1), other);
+}
+END_TEST
+
 static void add(TCase *tc)
 {
 	tcase_add_test(tc, test_vectors);
 	tcase_add_test(tc, test_key_matters);
+	tcase_add_test(tc, test_every_process_has_a_secret);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+	if (argc > 1) { /* for the test above */
+		printf("%llu\n", (unsigned long long)keyed_hash(0, "a", 1));
+		return 0;
+	}
 	return run_tests("siphash", add);
 }

@@ -157,6 +157,20 @@ START_TEST(test_pauses_are_counted)
 }
 END_TEST
 
+START_TEST(test_all_subjects_may_be_paused_together)
+{
+	uint64_t subject = KEY_SUBJECTS | 1ull << 63, address = 4097;
+
+	set_up();
+	window_pause(&w, KEY_SUBJECTS);
+	ck_assert(window_is_paused(&w, subject) && !window_is_paused(&w, address));
+	window_pause(&w, subject);
+	window_resume(&w, KEY_SUBJECTS);
+	ck_assert(window_is_paused(&w, subject) && !window_is_paused(&w, subject + 1));
+	window_release(&w);
+}
+END_TEST
+
 static void add(TCase *tc)
 {
 	tcase_add_test(tc, test_room_by_bytes);
@@ -165,6 +179,7 @@ static void add(TCase *tc)
 	tcase_add_test(tc, test_fates_are_told_in_order);
 	tcase_add_test(tc, test_who_is_told_may_send);
 	tcase_add_test(tc, test_pauses_are_counted);
+	tcase_add_test(tc, test_all_subjects_may_be_paused_together);
 }
 
 int main(void)
