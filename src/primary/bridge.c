@@ -60,6 +60,16 @@ static bool has_workers(const struct primary *p)
 	return false;
 }
 
+/* It is told to leave. It goes when nothing comes to it any more, which it has to be told if that is so already. */
+void bridge_on_drain(const struct proc *pr)
+{
+	const struct primary *p = pr->primary;
+
+	if (pr->role == ROLE_BRIDGE && pr->bus &&
+		(remote_bridge(relay_remote(p->relay)) != pr->bus || !has_workers(p)))
+		relay_send_last(pr->bus);
+}
+
 /* A process has ended, and is off the bus. When all workers have, nobody publishes any more. */
 void bridge_on_gone(const struct proc *pr)
 {

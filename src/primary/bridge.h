@@ -9,6 +9,7 @@ struct proc;
 
 void bridge_commit(struct primary *p);
 void bridge_activate(struct proc *pr);
+void bridge_on_drain(const struct proc *pr);
 void bridge_on_gone(const struct proc *pr);
 void bridge_bury(const struct proc *pr);
 void bridge_heartbeat(const struct primary *p);

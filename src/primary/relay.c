@@ -634,6 +634,12 @@ const struct subjects *relay_subjects(const struct relay *r)
 	return r->subjects;
 }
 
+/* Tells a bridge that nothing comes to it any more. */
+void relay_send_last(struct relay_peer *p)
+{
+	lane_send(p->lane, MSG_LAST, 0, NULL, 0);
+}
+
 struct remote *relay_remote(const struct relay *r)
 {
 	return r->remote;

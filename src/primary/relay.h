@@ -61,4 +61,5 @@ void relay_heartbeat(struct relay *r);
 const struct spin_seen *relay_seen(const struct relay *r);
 struct relay_figures relay_peer_figures(const struct relay_peer *p);
 const struct subjects *relay_subjects(const struct relay *r);
+void relay_send_last(struct relay_peer *p);
 struct remote *relay_remote(const struct relay *r);

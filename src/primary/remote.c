@@ -230,7 +230,7 @@ static void begin(struct remote *m, struct relay_peer *p)
 void remote_end(struct remote *m)
 {
 	if (m->bridge && !m->next)
-		lane_send(m->bridge->lane, MSG_LAST, 0, NULL, 0);
+		relay_send_last(m->bridge);
 }
 
 /*

@@ -89,6 +89,7 @@ static void drain(struct proc *pr, const char *why)
 	proc_set_state(pr, PROC_DRAINING, "%s", why);
 	proc_set_timer(pr, allowed_us + EXIT_GRACE_US);
 	r = lane_send(pr->control, MSG_DRAIN, 0, &m, sizeof(m));
+	bridge_on_drain(pr);
 	if (r == -EPIPE) /* it is dying: its pidfd will say how */
 		proc_set_timer(pr, EXIT_GRACE_US);
 	else if (r != 0)

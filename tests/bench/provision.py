@@ -18,7 +18,7 @@ PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "tined-bench"
 PACKAGES = {"wrk": "wrk", "nginx": "nginx", "h2o": "h2o", "cc": "gcc", "meson": "meson", "ninja": "ninja-build",
-            "node": "nodejs", "npm": "npm"}
+            "node": "nodejs", "npm": "npm", "nats-server": "nats-server"}
 
 
 def need_file(path, package):
