@@ -53,7 +53,8 @@ struct lane {
 	uint64_t sent; /* bytes written so far: the position of out.start */
 	struct queued_fd *fds_out;
 	size_t n_fds_out;
-	unsigned n_flying; /* descriptors written since the peer was last seen to have read everything */
+	unsigned
+		n_flying; /* descriptors written since the peer was last seen to have read everything */
 	int fds_in[FDS_MAX];
 	size_t n_fds_in;
 	unsigned busy;    /* callbacks on the stack: freeing waits for them */

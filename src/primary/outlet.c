@@ -238,7 +238,9 @@ void outlet_make_wait(struct outlet *o, struct lane *sender, uint64_t key)
 	if (!o->full && outlet_load(o) <= o->mark)
 		return;
 	w = waiter_for(o, sender);
-	if (!w || was_told(w, key)) /* without memory it is refused, and tries again in its own time */
+	if (!w ||
+		was_told(
+			w, key)) /* without memory it is refused, and tries again in its own time */
 		return;
 	if (key > KEY_SUBJECTS && w->n_subjects++ == OUTLET_SUBJECTS)
 		key = KEY_SUBJECTS;

@@ -23,8 +23,9 @@ struct lane;
 /* A sender that was told to wait. */
 struct outlet_waiter {
 	STAILQ_ENTRY(outlet_waiter) link;
-	struct lane *sender;                /* told on its lane */
-	uint64_t keys[OUTLET_SUBJECTS + 2]; /* what it was told of: also the address, and KEY_SUBJECTS */
+	struct lane *sender; /* told on its lane */
+	uint64_t keys[OUTLET_SUBJECTS +
+		2]; /* what it was told of: also the address, and KEY_SUBJECTS */
 	size_t n_keys, n_subjects;
 };
 
@@ -35,7 +36,7 @@ struct outlet {
 	struct lane *lane;
 	size_t high, mark, low;
 	bool full;
-	uint64_t reserved;          /* promised to what is about to be put */
+	uint64_t reserved; /* promised to what is about to be put */
 	size_t reserved_fds;
 	size_t *fds_left;           /* of all outlets together */
 	uint64_t large[OUTLET_FDS]; /* bytes behind each descriptor that waits, in order */

@@ -23,10 +23,11 @@
 #include "primary/remote.h"
 #include "shared/scoreboard.h"
 
-#define FEW               4            /* frames in a burst: they may be a conversation */
-#define WORK_MAX          20000        /* steps for one sender in one turn of the loop */
-#define ANSWERS_MAX       (256u << 10) /* bytes above queue_high */
-#define DESCRIPTORS_SHARE 4 /* of all that the primary may have are the most that wait in queues: it has other uses for them */
+#define FEW         4            /* frames in a burst: they may be a conversation */
+#define WORK_MAX    20000        /* steps for one sender in one turn of the loop */
+#define ANSWERS_MAX (256u << 10) /* bytes above queue_high */
+#define DESCRIPTORS_SHARE \
+	4 /* of all that the primary may have are the most that wait in queues: it has other uses for them */
 
 int relay_new(struct event_base *base, const struct scoreboard *sb, struct relay **ret)
 {

@@ -58,7 +58,7 @@ struct relay {
 	uint32_t births[RELAY_SLOTS];
 	struct spin_seen seen; /* bursts of frames */
 	uint64_t any_turns;
-	size_t fds_left; /* descriptors that may still be put into queues */
+	size_t fds_left;               /* descriptors that may still be put into queues */
 	struct subscription **targets; /* publish.c: room for those of one message */
 	size_t targets_size;
 };

@@ -15,7 +15,7 @@
 #include <string.h>
 #include <sys/random.h>
 
-#define HASH_NONFATAL_OOM 1 /* what could not be added has no table */
+#define HASH_NONFATAL_OOM            1 /* what could not be added has no table */
 #define HASH_FUNCTION(key, len, ret) (ret) = (unsigned)keyed_hash(0, key, len)
 #include <uthash.h>
 

@@ -459,6 +459,7 @@ static void take_large(struct bus *b, const struct frame *f, struct tine_message
 	size_t len;
 	int r = map_large(m);
 
+	(void)fd; /* it is only there to be closed in the end */
 	if (r < 0) {
 		log_warning("bus: cannot map a message: %s; dropping it", strerror(-r));
 		return;

@@ -127,8 +127,7 @@ void window_resume(struct window *w, uint64_t key)
 
 bool window_is_paused(const struct window *w, uint64_t key)
 {
-	return w->n_pauses > 0 &&
-		(find(w, key) || (key > KEY_SUBJECTS && find(w, KEY_SUBJECTS)));
+	return w->n_pauses > 0 && (find(w, key) || (key > KEY_SUBJECTS && find(w, KEY_SUBJECTS)));
 }
 
 void window_release(struct window *w)
