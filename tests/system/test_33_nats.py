@@ -426,6 +426,16 @@ def test_a_reload_doubles_nothing(server, machines):
     assert a.ask("send", subject="x", data="1") == "nobody"
 
 
+def test_the_bridge_alone_has_the_library(server, machines):
+    (t,) = machines(server(), 1)
+    having = {p.pid for p in t.family() if "libnats" in pathlib.Path(f"/proc/{p.pid}/maps").read_text()}
+    assert having == {bridge(t)}
+    t.configure({"bus": {"nats": None}})
+    t.reload()
+    wait_until(lambda: not any("libnats" in pathlib.Path(f"/proc/{p.pid}/maps").read_text() for p in t.family()),
+               "nobody has it without the option")
+
+
 # --- credentials, TLS ---
 
 
