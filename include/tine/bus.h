@@ -5,8 +5,8 @@
  * name ([module:NAME]) in another worker, or in all of them; what it publishes under a subject goes to everybody who has
  * subscribed to that, whatever his module.
  *
- * Order: what one worker sends to another arrives in the order in which it was sent, published messages included. Between
- * different senders there is no order.
+ * Order: what one worker sends to another arrives in the order in which it was sent, published messages included; where several
+ * of its subscriptions fit what is published, in that order for each subscription. Between different senders there is no order.
  *
  * Delivery: a send ends as "put into the receiver's queue", or with an error that says why not; `on_done` tells which. A
  * message in the queue of a worker that dies is lost with it. Nothing is ever sent twice.

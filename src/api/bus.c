@@ -27,12 +27,12 @@ static bool has_bus(const struct tine_worker *worker)
 
 tine_peer tine_bus_self(const struct tine_worker *worker)
 {
-	return bus_self(worker->bus_client);
+	return worker ? bus_self(worker->bus_client) : 0;
 }
 
 size_t tine_bus_peers(const struct tine_worker *worker, struct tine_peer_info *ret, size_t max)
 {
-	return bus_peers(worker->bus_client, ret, max);
+	return worker ? bus_peers(worker->bus_client, ret, max) : 0;
 }
 
 int tine_bus_open(struct tine_worker *worker, const struct tine_bus_service *service)

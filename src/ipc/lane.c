@@ -53,8 +53,7 @@ struct lane {
 	uint64_t sent; /* bytes written so far: the position of out.start */
 	struct queued_fd *fds_out;
 	size_t n_fds_out;
-	unsigned
-		n_flying; /* descriptors written since the peer was last seen to have read everything */
+	unsigned n_flying; /* descriptors written since the peer had read everything */
 	int fds_in[FDS_MAX];
 	size_t n_fds_in;
 	unsigned busy;    /* callbacks on the stack: freeing waits for them */
@@ -289,18 +288,22 @@ static int keep_fds(struct lane *l, struct msghdr *mh)
 	return r;
 }
 
-/* One read. Returns bytes read, 0 at the end, -EAGAIN, or another -errno. */
+/*
+ * One read. Returns bytes read, 0 at the end, -EAGAIN, or another -errno. Where the peer may send no descriptors there is no room
+ * for any: the kernel drops them, and nothing of a file system that the peer may have made itself is waited for.
+ */
 static ssize_t receive(struct lane *l, char *space, size_t size)
 {
 	union {
 		struct cmsghdr align;
 		char space[CMSG_SPACE(SCM_MAX_FD * sizeof(int))];
 	} control;
+	bool with_fds = l->o.kind == LANE_BUS || l->o.peer == ROLE_PRIMARY;
 	struct iovec iov = {space, size};
 	struct msghdr mh = {.msg_iov = &iov,
 		.msg_iovlen = 1,
-		.msg_control = &control,
-		.msg_controllen = sizeof(control)};
+		.msg_control = with_fds ? &control : NULL,
+		.msg_controllen = with_fds ? sizeof(control) : 0};
 	ssize_t n = recvmsg(l->fd, &mh, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
 	int r;
 

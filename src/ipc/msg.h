@@ -131,11 +131,9 @@ struct msg_nak {
 
 /* PAUSE: a receiver's queue grows long; do not send to it. RESUME: go on. One RESUME for each PAUSE. */
 struct msg_pause {
-	uint64_t
-		key; /* the receiver's address, subject_key() of what was published, or KEY_SUBJECTS */
+	uint64_t key; /* the receiver's address, subject_key() of a publication, or KEY_SUBJECTS */
 };
-#define KEY_SUBJECTS \
-	(1ull << 62) /* for all subjects; above it are those of one, below it addresses */
+#define KEY_SUBJECTS (1ull << 62) /* all subjects; above it is one, below it an address */
 
 /* What the primary publishes when a process has joined the bus, or has left it: a struct tine_peer of tine/bus.h. */
 struct msg_peer {

@@ -67,7 +67,7 @@ static void refresh_subjects(struct primary *p, uint64_t now)
 
 void bus_figures_refresh(struct primary *p)
 {
-	relay_heartbeat(p->relay);
+	relay_heartbeat(p->relay, now_us());
 	refresh_subjects(p, now_us());
 }
 

@@ -1,6 +1,6 @@
 /*
  * Outlets. Runs in the primary. What is written here is bounded by queue_high, but for one message that is larger than that
- * by itself, and for a quarter of it that is kept beside.
+ * by itself, and for a quarter of it that is kept beside, in twice as much memory.
  */
 #include "primary/outlet.h"
 
@@ -238,9 +238,7 @@ void outlet_make_wait(struct outlet *o, struct lane *sender, uint64_t key)
 	if (!o->full && outlet_load(o) <= o->mark)
 		return;
 	w = waiter_for(o, sender);
-	if (!w ||
-		was_told(
-			w, key)) /* without memory it is refused, and tries again in its own time */
+	if (!w || was_told(w, key)) /* without memory it is refused, and tries again by itself */
 		return;
 	if (key > KEY_SUBJECTS && w->n_subjects++ == OUTLET_SUBJECTS)
 		key = KEY_SUBJECTS;

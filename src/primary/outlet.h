@@ -23,9 +23,8 @@ struct lane;
 /* A sender that was told to wait. */
 struct outlet_waiter {
 	STAILQ_ENTRY(outlet_waiter) link;
-	struct lane *sender; /* told on its lane */
-	uint64_t keys[OUTLET_SUBJECTS +
-		2]; /* what it was told of: also the address, and KEY_SUBJECTS */
+	struct lane *sender;                /* told on its lane */
+	uint64_t keys[OUTLET_SUBJECTS + 2]; /* of which it was told: KEY_SUBJECTS, the address */
 	size_t n_keys, n_subjects;
 };
 

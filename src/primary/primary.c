@@ -195,7 +195,7 @@ static void on_heartbeat(evutil_socket_t fd, short what, void *arg)
 	if (!p->rollout) /* what a generation on trial has opened may soon be closed again */
 		listener_pool_store(p->pool);
 	replace_heartbeat(p);
-	relay_heartbeat(p->relay);
+	relay_heartbeat(p->relay, now);
 	bridge_heartbeat(p);
 	bus_figures_heartbeat(p);
 	scale_heartbeat(p);

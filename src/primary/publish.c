@@ -143,6 +143,8 @@ static void keep(const struct publication *p, struct subscription *sub)
 		outlet_keep(outlet_of(sub), f);
 		at += frame_space(f->length);
 	}
+	if (p->sender)
+		p->sender->work += p->n;
 }
 
 static void drop(const struct publication *p, struct subscription *sub)
@@ -316,6 +318,8 @@ static bool publish_together(
 	ssize_t n = find_targets(r, p, m);
 	struct subscription *obstacle;
 
+	if (p->sender)
+		p->sender->work += m->n; /* they were looked at, whatever becomes of it */
 	if (n < 0 || (n == 0 && !far)) {
 		relay_fail(p->sender, p->first, p->n, n < 0 ? (int)n : -ENOENT);
 		return true;
@@ -336,7 +340,7 @@ static bool publish_together(
 	if (far)
 		remote_forward(r->remote, p, r->targets, (size_t)n);
 	if (p->sender)
-		p->sender->work += ((size_t)n + far) * (1 + p->len / 4096);
+		p->sender->work += ((size_t)n + far) * (1 + p->n / 16 + p->len / 4096);
 	publish_to(p, r->targets, (size_t)n);
 	return true;
 }

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "ipc/blob.h"
 #include "ipc/lane.h"
@@ -23,11 +24,12 @@
 #include "primary/remote.h"
 #include "shared/scoreboard.h"
 
-#define FEW         4            /* frames in a burst: they may be a conversation */
-#define WORK_MAX    20000        /* steps for one sender in one turn of the loop */
-#define ANSWERS_MAX (256u << 10) /* bytes above queue_high */
-#define DESCRIPTORS_SHARE \
-	4 /* of all that the primary may have are the most that wait in queues: it has other uses for them */
+#define FEW               4              /* frames in a burst: they may be a conversation */
+#define CLOSED_MAX_US     (2 * US_PER_S) /* a process whose lane is closed has ended by then */
+#define WORK_MAX          20000          /* steps for one sender in one turn of the loop */
+#define RUN_MIN           4 /* frames of one run, however many subscriptions it goes to */
+#define ANSWERS_MAX       (256u << 10) /* bytes above queue_high */
+#define DESCRIPTORS_SHARE 4 /* of all that the primary may have are the most that wait in queues */
 
 int relay_new(struct event_base *base, const struct scoreboard *sb, struct relay **ret)
 {
@@ -159,20 +161,38 @@ static bool goes_on(
 		(len == 0 || memcmp(run->subject, subject, len) == 0);
 }
 
+/*
+ * How many frames of one subject may go together: not more than there are steps, when each of them is kept or dropped by itself
+ * for each subscription, or chosen for in each group. Else a burst would hold up the loop before anybody could yield.
+ */
+static uint64_t run_max(struct relay_peer *p)
+{
+	const struct relay_run *run = &p->run;
+	const struct subject_match *m;
+
+	if (!run->subject ||
+		subjects_match(p->relay->subjects, run->subject, run->subject_len, &m) < 0)
+		return UINT64_MAX;
+	p->work += m->cost;
+	return WORK_MAX / (m->n + 1);
+}
+
 /* Adds a frame to the run, or begins the next one. subject: NULL when it goes to frame.dst. */
 static void collect(struct relay_peer *p, const struct frame *f, const char *subject, size_t len)
 {
 	struct relay_run *run = &p->run;
 
-	if (!goes_on(run, f, subject, len)) {
+	if (!goes_on(run, f, subject, len) || run->n >= run->max) {
 		end_run_before(p);
 		*run = (struct relay_run){.start = (const char *)f,
+			.max = UINT64_MAX,
 			.dst = f->dst,
 			.subject = subject,
 			.subject_len = len};
 	}
 	run->len += frame_space(f->length);
-	run->n++;
+	if (++run->n == RUN_MIN) /* of fewer it is not worth looking */
+		run->max = run_max(p);
 }
 
 /* --- one frame by itself --- */
@@ -205,7 +225,7 @@ static int check_large(
 		return -EPROTO;
 	memcpy(&m, (const char *)(f + 1) + head, sizeof(m));
 	r = blob_check(x->fd, &x->large);
-	if (r == 0 && x->large != m.size)
+	if (r == 0 && (x->large != m.size || x->large == 0)) /* nothing is no memory to map */
 		r = -EPROTO;
 	return r == 0 && x->large > p->o.max_message ? -EMSGSIZE : r;
 }
@@ -597,11 +617,26 @@ void relay_read_rest(struct relay_peer *p)
 		lane_read_rest(p->lane);
 }
 
-/* Shows on the scoreboard what waits. */
-void relay_heartbeat(struct relay *r)
+/* A lane closes when its process ends. One that lives on without would count as a receiver for ever. */
+static void watch_lane(struct relay_peer *p, uint64_t now_us)
 {
-	const struct relay_peer *p;
+	if (lane_is_open(p->lane))
+		return;
+	if (p->closed_us == 0)
+		p->closed_us = now_us;
+	if (now_us - p->closed_us >= CLOSED_MAX_US)
+		p->o.on_offence("closed its lane", p->o.arg);
+}
 
+/* Shows on the scoreboard what waits, and looks for lanes that were left. */
+void relay_heartbeat(struct relay *r, uint64_t now_us)
+{
+	struct relay_peer *p, *next;
+
+	for (p = TAILQ_FIRST(&r->peers); p; p = next) {
+		next = TAILQ_NEXT(p, link);
+		watch_lane(p, now_us);
+	}
 	TAILQ_FOREACH (p, &r->peers, link) {
 		struct sb_slot *s = &r->scoreboard->slots[ADDRESS_SLOT(p->o.address)];
 

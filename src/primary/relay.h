@@ -57,7 +57,7 @@ int relay_publish(struct relay *r, const char *subject, const void *body, size_t
 int relay_tap_new(struct relay *r, const char *pattern, relay_message_fn fn, void *arg,
 	struct relay_tap **ret);
 struct relay_tap *relay_tap_free(struct relay_tap *t);
-void relay_heartbeat(struct relay *r);
+void relay_heartbeat(struct relay *r, uint64_t now_us);
 const struct spin_seen *relay_seen(const struct relay *r);
 struct relay_figures relay_peer_figures(const struct relay_peer *p);
 const struct subjects *relay_subjects(const struct relay *r);

@@ -15,7 +15,7 @@
 struct relay_run {
 	const char *start; /* NULL: there is none */
 	size_t len;
-	uint64_t n;
+	uint64_t n, max; /* frames; how many they may be */
 	uint32_t dst;
 	const char *subject; /* of PUBLISH; NULL: they go to dst */
 	size_t subject_len;
@@ -28,6 +28,7 @@ struct relay_peer {
 	struct lane *lane;
 	struct outlet outlet;
 	bool announced;
+	uint64_t closed_us; /* when its lane was first seen to be closed; 0: it is open */
 
 	/* as a sender */
 	struct relay_run run;

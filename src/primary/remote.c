@@ -543,7 +543,7 @@ void remote_deliver(struct remote *m, const struct publication *p)
 		make_room(m, in->n_subs) < 0)
 		return;
 	copy.sender = NULL; /* who would be told to wait */
-	p->sender->work += p->n + in->n_subs * (1 + p->len / 4096);
+	p->sender->work += in->n_subs * (p->n + p->len / 4096);
 	if (may_go_together(in, p))
 		hand_over(m, &copy, find_targets(m, in, p), p->sender->lane);
 	else

@@ -237,7 +237,7 @@ static const struct {
 	unsigned type, n_fds;
 	const char *why;
 } smuggled[] = {
-	{MSG_READY, 1, "descriptor without its message"},
+	{MSG_READY, 1, "too many descriptors"}, /* none is allowed here */
 	{MSG_READY, 60, "too many descriptors"},
 };
 

@@ -849,6 +849,7 @@ static const struct {
 	{F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE, 100, 100},
 	{0, 100, 100},
 	{ALL_SEALS, 100, 101},
+	{ALL_SEALS, 0, 0},
 	{ALL_SEALS, 100, UINT64_MAX},
 };
 
@@ -1058,6 +1059,26 @@ START_TEST(test_offenders_are_cut_off_alone)
 }
 END_TEST
 
+/* As it does when it ends; but then it is detached. */
+START_TEST(test_who_closes_its_lane_and_lives_on_is_an_offender)
+{
+	uint64_t now = 1000000000;
+
+	set_up();
+	relay_heartbeat(relay, now);
+	shutdown(ends[0].fd, SHUT_RDWR);
+	turn();
+	for (unsigned i = 0; i < 20; i++)
+		relay_heartbeat(relay, now += 100000);
+	ck_assert_ptr_null(ends[0].offence);
+	relay_heartbeat(relay, now += 100000);
+	ck_assert_str_eq(ends[0].offence, "closed its lane");
+	for (unsigned i = 1; i < PEERS; i++)
+		ck_assert_ptr_null(ends[i].offence);
+	tear_down();
+}
+END_TEST
+
 START_TEST(test_what_the_dead_sent_is_delivered)
 {
 	set_up();
@@ -1071,9 +1092,62 @@ START_TEST(test_what_the_dead_sent_is_delivered)
 }
 END_TEST
 
-START_TEST(test_much_work_is_done_in_turns)
+/* Writes the batch in one piece. Returns in how many turns the relay was through with n frames in all. */
+static unsigned turns_for(unsigned from, uint64_t n)
 {
 	unsigned n_turns = 0;
+
+	batching = false;
+	ck_assert_int_eq(write(ends[from].fd, batch, batch_len), (ssize_t)batch_len);
+	batch_len = 0;
+	while (relay_peer_figures(ends[from].peer).sent < n) {
+		event_base_loop(base, EVLOOP_ONCE);
+		ck_assert_uint_lt(++n_turns, 1000);
+	}
+	return n_turns;
+}
+
+START_TEST(test_much_that_is_kept_is_done_in_turns)
+{
+	uint64_t n_before;
+
+	set_up();
+	for (uint32_t i = 0; i < 90; i++)
+		put_subscribe(1, i, "x", POLICY_DROP_OLDEST, "");
+	fill(0, 1, 0);
+	n_before = relay_peer_figures(ends[0].peer).sent;
+	batching = true;
+	for (unsigned i = 0; i < 2000; i++) /* of one subject: they would go together */
+		put_publish(0, "x", i, "");
+	ck_assert_uint_gt(turns_for(0, n_before + 2000), 2000 * 90 / 20000);
+	tear_down();
+}
+END_TEST
+
+START_TEST(test_much_that_comes_to_nothing_is_done_in_turns)
+{
+	const struct msg_publish m = {.subject = 1};
+	struct frame f = {
+		.length = (uint32_t)publish_head(1), .type = MSG_PUBLISH, .dst = ADDRESS_OTHERS};
+	char head[16] = {0};
+
+	set_up();
+	f.src = ends[0].address;
+	for (uint32_t i = 0; i < 90; i++)
+		put_subscribe(0, i, "*", POLICY_DROP_NEWEST, "");
+	batching = true;
+	for (unsigned i = 0; i < 2000; i++) { /* there is nobody else */
+		memcpy(head, &m, sizeof(m));
+		head[sizeof(m)] = i % 2 ? 'a' : 'b';
+		put_raw(0, f, head, f.length, NULL);
+	}
+	ck_assert_uint_gt(turns_for(0, 2090), 2000 * 90 / 20000);
+	tear_down();
+}
+END_TEST
+
+START_TEST(test_much_work_is_done_in_turns)
+{
 	char subject[32];
 
 	set_up();
@@ -1084,13 +1158,7 @@ START_TEST(test_much_work_is_done_in_turns)
 		snprintf(subject, sizeof(subject), "x.%u", i);
 		put_publish(0, subject, i, "");
 	}
-	batching = false;
-	ck_assert_int_eq(write(ends[0].fd, batch, batch_len), (ssize_t)batch_len);
-	while (relay_peer_figures(ends[0].peer).sent < 2000) {
-		event_base_loop(base, EVLOOP_ONCE);
-		ck_assert_uint_lt(++n_turns, 1000);
-	}
-	ck_assert_uint_gt(n_turns, 2000 * 90 / 20000);
+	ck_assert_uint_gt(turns_for(0, 2000), 2000 * 90 / 20000);
 	tear_down();
 }
 END_TEST
@@ -1126,8 +1194,11 @@ static void add(TCase *tc)
 	tcase_add_loop_test(tc, test_no_socket_in_a_queue_lingers, 0, 2);
 	tcase_add_loop_test(
 		tc, test_offenders_are_cut_off_alone, 0, sizeof(offences) / sizeof(*offences));
+	tcase_add_test(tc, test_who_closes_its_lane_and_lives_on_is_an_offender);
 	tcase_add_test(tc, test_what_the_dead_sent_is_delivered);
 	tcase_add_test(tc, test_much_work_is_done_in_turns);
+	tcase_add_test(tc, test_much_that_is_kept_is_done_in_turns);
+	tcase_add_test(tc, test_much_that_comes_to_nothing_is_done_in_turns);
 }
 
 int main(void)
