@@ -172,7 +172,7 @@ enum tine_bus_policy {
 
 struct tine_subscribe {
 	size_t size; /* sizeof(struct tine_subscribe) */
-	/* A subject; `*` stands for any one token, `>` as the last one for one or more. Wildcards do not stand for a first token
+	/* A subject; `*` stands for any one token (four times at most), `>` as the last one for one or more. Wildcards do not stand for a first token
 	 * that begins with `$`. */
 	const char *pattern;
 	const char *

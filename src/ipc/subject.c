@@ -35,7 +35,7 @@ static const char *check_token(const char *t, size_t n, bool last, enum subject_
 /* Returns 0, or -EINVAL and what is wrong in static text. */
 int subject_check(const char *s, size_t len, enum subject_kind kind, const char **ret_why)
 {
-	size_t at = 0, n_tokens = 0;
+	size_t at = 0, n_tokens = 0, n_wildcards = 0;
 
 	*ret_why = len == 0 ? "it is empty" : len > SUBJECT_MAX ? "longer than 255 bytes" : NULL;
 	while (!*ret_why && at <= len) {
@@ -44,6 +44,9 @@ int subject_check(const char *s, size_t len, enum subject_kind kind, const char 
 		*ret_why = check_token(s + at, n, at + n == len, kind);
 		if (++n_tokens > SUBJECT_TOKENS)
 			*ret_why = "more than 16 tokens";
+		n_wildcards += n == 1 && s[at] == '*';
+		if (n_wildcards > SUBJECT_WILDCARDS && !*ret_why)
+			*ret_why = "more than 4 wildcards `*`";
 		at += n + 1;
 	}
 	return *ret_why ? -EINVAL : 0;

@@ -345,9 +345,10 @@ END_TEST
 START_TEST(test_topics_that_are_none)
 {
 	static const char *const wrong[] = {"", ".", "a.", ".a", "a..b", ">.a", "a*", "*a", "a.b>",
-		"a b", "a\tb", "\xc3\xbc", "$a", "a.\x7f", "a.b.c.d.e.f.g.h.i.j.k.l.m.n.o.p.q"};
+		"a b", "a\tb", "\xc3\xbc", "$a", "a.\x7f", "a.b.c.d.e.f.g.h.i.j.k.l.m.n.o.p.q",
+		"*.*.a.*.*.*"};
 	static const char *const right[] = {"a", "a.b", "*", ">", "a.*.b.>", "a.$b", "a-b_c:d+e~f",
-		"a.b.c.d.e.f.g.h.i.j.k.l.m.n.o.p"};
+		"*.*.a.*.*.>", "a.b.c.d.e.f.g.h.i.j.k.l.m.n.o.p"};
 	char longest[TOPIC_MAX + 2];
 	struct topic t;
 

@@ -33,13 +33,14 @@ static bool is_plain(struct tine_text token)
 }
 
 /*
- * A subject or a pattern: up to 16 tokens of printable ASCII, 255 bytes in all; those that begin with `$` are tined's own.
+ * A subject or a pattern: up to 16 tokens of printable ASCII, 255 bytes in all, up to four `*`; those that begin with `$` are
+ * tined's own.
  * Returns 0 or -EINVAL.
  */
 int topic_parse(struct tine_text text, struct topic *ret)
 {
 	struct tine_text left = text;
-	unsigned n_tokens = 0;
+	unsigned n_tokens = 0, n_wildcards = 0;
 
 	if (text.len == 0 || text.len > TOPIC_MAX || text.data[0] == '$' ||
 		text.data[text.len - 1] == '.')
@@ -49,7 +50,9 @@ int topic_parse(struct tine_text text, struct topic *ret)
 		struct tine_text token = next_token(&left);
 		bool wild = is(token, '*') || (is(token, '>') && left.len == 0);
 
-		if ((!wild && !is_plain(token)) || ++n_tokens > TOPIC_TOKENS)
+		n_wildcards += is(token, '*');
+		if ((!wild && !is_plain(token)) || ++n_tokens > TOPIC_TOKENS ||
+			n_wildcards > TOPIC_WILDCARDS)
 			return -EINVAL;
 		ret->is_pattern |= wild;
 	}

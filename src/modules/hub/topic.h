@@ -8,8 +8,9 @@
 
 #include <tine/http.h>
 
-#define TOPIC_MAX    255 /* bytes */
-#define TOPIC_TOKENS 16
+#define TOPIC_MAX       255 /* bytes */
+#define TOPIC_TOKENS    16
+#define TOPIC_WILDCARDS 4 /* `*`; the bus takes no more */
 
 struct topic {
 	size_t len;
