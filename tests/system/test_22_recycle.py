@@ -545,7 +545,7 @@ def test_scale_to_and_by(start):
     for line, n in ("scale 5", 5), ("scale +2", 7), ("scale -4", 3), ("scale 1", 1), ("scale 2", 2):
         assert command(t, line) == f"{n} worker{'s' if n > 1 else ''}"
         assert len(t.wait_workers(n)) == n
-        assert len(t.find(rf"scale: {n} workers?$")) == 1
+        t.wait_log(rf"scale: {n} workers?$")
     assert command(t, "scale 2") == "2 workers"
     t.hello()
 
