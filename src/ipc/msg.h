@@ -67,7 +67,7 @@ struct msg_listen {
 
 #define SUBJECT_MAX       255u /* bytes */
 #define SUBJECT_TOKENS    16u
-#define SUBJECT_WILDCARDS 4u  /* `*` in a pattern: with more, a subject has ten thousands of ways through the tree */
+#define SUBJECT_WILDCARDS 4u  /* `*` in a pattern: each doubles the ways through the tree */
 #define SUBJECT_GROUP_MAX 63u /* bytes of a queue group's name */
 
 /*

@@ -336,7 +336,8 @@ static void on_request(struct tine_request *request, void *arg)
 			access_check(h, request, TOKEN_SUBSCRIBE, all, &grant) == 0)
 			answer_overview(h, request);
 	} else if (topic_from_path(path, &topic) < 0) {
-		answer_text(request, 400, "not a subject: up to 16 segments of ASCII, 255 bytes, 4 of them `*`");
+		answer_text(request, 400,
+			"not a subject: up to 16 segments of ASCII, 255 bytes, 4 of them `*`");
 	} else if (!is_post) {
 		on_get(h, request, &topic);
 	} else if (access_check_origin(h, request)) {
