@@ -165,7 +165,7 @@ def test_handshake_refused(t):
                 assert response.header(header[0]).split(",")[0] == header[1], response
             if not response.closes:  # the connection may be used for something else
                 assert c.request("/status").json()["open"] == 0
-    assert len(t.find(r"refused /echo: -71")) == len(REFUSED)
+    t.wait_log(r"refused /echo: -71", count=len(REFUSED))
 
 
 def test_handshake_origin(t):
