@@ -464,7 +464,7 @@ static void run(struct worker *w)
 			return;
 		}
 		flags = end_turn(w) ? EVLOOP_NONBLOCK : EVLOOP_ONCE;
-		if (w->draining && net_server_connections(w->net) == 0)
+		if (w->draining && net_server_connections(w->net) == 0 && bus_leave(w->bus))
 			w->done = true;
 	}
 }

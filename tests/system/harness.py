@@ -3,6 +3,7 @@ sees to it that nothing of it is left behind. Every wait is for a condition and 
 
 import atexit
 import collections
+import fcntl
 import json
 import os
 import pathlib
@@ -14,6 +15,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import termios
 import threading
 import time
 
@@ -432,8 +434,21 @@ class Tined:
         with self.changed:
             return len(self.lines)
 
+    def _catch_up(self):
+        """Lets the reader take what has been written already."""
+        unread, end = bytearray(4), time.monotonic() + 1
+        while self.reader.is_alive() and time.monotonic() < end:
+            fcntl.ioctl(self.process.stderr, termios.FIONREAD, unread)
+            time.sleep(0.001)
+            if not any(unread):
+                return
+
     def find(self, pattern, since=0):
         """Matches of the pattern in the log, one for each line that has one."""
+        self._catch_up()
+        return self._matches(pattern, since)
+
+    def _matches(self, pattern, since):
         found = (re.search(pattern, text) for text in self.log(since))
         return [m for m in found if m]
 
@@ -442,7 +457,7 @@ class Tined:
         end = time.monotonic() + deadline
         with self.changed:
             while True:
-                matches = self.find(pattern, since)
+                matches = self._matches(pattern, since)
                 if len(matches) >= count:
                     return matches[count - 1]
                 left = end - time.monotonic()
