@@ -6,6 +6,8 @@
 
 #include <sched.h>
 
+#define STREAK \
+	16 /* so many since there were masses: it is a conversation, not what those end with */
 #define CONTENDED_US 20 /* between two looks: somebody else wants the CPU */
 #define REST_MIN_US  (20 * US_PER_MS)
 #define REST_MAX_US  (2 * US_PER_S)
@@ -19,13 +21,13 @@ static void rest(struct spin *s, uint64_t now)
 	s->hot = false;
 }
 
-/* Something has come: if it came fast, and by itself, so may the next. */
+/* Something has come: if it came fast, and no masses were among the last, so may the next. */
 static bool on_seen(struct spin *s, const struct spin_seen *seen, uint64_t now)
 {
 	if (s->hot && s->last_us != s->idle_us)
 		s->rest_us = 0; /* it was worth the wait, and nobody minded */
-	s->hot = now - s->idle_us < s->budget_us && now >= s->off_us &&
-		seen->n_bulk == s->seen.n_bulk;
+	s->streak = seen->n_bulk != s->seen.n_bulk ? 0 : s->streak + (s->streak < STREAK);
+	s->hot = s->streak == STREAK && now - s->idle_us < s->budget_us && now >= s->off_us;
 	s->seen = *seen;
 	s->idle_us = s->last_us = now;
 	return s->hot;

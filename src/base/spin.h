@@ -24,6 +24,7 @@ struct spin {
 	uint64_t off_us;  /* not before */
 	uint64_t
 		rest_us; /* how long it was not tried, the last time that somebody else wanted the CPU */
+	unsigned streak; /* how many came since there were masses; counted up to some */
 	bool hot;        /* what came last came within a moment */
 };
 

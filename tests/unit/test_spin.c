@@ -6,19 +6,27 @@ static struct spin s;
 static struct spin_seen seen;
 static uint64_t now;
 
-static void set_up(void)
-{
-	s = (struct spin){.budget_us = 50};
-	now = 1000000;
-	seen = (struct spin_seen){0};
-}
-
 /* A turn in which something came, so long after the one before. */
 static bool comes(uint64_t after_us)
 {
 	now += after_us;
 	seen.n++;
 	return spin_goes_on(&s, &seen, now);
+}
+
+/* Until it is one, slowly. */
+static void converse(void)
+{
+	for (unsigned i = 0; i < 16; i++)
+		ck_assert(!comes(100));
+}
+
+static void set_up(void)
+{
+	s = (struct spin){.budget_us = 50};
+	now = 1000000;
+	seen = (struct spin_seen){0};
+	converse();
 }
 
 static bool looks(uint64_t after_us)
@@ -88,7 +96,19 @@ START_TEST(test_masses_are_not_waited_for)
 	seen.n_bulk++;
 	ck_assert(!comes(10));
 	ck_assert(!spin_again(&s, &seen));
+	ck_assert(!comes(10)); /* what they end with */
+	converse();
 	ck_assert(comes(10));
+}
+END_TEST
+
+START_TEST(test_slow_conversations_count_too)
+{
+	set_up();
+	seen.n_bulk++;
+	for (unsigned i = 0; i < 20; i++)
+		ck_assert(!comes(80));
+	ck_assert(comes(40)); /* one that was fast by chance */
 }
 END_TEST
 
@@ -109,6 +129,7 @@ static void add(TCase *tc)
 	tcase_add_test(tc, test_not_for_longer_than_the_moment);
 	tcase_add_test(tc, test_who_wants_the_cpu_gets_it);
 	tcase_add_test(tc, test_masses_are_not_waited_for);
+	tcase_add_test(tc, test_slow_conversations_count_too);
 	tcase_add_test(tc, test_never_without_a_budget);
 }
 
