@@ -33,7 +33,8 @@
 	(4u << 20)     /* more than a socket holds, less than its heirs could go on writing */
 #define LAST_ROUNDS 64 /* for handlers that yield */
 #define FLYING_MAX  16 /* descriptors in a socket of the bus, not yet read */
-#define RETRY_MS    2  /* when too many descriptors are in flight; unix(7), ETOOMANYREFS */
+#define WRITE_AHEAD (64u << 10) /* bytes that are not left to the end of the turn */
+#define RETRY_MS    2           /* when too many descriptors are in flight; unix(7), ETOOMANYREFS */
 
 struct bytes {
 	char *data;
@@ -61,6 +62,7 @@ struct lane {
 	bool yielded;     /* whole frames may be left in `rest` until the next turn */
 	bool deaf;        /* it is not to be read */
 	bool write_comes; /* `writable` is about to be called */
+	bool blocked;     /* the peer took no more when it was last offered some */
 };
 
 /* What all lanes of the process read into, one after the other. It may be in use while the process is forked. */
@@ -494,6 +496,7 @@ static bool write_failed(struct lane *l, ssize_t n)
 
 	if (n == -EINTR)
 		return true;
+	l->blocked = true;
 	if (n == -EPIPE || n == -ECONNRESET)
 		bytes_release(&l->out); /* its last words may still be there to read */
 	else if (n != -EAGAIN && n != -ETOOMANYREFS)
@@ -516,7 +519,7 @@ void lane_flush(struct lane *l)
 {
 	if (l->dead)
 		return;
-	l->write_comes = false;
+	l->write_comes = l->blocked = false;
 	lane_enter(l);
 	while (!l->dead && !out_empty(l)) {
 		ssize_t n = write_some(l);
@@ -579,9 +582,14 @@ int lane_new(const struct lane_options *o, struct lane **ret)
 	return 0;
 }
 
-/* What is queued is written at the end of this turn, together with what else comes. */
+/*
+ * What is queued is written at the end of this turn, together with what else comes; but masses as they gather, so that the peer has
+ * something to do meanwhile, and the memory is still in the cache. An error is met again, and dealt with, at the end of the turn.
+ */
 static void write_soon(struct lane *l)
 {
+	if (lane_queued(l) >= WRITE_AHEAD && l->n_fds_out == 0 && !l->blocked)
+		l->blocked = write_some(l) < 0;
 	if (l->write_comes)
 		return;
 	l->write_comes = true;

@@ -3,6 +3,7 @@
 #include <event2/event.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -511,6 +512,30 @@ START_TEST(test_few_descriptors_are_in_flight_to_who_does_not_read)
 }
 END_TEST
 
+/* Whoever has much to send does not keep it to the end of the turn, nor asks a peer again and again that takes no more. */
+START_TEST(test_masses_are_written_as_they_gather)
+{
+	static const char data[16 << 10];
+	unsigned n = 0;
+	int size = 0;
+
+	set_up_bus();
+	for (unsigned i = 0; i < 3; i++)
+		ck_assert_int_eq(lane_send(lane, MSG_ACK, 0, data, sizeof(struct msg_ack)), 0);
+	ck_assert_int_eq(ioctl(peer, FIONREAD, &size), 0);
+	ck_assert_int_eq(size, 0);
+	for (unsigned i = 0; i < 5; i++)
+		ck_assert_int_eq(lane_send(lane, MSG_SEND, 0, data, sizeof(data)), 0);
+	ck_assert_int_eq(ioctl(peer, FIONREAD, &size), 0);
+	ck_assert_int_ge(size, 64 << 10);
+	while (lane_send(lane, MSG_SEND, 0, data, sizeof(data)) == 0)
+		n++;
+	ck_assert_uint_gt(lane_queued(lane), 512 << 10); /* nobody reads */
+	ck_assert_uint_lt(n, 1000);
+	tear_down();
+}
+END_TEST
+
 static void add(TCase *tc)
 {
 	tcase_add_test(tc, test_few_descriptors_are_in_flight_to_who_does_not_read);
@@ -522,6 +547,7 @@ static void add(TCase *tc)
 	tcase_add_test(tc, test_last_words_are_taken_though_it_is_deaf);
 	tcase_add_test(tc, test_one_lane_may_be_read_within_another);
 	tcase_add_test(tc, test_parts_are_put_together);
+	tcase_add_test(tc, test_masses_are_written_as_they_gather);
 	tcase_add_test(tc, test_frames_arrive_however_they_are_split);
 	tcase_add_loop_test(tc, test_offences_close_the_lane_before_the_payload_is_waited_for, 0,
 		sizeof(offences) / sizeof(*offences));
