@@ -28,21 +28,12 @@
 #ifndef TINE_BUS_H
 #define TINE_BUS_H
 
-#include <errno.h>
-
+#include "errors.h"
 #include "http.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
-
-#define TINE_E_FULL      (-EAGAIN)
-#define TINE_E_GONE      (-ESRCH)  /* the receiver has left, or never was */
-#define TINE_E_NOBODY    (-ENOENT) /* no subscriber; no other worker; no service of that module */
-#define TINE_E_TOO_LARGE (-EMSGSIZE)
-#define TINE_E_QUOTA     (-EDQUOT)
-#define TINE_E_TIMEOUT   (-ETIMEDOUT) /* no answer by the deadline */
-#define TINE_E_CLOSED    (-EPIPE)
 
 /* --- peers --- */
 
