@@ -6,11 +6,11 @@
 
 #include <tine/loop.h>
 
+#include "base/mailbox.h"
 #include "runtime/module.h"
-#include "runtime/pool.h"
 
 struct call {
-	struct pool_post post;
+	struct mail mail;
 	void (*fn)(void *arg);
 	void *arg;
 };
@@ -20,9 +20,9 @@ struct event_base *tine_loop_base(struct tine_worker *worker)
 	return worker->base;
 }
 
-static void call_run(struct pool_post *post)
+static void call_run(struct mail *m)
 {
-	struct call *call = (struct call *)post;
+	struct call *call = (struct call *)m;
 	void (*fn)(void *arg) = call->fn;
 	void *arg = call->arg;
 
@@ -34,13 +34,13 @@ int tine_loop_post(struct tine_worker *worker, void (*fn)(void *arg), void *arg)
 {
 	struct call *call;
 
-	if (!worker || !worker->pool || !fn)
+	if (!worker || !worker->mailbox || !fn)
 		return -EINVAL;
 	call = calloc(1, sizeof(*call));
 	if (!call)
 		return -ENOMEM;
-	call->post.fn = call_run;
+	call->mail.fn = call_run;
 	call->fn = fn;
 	call->arg = arg;
-	return pool_post(worker->pool, &call->post);
+	return mailbox_post(worker->mailbox, &call->mail);
 }

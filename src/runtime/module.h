@@ -18,6 +18,7 @@ struct config;
 struct event_base;
 struct http_router;
 struct http_server;
+struct mailbox;
 struct pool;
 struct stream_service;
 
@@ -49,6 +50,7 @@ struct tine_worker {
 	struct event_base *base;
 	unsigned slot;
 	uint64_t generation;
+	struct mailbox *mailbox; /* of the loop */
 	struct pool *pool;
 	struct arena *arena;        /* memory shared with the other workers */
 	struct bus *bus_client;     /* of the process */

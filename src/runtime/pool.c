@@ -1,15 +1,8 @@
 /*
  * A thread pool: work that may block, away from the loop. Any process that runs modules.
  *
- * Jobs wait in one queue under a mutex that is held for a few instructions at a time. What comes back
- * to the loop, finished jobs and posts alike, is pushed onto a list without a lock, and the loop takes
- * all of it in one go. The head of that list also says whether the loop has to be woken:
- *
- *   NULL       nothing is there and the loop is not looking: the next one to push writes the eventfd
- *   &looking   nothing is there, but the loop is going to look again before it sleeps
- *   other      something is there, and the loop knows
- *
- * so that a burst costs one wake-up. The eventfd is watched for edges and never read.
+ * Jobs wait in one queue under a mutex that is held for a few instructions at a time. Finished ones go back to the loop
+ * through its mailbox.
  *
  * Sleeping threads are woken in a chain: at most one is on its way to the queue at any time, and it wakes
  * the next one if it leaves jobs behind. Short jobs then do not wake threads that would find nothing.
@@ -21,8 +14,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <event2/event.h>
-#include <event2/event_struct.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
@@ -30,26 +21,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
-#include "base/turn.h"
+#include "base/mailbox.h"
 
-#define POOL_STACK  (256u << 10) /* of a thread */
-#define POOL_ROUNDS 4            /* of looking before others in the loop get their turn */
+#define POOL_STACK (256u << 10) /* of a thread */
 
 TAILQ_HEAD(pool_queue, pool_job);
 
 /* Used by the loop's thread and by the pool's: who may touch what is said group by group. */
 struct pool {
 	/* the loop's alone */
-	struct event wake;
-	int wake_fd; /* written by all */
 	unsigned n_threads, n_threads_max, queue_max;
 	pthread_t *threads;
 
-	/* the way back to the loop */
-	_Atomic(struct pool_post *) posts; /* the newest in front */
+	struct mailbox *mailbox; /* the way back to the loop */
 
 	/* under the lock */
 	pthread_mutex_t lock;
@@ -64,89 +49,9 @@ struct pool {
 	struct pool_figures figures; /* the pointers never change */
 };
 
-static struct pool_post looking; /* its address alone means something */
-
-static void pool_wake(struct pool *p)
+static void on_job_done(struct mail *m)
 {
-	uint64_t one = 1;
-	ssize_t n;
-
-	do {
-		n = write(p->wake_fd, &one, sizeof(one));
-	} while (n < 0 && errno == EINTR);
-}
-
-/* Brings a message to the loop. */
-static void posts_push(struct pool *p, struct pool_post *post)
-{
-	struct pool_post *head = atomic_load_explicit(&p->posts, memory_order_relaxed);
-
-	do {
-		post->next = head;
-	} while (!atomic_compare_exchange_weak_explicit(
-		&p->posts, &head, post, memory_order_acq_rel, memory_order_relaxed));
-	if (!head)
-		pool_wake(p);
-}
-
-static bool is_post(const struct pool_post *post)
-{
-	return post && post != &looking;
-}
-
-/* Takes all messages, the oldest in front, and promises to look again. */
-static struct pool_post *posts_take(struct pool *p)
-{
-	struct pool_post *post, *next, *first = NULL;
-
-	post = atomic_exchange_explicit(&p->posts, &looking, memory_order_acq_rel);
-	for (; is_post(post); post = next) {
-		next = post->next;
-		post->next = first;
-		first = post;
-	}
-	return first;
-}
-
-/* Returns whether there was a message. */
-static bool posts_run(struct pool *p)
-{
-	struct pool_post *post = posts_take(p), *next;
-	bool any = post;
-
-	for (; post; post = next) {
-		next = post->next;
-		atomic_store_explicit(&post->on_its_way, false, memory_order_release);
-		post->fn(post);
-	}
-	return any;
-}
-
-/* Whether there is nothing more, so that the next message wakes the loop. */
-static bool posts_rest(struct pool *p)
-{
-	struct pool_post *expected = &looking;
-
-	return atomic_compare_exchange_strong_explicit(
-		&p->posts, &expected, NULL, memory_order_acq_rel, memory_order_relaxed);
-}
-
-static void on_wake(evutil_socket_t fd, short what, void *arg)
-{
-	struct pool *p = arg;
-
-	turn_mark();
-	for (int i = 0; i < POOL_ROUNDS; i++) {
-		posts_run(p);
-		if (posts_rest(p))
-			return;
-	}
-	pool_wake(p); /* go on in the next turn; nobody else will wake us */
-}
-
-static void on_job_done(struct pool_post *post)
-{
-	struct pool_job *job = (struct pool_job *)((char *)post - offsetof(struct pool_job, post));
+	struct pool_job *job = (struct pool_job *)((char *)m - offsetof(struct pool_job, mail));
 
 	job->done(job, job->status);
 }
@@ -154,7 +59,7 @@ static void on_job_done(struct pool_post *post)
 static void job_finish(struct pool *p, struct pool_job *job, int status)
 {
 	job->status = status;
-	posts_push(p, &job->post);
+	mailbox_post(p->mailbox, &job->mail);
 }
 
 /* The lock is held. */
@@ -267,15 +172,9 @@ static int pool_init(struct pool *p, const struct pool_options *o)
 	p->threads = calloc(o->n_threads, sizeof(*p->threads));
 	if (!p->threads)
 		return -ENOMEM;
-	p->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (p->wake_fd < 0)
-		return -errno;
-	if (event_assign(&p->wake, o->base, p->wake_fd, EV_READ | EV_PERSIST | EV_ET, on_wake, p) <
-			0 ||
-		event_add(&p->wake, NULL) < 0)
-		return -ENOMEM;
 	p->n_threads_max = o->n_threads;
 	p->queue_max = o->queue_max;
+	p->mailbox = o->mailbox;
 	p->figures = o->figures;
 	TAILQ_INIT(&p->queue);
 	pthread_mutex_init(&p->lock, NULL);
@@ -285,8 +184,7 @@ static int pool_init(struct pool *p, const struct pool_options *o)
 
 /*
  * Makes a pool for the loop o->base; its threads are started when they are first needed. Returns 0 or
- * a negative errno: -EINVAL without threads or room in the queue, -ENOTSUP when the loop's method knows
- * no edges.
+ * a negative errno: -EINVAL without threads or room in the queue.
  */
 int pool_new(const struct pool_options *o, struct pool **ret)
 {
@@ -295,16 +193,11 @@ int pool_new(const struct pool_options *o, struct pool **ret)
 
 	if (o->n_threads == 0 || o->queue_max == 0)
 		return -EINVAL;
-	if (!(event_base_get_features(o->base) & EV_FEATURE_ET))
-		return -ENOTSUP;
 	p = calloc(1, sizeof(*p));
 	if (!p)
 		return -ENOMEM;
-	p->wake_fd = -1;
 	r = pool_init(p, o);
 	if (r < 0) {
-		if (p->wake_fd >= 0)
-			close(p->wake_fd);
 		free(p->threads);
 		free(p);
 		return r;
@@ -321,7 +214,7 @@ static void pool_settle(struct pool *p)
 	do {
 		while ((job = TAILQ_FIRST(&p->queue)))
 			job_finish(p, queue_take(p, job), -ECANCELED);
-	} while (posts_run(p));
+	} while (mailbox_run(p->mailbox));
 	pool_show(p);
 }
 
@@ -341,8 +234,6 @@ struct pool *pool_free(struct pool *p)
 	for (unsigned i = 0; i < p->n_threads; i++)
 		pthread_join(p->threads[i], NULL);
 	pool_settle(p);
-	event_del(&p->wake);
-	close(p->wake_fd);
 	pthread_cond_destroy(&p->work);
 	pthread_mutex_destroy(&p->lock);
 	free(p->threads);
@@ -384,7 +275,7 @@ int pool_submit(struct pool *p, struct pool_job *job)
 
 	if (p->n_threads == 0 && thread_start(p) < 0)
 		return -EAGAIN;
-	job->post.fn = on_job_done;
+	job->mail.fn = on_job_done;
 	r = queue_insert(p, job, &call, &more);
 	if (r < 0)
 		return r;
@@ -413,16 +304,4 @@ bool pool_cancel(struct pool *p, struct pool_job *job)
 	if (queued)
 		job_finish(p, job, -ECANCELED);
 	return queued;
-}
-
-/*
- * Has post->fn called on the loop's thread, from any thread; in the order of posting as far as one thread is
- * concerned. Returns 0, or -EALREADY when it is on its way already and will be called once.
- */
-int pool_post(struct pool *p, struct pool_post *post)
-{
-	if (atomic_exchange_explicit(&post->on_its_way, true, memory_order_acq_rel))
-		return -EALREADY;
-	posts_push(p, post);
-	return 0;
 }

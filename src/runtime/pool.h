@@ -1,4 +1,4 @@
-/* A thread pool for what would block the loop, and the way back from any thread to the loop. */
+/* A thread pool for what would block the loop. */
 #pragma once
 
 #include <stdatomic.h>
@@ -6,20 +6,16 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
-struct event_base;
+#include "base/mailbox.h"
+
 struct pool;
 
-/* A message to the loop. Lies in a structure of the caller's, zeroed before its first use. */
-struct pool_post {
-	void (*fn)(struct pool_post *post); /* on the loop's thread; may free it or post it again */
-
-	/* of the pool */
-	struct pool_post *next;
-	atomic_bool on_its_way;
-};
+/* What a job spends its time with. None of them may take all threads. */
+enum pool_lane { POOL_CPU, POOL_IO, POOL_DNS, POOL_LANES };
 
 /* A job. Lies in a structure of the caller's, which lives on until done() is called. */
 struct pool_job {
+	enum pool_lane lane;
 	void (*work)(struct pool_job *job); /* on a thread; what it uses nobody else may touch */
 	void (*done)(struct pool_job *job, int status); /* on the loop's thread; may free the job */
 
@@ -27,7 +23,7 @@ struct pool_job {
 	TAILQ_ENTRY(pool_job) link; /* while queued */
 	bool queued;                /* these two under the lock of the queue */
 	int status;
-	struct pool_post post;
+	struct mail mail;
 };
 
 /* Where a pool says how it fares: written under its lock, read by anybody. All or none. */
@@ -37,7 +33,7 @@ struct pool_figures {
 };
 
 struct pool_options {
-	struct event_base *base;
+	struct mailbox *mailbox;     /* of the loop; outlives the pool */
 	unsigned n_threads;          /* at most */
 	unsigned queue_max;          /* jobs that wait for a thread */
 	struct pool_figures figures; /* they outlive the pool; NULL: nobody wants to know */
@@ -47,4 +43,3 @@ int pool_new(const struct pool_options *o, struct pool **ret);
 struct pool *pool_free(struct pool *p);
 int pool_submit(struct pool *p, struct pool_job *job);
 bool pool_cancel(struct pool *p, struct pool_job *job);
-int pool_post(struct pool *p, struct pool_post *post);

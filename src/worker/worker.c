@@ -17,6 +17,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/loop.h"
+#include "base/mailbox.h"
 #include "base/spin.h"
 #include "base/turn.h"
 #include "http/server.h"
@@ -55,6 +56,7 @@ struct worker {
 	struct event_base *base;
 	struct lifeline *lifeline;
 	struct bus *bus;
+	struct mailbox mailbox;
 	struct pool *pool;
 	struct arena *arena;
 	struct net_server *net;
@@ -245,21 +247,27 @@ static size_t input_max(const struct worker *w)
 	return max;
 }
 
-static int open_net(struct worker *w)
+static int open_pool(struct worker *w)
 {
-	const struct config *config = w->child->config;
-	struct pool_options p = {.base = w->base,
-		.n_threads = (unsigned)config->workers.threads,
+	struct pool_options o = {.mailbox = &w->mailbox,
+		.n_threads = (unsigned)w->child->config->workers.threads,
 		.queue_max = POOL_QUEUE_MAX,
 		.figures = {.n_finished = &w->slot->pool_jobs,
 			.n_queued = &w->slot->pool_queued,
 			.n_running = &w->slot->pool_running}};
+	int r = mailbox_open(&w->mailbox, w->base);
+
+	return r < 0 ? r : pool_new(&o, &w->pool);
+}
+
+static int open_net(struct worker *w)
+{
+	const struct config *config = w->child->config;
 	struct admission admission = {.scoreboard = w->child->scoreboard,
 		.clients = w->child->clients,
 		.slot = w->child->slot,
 		.max_per_client = config->http.max_per_client,
 		.max_total = config->http.max_total};
-	int r = pool_new(&p, &w->pool);
 	struct net_options o = {.base = w->base,
 		.pool = w->pool,
 		.admission = &admission,
@@ -270,7 +278,7 @@ static int open_net(struct worker *w)
 		.on_closed = on_closed,
 		.arg = w};
 
-	return r < 0 ? r : net_server_new(&o, &w->net);
+	return net_server_new(&o, &w->net);
 }
 
 static int open_http(struct worker *w, char error[MODULE_ERROR_MAX])
@@ -378,6 +386,7 @@ static int start_modules(struct worker *w, char error[MODULE_ERROR_MAX])
 		m->base = w->base;
 		m->slot = w->child->slot;
 		m->generation = w->child->generation;
+		m->mailbox = &w->mailbox;
 		m->pool = w->pool;
 		m->arena = w->arena;
 		m->bus_client = w->bus;
@@ -398,8 +407,10 @@ static int start_modules(struct worker *w, char error[MODULE_ERROR_MAX])
 
 static int set_up(struct worker *w, char error[MODULE_ERROR_MAX])
 {
-	int r = open_net(w);
+	int r = open_pool(w);
 
+	if (r == 0)
+		r = open_net(w);
 	if (r == 0)
 		r = open_access_log(w);
 	if (r == 0)
@@ -501,6 +512,7 @@ int worker_main(const struct child *c, const struct module_builtin *builtins)
 		module_stop(&w.modules[i]);
 	bus_finish(w.bus);
 	pool_free(w.pool);
+	mailbox_close(&w.mailbox);
 	w.access = access_log_free(w.access);
 	lifeline_say_goodbye(w.lifeline, MSG_DRAINED, NULL);
 	return w.exit_status;

@@ -1,4 +1,4 @@
-/* runtime/pool.c: threads, the queue's bound, cancelling, and the way back to the loop. */
+/* runtime/pool.c and base/mailbox.c: threads, the queue's bound, cancelling, and the way back to the loop. */
 #include <errno.h>
 #include <event2/event.h>
 #include <pthread.h>
@@ -19,6 +19,7 @@
 #define QUEUE_MAX 8
 
 static struct event_base *base;
+static struct mailbox mailbox;
 static struct pool *pool;
 static unsigned n_done, n_canceled;
 static _Atomic uint64_t n_finished;
@@ -72,7 +73,7 @@ static struct task task_init(sem_t *started, sem_t *go)
 
 static void new_pool(unsigned n_threads, unsigned queue_max)
 {
-	struct pool_options o = {.base = base,
+	struct pool_options o = {.mailbox = &mailbox,
 		.n_threads = n_threads,
 		.queue_max = queue_max,
 		.figures = {&n_finished, &n_queued, &n_running}};
@@ -86,6 +87,7 @@ static void setup(void)
 	n_done = n_canceled = 0;
 	n_finished = 0;
 	ck_assert_int_eq(loop_new(&base), 0);
+	ck_assert_int_eq(mailbox_open(&mailbox, base), 0);
 	new_pool(N_THREADS, QUEUE_MAX);
 }
 
@@ -95,6 +97,7 @@ static void teardown(void)
 	ck_assert_ptr_null(pool);
 	ck_assert_uint_eq(n_queued, 0);
 	ck_assert_uint_eq(n_running, 0);
+	mailbox_close(&mailbox);
 	event_base_free(base);
 }
 
@@ -113,8 +116,8 @@ static void run_a_turn(void)
 
 START_TEST(test_bad_options)
 {
-	struct pool_options none = {.base = base, .queue_max = 1},
-			    no_room = {.base = base, .n_threads = 1};
+	struct pool_options none = {.mailbox = &mailbox, .queue_max = 1},
+			    no_room = {.mailbox = &mailbox, .n_threads = 1};
 	struct pool *p = NULL;
 
 	ck_assert_int_eq(pool_new(&none, &p), -EINVAL);
@@ -289,7 +292,7 @@ START_TEST(test_free)
 END_TEST
 
 struct message {
-	struct pool_post post; /* first */
+	struct mail mail; /* first */
 	unsigned from, number;
 };
 
@@ -299,7 +302,7 @@ struct message {
 static struct message messages[N_FROM][N_MESSAGE];
 static unsigned next_number[N_FROM], n_wrong;
 
-static void on_message(struct pool_post *post)
+static void on_message(struct mail *post)
 {
 	struct message *m = (struct message *)post;
 
@@ -313,7 +316,7 @@ static void *post_all(void *arg)
 	struct message *m = arg;
 
 	for (unsigned i = 0; i < N_MESSAGE; i++)
-		if (pool_post(pool, &m[i].post) < 0)
+		if (mailbox_post(&mailbox, &m[i].mail) < 0)
 			abort();
 	return NULL;
 }
@@ -326,7 +329,7 @@ static void init_messages(void)
 	for (unsigned k = 0; k < N_FROM; k++)
 		for (unsigned i = 0; i < N_MESSAGE; i++)
 			messages[k][i] =
-				(struct message){.post.fn = on_message, .from = k, .number = i};
+				(struct message){.mail.fn = on_message, .from = k, .number = i};
 }
 
 START_TEST(test_posts)
@@ -382,19 +385,19 @@ START_TEST(test_a_burst_is_one_wake_up)
 }
 END_TEST
 
-static void on_message_again(struct pool_post *post)
+static void on_message_again(struct mail *post)
 {
 	if (++n_done < 100)
-		ck_assert_int_eq(pool_post(pool, post), 0);
+		ck_assert_int_eq(mailbox_post(&mailbox, post), 0);
 }
 
 /* Who posts from within a post goes on in turns of its own: a timer is not starved. */
 START_TEST(test_post_again)
 {
-	struct pool_post post = {.fn = on_message_again};
+	struct mail post = {.fn = on_message_again};
 
-	ck_assert_int_eq(pool_post(pool, &post), 0);
-	ck_assert_int_eq(pool_post(pool, &post), -EALREADY);
+	ck_assert_int_eq(mailbox_post(&mailbox, &post), 0);
+	ck_assert_int_eq(mailbox_post(&mailbox, &post), -EALREADY);
 	run_a_turn();
 	ck_assert_uint_ge(n_done, 1);
 	ck_assert_uint_lt(n_done, 100);
@@ -406,10 +409,10 @@ END_TEST
 
 START_TEST(test_posts_arrive_when_freed)
 {
-	struct pool_post post = {.fn = on_message_again};
+	struct mail post = {.fn = on_message_again};
 
 	n_done = 99;
-	ck_assert_int_eq(pool_post(pool, &post), 0);
+	ck_assert_int_eq(mailbox_post(&mailbox, &post), 0);
 	pool = pool_free(pool);
 	ck_assert_uint_eq(n_done, 100);
 }
