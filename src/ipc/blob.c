@@ -14,7 +14,8 @@
 
 #include "base/fd.h"
 
-#define SEALS (F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
+#define SEALS      (F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
+#define SEAL_TRIES 4
 
 static int write_all(int fd, const char *data, size_t len)
 {
@@ -31,8 +32,7 @@ static int write_all(int fd, const char *data, size_t len)
 	return 0;
 }
 
-/* Copies the bytes into a blob. Returns 0, or -errno (-EMFILE, -ENOMEM, ...). */
-int blob_new(const void *data, size_t len, int *ret_fd)
+static int copy_and_seal(const void *data, size_t len, int *ret_fd)
 {
 	CLEANUP(closep) int fd = memfd_create("tined-message", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	int r = fd < 0 ? -errno : write_all(fd, data, len);
@@ -43,6 +43,19 @@ int blob_new(const void *data, size_t len, int *ret_fd)
 		return -errno;
 	*ret_fd = take_fd(&fd);
 	return 0;
+}
+
+/*
+ * Copies the bytes into a blob. Returns 0, or -errno (-EMFILE, -ENOMEM, ...). The kernel refuses to seal memory while it holds one of
+ * its pages for purposes of its own, such as moving it (fcntl(2), F_ADD_SEALS, EBUSY): other pages will do.
+ */
+int blob_new(const void *data, size_t len, int *ret_fd)
+{
+	int r = -EBUSY;
+
+	for (int i = 0; i < SEAL_TRIES && r == -EBUSY; i++)
+		r = copy_and_seal(data, len, ret_fd);
+	return r;
 }
 
 /* Returns 0 and the size of a blob; -EPROTO: it is none, or not sealed. */

@@ -95,6 +95,14 @@ static void finish(const char *text)
 	free(l->times);
 }
 
+static void fail(const char *what, int error)
+{
+	char text[128];
+
+	snprintf(text, sizeof(text), "error: %s: %s", what, strerror(-error));
+	finish(text);
+}
+
 static void ask_next(void);
 
 static void on_count(int status, struct tine_message *m, void *arg)
@@ -104,8 +112,9 @@ static void on_count(int status, struct tine_message *m, void *arg)
 	char text[128];
 
 	if (status < 0 || n[1] != 0) {
-		snprintf(text, sizeof(text), "error: status %d, disordered %lu", status,
-			n ? (unsigned long)n[1] : 0);
+		snprintf(text, sizeof(text), "error: status %d, disordered %lu of %lu, sent %lu",
+			status, n ? (unsigned long)n[1] : 0, n ? (unsigned long)n[0] : 0,
+			(unsigned long)l->sent);
 		finish(text);
 		return;
 	}
@@ -125,11 +134,10 @@ static void ask_next(void)
 		.to = load.peers[load.n_asked],
 		.on_answer = on_count,
 		.timeout_us = 60000000};
-	char text[64];
 	int r = tine_bus_post(worker, &s);
 
 	if (r < 0 && r != TINE_E_FULL)
-		finish((snprintf(text, sizeof(text), "error: %s", strerror(-r)), text));
+		fail("not asked", r);
 }
 
 static int send_one(struct load *l)
@@ -156,6 +164,10 @@ static void on_writable(void *arg)
 
 		if (r == TINE_E_FULL)
 			return;
+		if (r < 0) {
+			fail("not sent", r);
+			return;
+		}
 		l->sent++;
 		if (l->size > 65536 && now() >= l->end)
 			break;
