@@ -37,6 +37,7 @@
 #define GROUPS_MAX  256        /* supplementary groups of a client that are looked at */
 #define BACKLOG     64
 #define PAUSE_US    (200 * US_PER_MS) /* after an accept(2) that failed for want of something */
+#define LOOK_US     (250 * US_PER_MS) /* between two looks at who has left during his command */
 
 static const struct timeval line_timeout = {5, 0};   /* for the whole command to come */
 static const struct timeval write_timeout = {10, 0}; /* for some of the answer to be read */
@@ -45,8 +46,6 @@ struct client {
 	LIST_ENTRY(client) link;
 	struct control *control;
 	struct bufferevent *io;
-	struct event
-		ev_left; /* while its command runs nothing is read: that it closed its end is told so */
 	struct event ev_gone; /* deferred end: nothing is freed inside its own callback */
 	struct command_request request;
 	uid_t uid;
@@ -59,6 +58,7 @@ struct control {
 	struct primary *primary;
 	struct evconnlistener *listener;
 	struct event ev_resume;
+	struct event ev_look; /* while there are clients */
 	char path[PATH_MAX];
 	struct stat
 		self; /* the socket file as we made it: another one in its place is not ours to remove */
@@ -104,7 +104,6 @@ static void client_free(struct client *cl)
 	LIST_REMOVE(cl, link);
 	cl->control->n_clients--;
 	event_del(&cl->ev_gone);
-	event_del(&cl->ev_left);
 	bufferevent_free(cl->io);
 	free(cl);
 }
@@ -186,7 +185,6 @@ static void on_read(struct bufferevent *io, void *arg)
 		return;
 	cl->running = true;
 	bufferevent_disable(io, EV_READ);
-	event_add(&cl->ev_left, NULL);
 	if (!line || len >= COMMAND_MAX)
 		refuse(cl, "usage", "the command is too long");
 	else if (strlen(line) != len)
@@ -226,14 +224,6 @@ static void on_event(struct bufferevent *io, short what, void *arg)
 	}
 }
 
-static void on_left(evutil_socket_t fd, short what, void *arg)
-{
-	struct client *cl = arg;
-
-	if (is_gone(cl->io))
-		client_free(cl);
-}
-
 static unsigned n_of(const struct control *c, uid_t uid)
 {
 	const struct client *cl;
@@ -249,7 +239,6 @@ static bool is_full(const struct control *c, uid_t uid)
 	return c->n_clients >= CLIENTS_MAX || (uid != 0 && n_of(c, uid) >= OF_ONE_USER);
 }
 
-/* Of a client that had closed one half before, the end of the other is not told. */
 static void free_those_that_left(struct control *c)
 {
 	struct client *cl, *next;
@@ -259,6 +248,26 @@ static void free_those_that_left(struct control *c)
 		if (is_gone(cl->io))
 			client_free(cl);
 	}
+}
+
+static void look_again(struct control *c)
+{
+	struct timeval tv = timeval_from_us(LOOK_US);
+
+	if (c->n_clients > 0 && !event_pending(&c->ev_look, EV_TIMEOUT, NULL))
+		event_add(&c->ev_look, &tv);
+}
+
+/*
+ * While a command runs nothing is read, and its client may close its end unheard: of one that had closed the other half before,
+ * or that left with some of its answer unread (EPOLLERR), libevent says nothing to those who wait for EV_CLOSED.
+ */
+static void on_look(evutil_socket_t fd, short what, void *arg)
+{
+	struct control *c = arg;
+
+	free_those_that_left(c);
+	look_again(c);
 }
 
 static int client_new(struct control *c, int fd, const struct ucred *cred)
@@ -281,9 +290,9 @@ static int client_new(struct control *c, int fd, const struct ucred *cred)
 		.reply = reply,
 		.has_room = has_room};
 	event_assign(&cl->ev_gone, c->primary->base, -1, 0, on_gone, cl);
-	event_assign(&cl->ev_left, c->primary->base, fd, EV_CLOSED, on_left, cl);
 	LIST_INSERT_HEAD(&c->clients, cl, link);
 	c->n_clients++;
+	look_again(c);
 	bufferevent_setcb(cl->io, on_read, on_written, on_event, cl);
 	bufferevent_setwatermark(cl->io, EV_READ, 0, 2 * COMMAND_MAX);
 	bufferevent_set_timeouts(cl->io, &line_timeout, &write_timeout);
@@ -456,6 +465,7 @@ int control_open(struct primary *p, const struct config *conf, char *error, size
 		c->others = conf->tined.control_others;
 		LIST_INIT(&c->clients);
 		evtimer_assign(&c->ev_resume, p->base, on_resume, c);
+		evtimer_assign(&c->ev_look, p->base, on_look, c);
 		snprintf(c->path, sizeof(c->path), "%s", conf->tined.control);
 		r = find_group(c, conf->tined.control_group, why, sizeof(why));
 	}
@@ -490,6 +500,7 @@ void control_close(struct primary *p)
 	if (lstat(c->path, &st) == 0 && st.st_dev == c->self.st_dev && st.st_ino == c->self.st_ino)
 		unlink(c->path);
 	event_del(&c->ev_resume);
+	event_del(&c->ev_look);
 	evconnlistener_free(c->listener);
 	free(c);
 }

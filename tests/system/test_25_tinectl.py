@@ -662,6 +662,27 @@ def test_clients_leave_no_descriptors(start):
     wait_until(lambda: harness.n_descriptors(t.pid) <= before, "all of them are closed")
 
 
+def test_client_that_leaves_without_its_answer(start):
+    """With it unread the end of the connection is an error, which epoll(7) tells in its own way."""
+    t = start()
+    before = harness.n_descriptors(t.pid)
+    with connect(t) as s:
+        s.sendall(b"events --follow\n")
+        s.recv(1)
+    wait_until(lambda: harness.n_descriptors(t.pid) <= before, "it is closed")
+
+
+def test_client_that_leaves_by_halves(start):
+    t = start()
+    before = harness.n_descriptors(t.pid)
+    with connect(t) as s:
+        s.sendall(b"events --follow\n")
+        s.shutdown(socket.SHUT_WR)
+        s.recv(1)
+        assert harness.n_descriptors(t.pid) > before, "it follows"
+    wait_until(lambda: harness.n_descriptors(t.pid) <= before, "it is closed")
+
+
 def test_children_have_nothing_of_it(start):
     t = start()
     with connect(t) as s:
