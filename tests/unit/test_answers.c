@@ -802,7 +802,7 @@ static void write_much(struct tine_request *rq)
 
 START_TEST(a_reader_that_stops_holds_its_producer_back)
 {
-	size_t waiting;
+	size_t waiting, n_right = 0;
 	const char *body;
 	int fd = client_new();
 
@@ -825,8 +825,9 @@ START_TEST(a_reader_that_stops_holds_its_producer_back)
 		settle(fd);
 	ck_assert_uint_gt(n_room, 0);
 	body = strstr(reply, "\r\n\r\n") + 4;
-	for (size_t i = 0; i < to_write; i++)
-		ck_assert_msg(body[i] == (char)('a' + i % 26), "byte %zu", i);
+	while (n_right < to_write && body[n_right] == (char)('a' + n_right % 26))
+		n_right++;
+	ck_assert_uint_eq(n_right, to_write); /* one assertion: each writes to a file */
 	ck_assert(reply_ends("next"));
 	end(fd);
 }
