@@ -510,6 +510,22 @@ START_TEST(test_query)
 }
 END_TEST
 
+/* Each process has its own; with every one keys that are alike spread. */
+START_TEST(test_hash)
+{
+	unsigned fullest = 0, buckets[4096] = {0};
+	char key[32];
+
+	for (int i = 0; i < 10000; i++) {
+		size_t len = (size_t)snprintf(key, sizeof(key), "a.b.%d", i);
+		unsigned *bucket = &buckets[text_hash(key, len) % 4096];
+
+		fullest = ++*bucket > fullest ? *bucket : fullest;
+	}
+	ck_assert_uint_lt(fullest, 64);
+}
+END_TEST
+
 START_TEST(test_utf8)
 {
 	static const char *const right[] = {"", "a", "\xc2\x80", "\xdf\xbf", "\xe0\xa0\x80",
@@ -565,6 +581,7 @@ int main(void)
 	tcase_add_test(rest, test_tokens);
 	tcase_add_test(rest, test_secrets);
 	tcase_add_test(rest, test_query);
+	tcase_add_test(rest, test_hash);
 	tcase_add_test(rest, test_utf8);
 	tcase_add_test(rest, test_json_and_lists);
 	suite_add_tcase(s, rest);

@@ -6,10 +6,12 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
-#define HASH_NONFATAL_OOM 1 /* an element that could not be added has no table */
+#define HASH_NONFATAL_OOM            1 /* an element that could not be added has no table */
+#define HASH_FUNCTION(key, len, ret) (ret) = text_hash(key, len)
 #include <uthash.h>
 
 #include "modules/hub/hub.h"
+#include "modules/hub/text.h"
 
 #define BATCH_BYTES (32u << 10) /* written at once, but for a message that is longer */
 #define BATCH_MAX   256         /* messages */

@@ -7,6 +7,28 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/random.h>
+
+static uint64_t secret[2];
+
+/* As the module is loaded; where there is no randomness yet, nobody connects yet either. */
+__attribute__((constructor)) static void draw(void)
+{
+	if (getrandom(secret, sizeof(secret), GRND_NONBLOCK) < 0)
+		secret[0] = secret[1] = (uintptr_t)&secret;
+	secret[1] |= 1;
+}
+
+/* For tables in memory: clients, who choose the keys, cannot know which ones meet. FNV-1a with a basis and a factor of our own. */
+unsigned text_hash(const void *data, size_t len)
+{
+	const unsigned char *bytes = data;
+	uint64_t hash = secret[0];
+
+	for (size_t i = 0; i < len; i++)
+		hash = (hash ^ bytes[i]) * secret[1];
+	return (unsigned)(hash >> 32);
+}
 
 void text_free(struct text *t)
 {

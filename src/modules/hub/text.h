@@ -18,6 +18,7 @@ char *text_reserve(struct text *t, size_t n);
 void text_put(struct text *t, const void *data, size_t len);
 void text_print(struct text *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void text_put_json(struct text *t, struct tine_text s);
+unsigned text_hash(const void *data, size_t len);
 bool text_is_utf8(struct tine_text s);
 bool text_query(struct tine_text query, const char *name, char *to, size_t size, size_t *ret_len);
 bool text_has_token(struct tine_text list, const char *token);
