@@ -41,6 +41,7 @@ struct symbolizer {
 	pid_t pid;              /* this and the next two lines: once it is at work */
 	int pidfd, pipe_fd;
 	unsigned slot;
+	const char *role;
 	uint64_t crash;
 	struct event ev_exit, ev_deadline;
 	char raw[BACKTRACE_TEXT + 1];
@@ -196,7 +197,8 @@ static void note_place(
 }
 
 /* Into the crash record and the log. */
-static void publish(struct primary *p, unsigned slot, uint64_t crash, const char *text)
+static void publish(
+	struct primary *p, const char *role, unsigned slot, uint64_t crash, const char *text)
 {
 	struct history_crash *c = history_crash(p->history, crash);
 	CLEANUP(freep) char *copy = strdup(text);
@@ -206,7 +208,7 @@ static void publish(struct primary *p, unsigned slot, uint64_t crash, const char
 		snprintf(c->backtrace, sizeof(c->backtrace), "%s", text);
 	while ((line = strsep(&rest, "\n"))) {
 		if (*line)
-			log_error("worker[%u]:   %s", slot, line);
+			log_error("%s[%u]:   %s", role, slot, line);
 	}
 	note_place(p, slot, c && c->hung ? EVENT_HANG : EVENT_CRASH, text);
 }
@@ -237,7 +239,7 @@ static void finish(struct symbolizer *s)
 	event_del(&s->ev_deadline);
 	close(s->pidfd);
 	close(s->pipe_fd);
-	publish(s->primary, s->slot, s->crash, *text ? text : s->raw);
+	publish(s->primary, s->role, s->slot, s->crash, *text ? text : s->raw);
 	symbolizer_free(s);
 }
 
@@ -297,7 +299,7 @@ static void start_next(struct primary *p)
 	struct symbolizer *s;
 
 	while ((s = p->symbolizer) && start(s) < 0) {
-		publish(p, s->slot, s->crash, s->raw);
+		publish(p, s->role, s->slot, s->crash, s->raw);
 		symbolizer_free(s);
 	}
 }
@@ -313,13 +315,14 @@ void symbolizer_start(struct proc *pr, uint64_t crash, const char *raw)
 	if (n < QUEUE_MAX)
 		s = calloc(1, sizeof(*s));
 	if (!s) {
-		publish(p, pr->slot, crash, raw);
+		publish(p, proc_role_name(pr), pr->slot, crash, raw);
 		return;
 	}
 	s->primary = p;
 	s->gen = pr->gen;
 	s->gen->n_procs++;
 	s->slot = pr->slot;
+	s->role = proc_role_name(pr);
 	s->crash = crash;
 	snprintf(s->raw, sizeof(s->raw), "%s", raw);
 	*last = s;
@@ -340,7 +343,7 @@ void symbolizer_abandon(struct primary *p)
 	waitid(P_PIDFD, (id_t)s->pidfd, NULL, WEXITED);
 	finish(s);
 	while ((s = p->symbolizer)) {
-		publish(p, s->slot, s->crash, s->raw);
+		publish(p, s->role, s->slot, s->crash, s->raw);
 		symbolizer_free(s);
 	}
 }

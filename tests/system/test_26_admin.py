@@ -335,6 +335,12 @@ def test_its_crash_is_nobody_elses(admin):
     assert before <= set(t.worker_pids())
 
 
+def test_its_frames_are_told_as_its_own(admin):
+    t = admin()
+    os.kill(admin_pid(t), signal.SIGSEGV)
+    t.wait_log(r"admin\[\d+\]:   #0 ")
+
+
 def test_it_moves_with_a_reload(admin):
     t = admin()
     old = t.admin
