@@ -112,6 +112,20 @@ def workers(t, n=None):
     return [found[pid] for pid in sorted(found)]
 
 
+def members(t):
+    """A connection to each of the workers that are configured, beside other processes with listening sockets."""
+    found = {}
+
+    def every():
+        w = Worker(t.connect())
+        if found.setdefault(w.pid, w) is not w:
+            w.client.close()
+        return len(found) == t.sections["workers"]["count"]
+
+    wait_until(every, "a connection to each worker")
+    return [found[pid] for pid in sorted(found)]
+
+
 def test_a_message_reaches_the_other_worker(bus):
     a, b = workers(bus())
     assert a.ask("send", to=b.peer, data="hello") == "ok"

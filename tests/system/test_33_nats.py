@@ -14,7 +14,7 @@ import pytest
 
 import harness
 from harness import free_port, name, tool, wait_until
-from test_30_bus import Worker
+from test_30_bus import Worker, members
 
 HERE = pathlib.Path(__file__).resolve().parent
 
@@ -114,20 +114,6 @@ def machines(start, service):
 def bridge(t):
     """The pid of the bridge process."""
     return next(p.pid for p in t.family() if name(p.pid) == "tined-bridge")
-
-
-def members(t):
-    """A connection to each worker."""
-    found = {}
-
-    def every():
-        w = Worker(t.connect())
-        if found.setdefault(w.pid, w) is not w:
-            w.client.close()
-        return len(found) == t.sections["workers"]["count"]
-
-    wait_until(every, "a connection to each worker")
-    return [found[pid] for pid in sorted(found)]
 
 
 def figures(t):

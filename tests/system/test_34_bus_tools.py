@@ -13,7 +13,7 @@ import pytest
 import harness
 from harness import DEADLINE, wait_until
 from test_25_tinectl import DENIED, DONE, FAILED, TINECTL, USAGE, ctl, pytestmark, records  # noqa: F401
-from test_30_bus import Worker
+from test_30_bus import Worker, members
 
 HERE = pathlib.Path(__file__).resolve().parent
 
@@ -30,20 +30,6 @@ def daemon(start, service):
                       "module:bus": {"path": service, "listener": "web", "mount": "/bus"}, **(changes or {})})
 
     return make
-
-
-def members(t):
-    """A connection to each worker."""
-    found = {}
-
-    def every():
-        w = Worker(t.connect())
-        if found.setdefault(w.pid, w) is not w:
-            w.client.close()
-        return len(found) == t.sections["workers"]["count"]
-
-    wait_until(every, "a connection to each worker")
-    return [found[pid] for pid in sorted(found)]
 
 
 def get(t, path):
