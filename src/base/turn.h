@@ -24,4 +24,10 @@ static inline uint64_t turn_mark(void)
 	return turn.begun_us;
 }
 
+/* In a child: what it inherits over fork(2) is of a turn of its parent's loop. */
+static inline void turn_forget(void)
+{
+	turn = (struct turn){0};
+}
+
 uint64_t turn_end(uint64_t now);

@@ -173,6 +173,7 @@ int lifeline_new(const struct lifeline_options *o, struct lifeline **ret)
 
 	if (!l)
 		return -ENOMEM;
+	turn_forget();
 	l->o = *o;
 	r = lane_new(&lo, &l->control);
 	if (r == 0)

@@ -128,6 +128,17 @@ def test_crashes(start, module):
     assert 'serving "GET /m/abort HTTP/1.1"' in text and "    #" in text
 
 
+def test_a_replacement_has_worked_no_longer_than_it_lives(start):
+    """It is forked in the midst of a turn of the primary's loop."""
+    t = start()
+    wait_until(lambda: status(t)["uptime_ms"] > 1000, "the primary is older than the replacement will be")
+    old = workers(t)
+    os.kill(old[0]["pid"], signal.SIGKILL)
+    new = wait_until(lambda: [w for w in workers(t) if w["pid"] not in [o["pid"] for o in old] and w["busy_us"] > 0],
+                     "it has worked")[0]
+    assert new["busy_us"] <= (new["age_ms"] + 1) * 1000, new
+
+
 def test_only_the_last_crashes_are_kept(start):
     t = start({"workers": {"count": 1, "crash_limit": "1000/1s", "backoff_min": "1ms", "backoff_max": "1ms"}})
     for n in range(1, 71):

@@ -68,6 +68,14 @@ START_TEST(marks_are_of_one_turn)
 }
 END_TEST
 
+START_TEST(what_was_marked_before_a_fork_is_forgotten)
+{
+	turn_mark();
+	turn_forget();
+	ck_assert_uint_eq(turn_end(now_us()), 0);
+}
+END_TEST
+
 START_TEST(marked_turn_counts_work_and_not_waiting)
 {
 	uint64_t before = now_us(), us;
@@ -133,6 +141,7 @@ static void add(TCase *tc)
 {
 	tcase_add_checked_fixture(tc, set_up, tear_down);
 	tcase_add_test(tc, marks_are_of_one_turn);
+	tcase_add_test(tc, what_was_marked_before_a_fork_is_forgotten);
 	tcase_add_test(tc, marked_turn_counts_work_and_not_waiting);
 	tcase_add_test(tc, turns_of_others_count_their_cpu_time);
 	tcase_add_test(tc, first_turn_of_others_counts_nothing);
