@@ -116,7 +116,7 @@ static void put_raw(
 
 	memcpy(bytes, &f, sizeof(f));
 	memcpy(bytes + sizeof(f), head, head_len);
-	if (f.length > head_len)
+	if (body && f.length > head_len)
 		memcpy(bytes + sizeof(f) + head_len, body, f.length - head_len);
 	if (batching) {
 		memcpy(batch + batch_len, bytes, n);
