@@ -32,16 +32,18 @@ static const struct timeval deadline = {300, 0};
 
 /* --- the token --- */
 
-static int refuse_token(const char *path, const char *why, char *error, size_t size)
+static int refuse_token(const struct config *c, const char *why, char *error, size_t size)
 {
-	snprintf(error, size, "admin.token_file: %s: %s", path, why);
+	snprintf(error, size, "%s:%u: admin.token_file: %s: %s", c->path, c->admin.token_file_line,
+		c->admin.token_file, why);
 	return -EINVAL;
 }
 
 /* Reads the first line of the file. Returns 0, or -errno and what is wrong; 0 without a file, too. */
 int actions_read_token(struct admin *a, char *error, size_t size)
 {
-	const char *path = a->child->config->admin.token_file;
+	const struct config *c = a->child->config;
+	const char *path = c->admin.token_file;
 	CLEANUP(closep) int fd = -1;
 	char text[ADMIN_TOKEN_MAX + 3] = ""; /* with the end of the line */
 	struct stat st;
@@ -52,20 +54,20 @@ int actions_read_token(struct admin *a, char *error, size_t size)
 		return 0;
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0 || fstat(fd, &st) < 0)
-		return refuse_token(path, strerror(errno), error, size);
+		return refuse_token(c, strerror(errno), error, size);
 	if (!S_ISREG(st.st_mode))
-		return refuse_token(path, "not a regular file", error, size);
+		return refuse_token(c, "not a regular file", error, size);
 	if (st.st_mode & (S_IROTH | S_IWOTH))
-		return refuse_token(path,
+		return refuse_token(c,
 			st.st_mode & S_IROTH ? "everybody may read it; chmod o-r it"
 					     : "everybody may write it; chmod o-w it",
 			error, size);
 	n = read(fd, text, sizeof(text) - 1);
 	if (n < 0)
-		return refuse_token(path, strerror(errno), error, size);
+		return refuse_token(c, strerror(errno), error, size);
 	len = strcspn(text, "\r\n");
 	if (len < ADMIN_TOKEN_MIN || len > ADMIN_TOKEN_MAX)
-		return refuse_token(path,
+		return refuse_token(c,
 			len < ADMIN_TOKEN_MIN ? "the token is too short; it takes 16 to 256 "
 						"characters in the first line"
 					      : "the token is too long; it takes 16 to 256 "
@@ -73,12 +75,12 @@ int actions_read_token(struct admin *a, char *error, size_t size)
 			error, size);
 	for (size_t i = 0; i < len; i++) {
 		if (text[i] <= 0x20 || text[i] > 0x7e)
-			return refuse_token(path,
+			return refuse_token(c,
 				"the token is to be of visible ASCII characters, without blanks",
 				error, size);
 	}
 	if (RAND_bytes((unsigned char *)&a->guess_seed, sizeof(a->guess_seed)) != 1)
-		return refuse_token(path, "there is no randomness", error, size);
+		return refuse_token(c, "there is no randomness", error, size);
 	memcpy(a->token, text, len);
 	OPENSSL_cleanse(text, sizeof(text));
 	return 0;

@@ -432,7 +432,10 @@ static int listen_there(struct control *c, char *why, size_t size)
 		r = bind_socket(c, fd, &sa);
 	}
 	if (r < 0) {
-		snprintf(why, size, "control: %s: %s", c->path, strerror(-r));
+		snprintf(why, size, "control: %s: %s%s", c->path, strerror(-r),
+			r == -ENOENT || r == -EACCES || r == -EROFS
+				? "; its folder must be there, for us to write to"
+				: "");
 		return r;
 	}
 	c->listener = evconnlistener_new(c->primary->base, on_accept, c,

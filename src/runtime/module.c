@@ -36,6 +36,19 @@ static const struct tine_module *find_builtin(
 	return NULL;
 }
 
+static int refuse_builtin(const struct config *c, const struct conf_module *conf,
+	const struct module_builtin *builtins, const char *name, char error[MODULE_ERROR_MAX])
+{
+	char detail[256];
+	int n = snprintf(detail, sizeof(detail), "%.64s; there is", name);
+
+	for (; builtins->name && n < (int)sizeof(detail); builtins++)
+		n += snprintf(detail + n, sizeof(detail) - (size_t)n, " %s%s", builtins->name,
+			builtins[1].name ? "," : "");
+	return complain(c, conf, conf->path_line, "path", error,
+		"no built-in module of this name: ", detail);
+}
+
 static int find_descriptor(const struct config *c, const struct conf_module *conf,
 	const struct module_builtin *builtins, struct tine_worker *ret,
 	char error[MODULE_ERROR_MAX])
@@ -44,10 +57,7 @@ static int find_descriptor(const struct config *c, const struct conf_module *con
 
 	if (strncmp(conf->path, BUILTIN_PREFIX, skip) == 0) {
 		ret->desc = find_builtin(builtins, conf->path + skip);
-		if (!ret->desc)
-			return complain(c, conf, conf->path_line, "path", error,
-				"no built-in module of this name: ", conf->path + skip);
-		return 0;
+		return ret->desc ? 0 : refuse_builtin(c, conf, builtins, conf->path + skip, error);
 	}
 	ret->handle = dlopen(conf->path, RTLD_NOW | RTLD_LOCAL);
 	if (!ret->handle)

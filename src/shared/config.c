@@ -369,6 +369,8 @@ static void config_keep_line(struct config_loader *l, const char *key, unsigned 
 		c->tined.control_line = line;
 	else if (l->section->kind == SECTION_ADMIN && strcmp(key, "listen") == 0)
 		c->admin.listen_line = line;
+	else if (l->section->kind == SECTION_ADMIN && strcmp(key, "token_file") == 0)
+		c->admin.token_file_line = line;
 }
 
 static int config_on_key(const char *key, const char *value, unsigned line, void *arg)

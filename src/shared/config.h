@@ -101,6 +101,7 @@ struct conf_admin {
 	struct address listen;
 	unsigned listen_line; /* line of the key; 0: the default */
 	char *token_file;     /* NULL: no actions */
+	unsigned token_file_line;
 };
 
 struct conf_listener {

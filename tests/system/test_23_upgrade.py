@@ -367,7 +367,7 @@ def test_it_ends_at_once(start, binary, text, why):
 
 
 @pytest.mark.parametrize("changes, why", [
-    ({"module:hello": {"path": "builtin:helo"}}, "no built-in module"),
+    ({"module:hello": {"path": "builtin:helo"}}, "no built-in module of this name: helo; there is "),
     ({"workers": {"nonsense": "1"}}, "nonsense"),
     ({"module:m": {"path": None, "listener": "web", "mount": "/m", "fail": "start"}}, "told to fail in worker_start"),
     ({"module:m": {"path": None, "listener": "web", "mount": "/m", "fail": "abort"}}, "did not get ready"),

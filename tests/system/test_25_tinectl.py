@@ -413,7 +413,7 @@ def test_place_that_cannot_be(tined):
     t = tined({"tined": {"control": "/nonexistent/control.sock"}})
     assert t.run() == 1
     line = t.line_of("control =")
-    assert any(f"tined.ini:{line}: tined.control: /nonexistent/control.sock: No such file" in e for e in t.errors())
+    assert any(f"tined.ini:{line}: tined.control: /nonexistent/control.sock: No such file or directory; its folder must be there" in e for e in t.errors())
 
 
 # --- daemons that do not behave ---

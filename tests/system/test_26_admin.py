@@ -534,7 +534,8 @@ def test_token_files_that_will_not_do(tined, folder, text, mode, said):
         path.chmod(mode)
     t = tined({"admin": {"listen": f"127.0.0.1:{harness.free_port()}", "token_file": path}})
     assert t.run() == 1
-    assert any(f"admin.token_file: {path}: {said}" in e or f"{path}: the token is to be of {said}" in e for e in t.errors()), t.tail()
+    where = f"tined.ini:{t.line_of('token_file =')}: admin.token_file: {path}: "
+    assert any(f"{where}{said}" in e or f"{where}the token is to be of {said}" in e for e in t.errors()), t.tail()
 
 
 def test_token_file_of_another_user(tined, token_file, root_only):
