@@ -20,26 +20,7 @@
 #define PEERS    4
 #define BODY_MAX 256
 
-static struct event_base *base;
-static struct scoreboard sb;
-static struct relay *relay;
-
-/* The process at the other end, played by the test. */
-struct end {
-	int fd;
-	uint32_t address;
-	struct relay_peer *peer;
-	const char *offence;
-};
-
-static struct end ends[PEERS];
-
-static void on_offence(const char *why, void *arg)
-{
-	struct end *e = arg;
-
-	e->offence = why;
-}
+#include "relay_ends.h"
 
 static void attach(unsigned i, size_t high, size_t low)
 {
@@ -77,28 +58,6 @@ static void set_up_with(size_t high, size_t low)
 static void set_up(void)
 {
 	set_up_with(HIGH, LOW);
-}
-
-static void detach(unsigned i)
-{
-	ends[i].peer = relay_detach(ends[i].peer);
-	close(ends[i].fd);
-}
-
-static void tear_down(void)
-{
-	for (unsigned i = 0; i < PEERS; i++) {
-		if (ends[i].peer)
-			detach(i);
-	}
-	relay = relay_free(relay);
-	event_base_free(base);
-}
-
-static void turn(void)
-{
-	for (int i = 0; i < 3; i++)
-		event_base_loop(base, EVLOOP_NONBLOCK);
 }
 
 /* --- as a process writes --- */
@@ -181,53 +140,6 @@ static void put_subscribe(unsigned from, uint32_t number, const char *pattern,
 	memcpy(body + sizeof(m) + m.pattern, group, m.group);
 	put_raw(from, f, body, f.length, NULL);
 	turn();
-}
-
-/* --- as a process reads --- */
-
-struct got {
-	struct frame f;
-	char body[BODY_MAX];
-};
-
-/* The next frame for a process; false: there is none. */
-static bool next(unsigned to, struct got *ret)
-{
-	char rest[65536 + 1024];
-	size_t n;
-
-	turn();
-	if (recv(ends[to].fd, &ret->f, sizeof(ret->f), MSG_DONTWAIT) != sizeof(ret->f))
-		return false;
-	n = frame_space(ret->f.length) - sizeof(ret->f);
-	for (size_t at = 0; at < n;) {
-		ssize_t r = recv(ends[to].fd, rest + at, n - at, MSG_DONTWAIT);
-
-		if (r > 0)
-			at += (size_t)r;
-		else
-			turn();
-	}
-	memset(ret->body, 0, sizeof(ret->body));
-	memcpy(ret->body, rest, ret->f.length < BODY_MAX ? ret->f.length : BODY_MAX - 1);
-	return true;
-}
-
-static struct got take(unsigned to, unsigned type)
-{
-	struct got g;
-
-	ck_assert(next(to, &g));
-	ck_assert_str_eq(msg_name(g.f.type), msg_name(type));
-	return g;
-}
-
-static void take_nothing(unsigned to)
-{
-	struct got g;
-
-	if (next(to, &g))
-		ck_abort_msg("%s for %u", msg_name(g.f.type), to);
 }
 
 static void take_ack(unsigned to, uint64_t n)

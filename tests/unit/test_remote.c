@@ -19,25 +19,9 @@
 
 enum { A, B, BRIDGE, NEXT, PEERS };
 
-static struct event_base *base;
-static struct scoreboard sb;
-static struct relay *relay;
+#include "relay_ends.h"
+
 static struct remote *remote;
-
-/* The process at the other end, played by the test. */
-static struct end {
-	int fd;
-	uint32_t address;
-	struct relay_peer *peer;
-	const char *offence;
-} ends[PEERS];
-
-static void on_offence(const char *why, void *arg)
-{
-	struct end *e = arg;
-
-	e->offence = why;
-}
 
 static void attach(unsigned i)
 {
@@ -73,28 +57,6 @@ static void set_up(const char *exports)
 	for (unsigned i = 0; i < PEERS; i++)
 		attach(i);
 	ck_assert_int_eq(remote_set_exports(remote, exports), 0);
-}
-
-static void detach(unsigned i)
-{
-	ends[i].peer = relay_detach(ends[i].peer);
-	close(ends[i].fd);
-}
-
-static void tear_down(void)
-{
-	for (unsigned i = 0; i < PEERS; i++) {
-		if (ends[i].peer)
-			detach(i);
-	}
-	relay = relay_free(relay);
-	event_base_free(base);
-}
-
-static void turn(void)
-{
-	for (int i = 0; i < 3; i++)
-		event_base_loop(base, EVLOOP_NONBLOCK);
 }
 
 /* --- as a process writes --- */
@@ -152,52 +114,6 @@ static void unsubscribe(unsigned from, uint32_t number)
 
 	put(from, (struct frame){.type = MSG_UNSUBSCRIBE}, (const char *)&m, sizeof(m));
 	turn();
-}
-
-/* --- as a process reads --- */
-
-struct got {
-	struct frame f;
-	char body[BODY_MAX];
-};
-
-static bool next(unsigned to, struct got *ret)
-{
-	char rest[65536];
-	size_t n;
-
-	turn();
-	if (recv(ends[to].fd, &ret->f, sizeof(ret->f), MSG_DONTWAIT) != sizeof(ret->f))
-		return false;
-	n = frame_space(ret->f.length) - sizeof(ret->f);
-	for (size_t at = 0; at < n;) {
-		ssize_t r = recv(ends[to].fd, rest + at, n - at, MSG_DONTWAIT);
-
-		if (r > 0)
-			at += (size_t)r;
-		else
-			turn();
-	}
-	memset(ret->body, 0, sizeof(ret->body));
-	memcpy(ret->body, rest, ret->f.length < BODY_MAX ? ret->f.length : BODY_MAX - 1);
-	return true;
-}
-
-static struct got take(unsigned to, unsigned type)
-{
-	struct got g;
-
-	ck_assert(next(to, &g));
-	ck_assert_str_eq(msg_name(g.f.type), msg_name(type));
-	return g;
-}
-
-static void take_nothing(unsigned to)
-{
-	struct got g;
-
-	if (next(to, &g))
-		ck_abort_msg("%s for %u", msg_name(g.f.type), to);
 }
 
 static void take_publication(unsigned to, const char *subject, const char *body)
