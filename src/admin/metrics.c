@@ -44,10 +44,12 @@
 	X("generation",   generation,   "Which generation it belongs to.")                      \
 	X("connections",  connections,  "Connections that are open.")                           \
 	X("memory_bytes", rss,          "Resident memory.")                                     \
-	X("pool_queued",  pool_queued,  "Jobs that wait for a thread of the pool.")             \
-	X("pool_running", pool_running, "Jobs that threads of the pool work at.")               \
 	X("bus_queued_bytes", bus_queued, "Bytes of messages that wait for it.")                \
 	X("bus_subscriptions", subscriptions, "Its subscriptions.")
+/* The same, found by a function. */
+#define SLOT_DIFFERENCES(X)                                                                     \
+	X("pool_queued",  scoreboard_pool_queued,  "Jobs that wait for a thread of the pool.")  \
+	X("pool_running", scoreboard_pool_running, "Jobs that threads of the pool work at.")
 /* The same, counters that begin anew with each process. */
 #define SLOT_COUNTERS(X)                                                                        \
 	X("bus_sent",     bus_sent,     "Messages it has sent; begins anew with each process.") \
@@ -117,6 +119,16 @@ static void slots(FILE *f, const struct scoreboard *sb)
 				i, report_role_name(sb_get(s->role)), (uint64_t)sb_get(s->field)); \
 	}
 	SLOT_GAUGES(X)
+#undef X
+#define X(name, fn, help)                                                                         \
+	head(f, "process_" name, "", "gauge", help);                                              \
+	for (size_t i = 0; i < n; i++) {                                                          \
+		if ((s = used_slot(sb, i)))                                                       \
+			fprintf(f,                                                                \
+				"tined_process_" name "{slot=\"%zu\",role=\"%s\"} %" PRIu64 "\n", \
+				i, report_role_name(sb_get(s->role)), fn(s));                     \
+	}
+	SLOT_DIFFERENCES(X)
 #undef X
 #define X(name, field, help)                                                                       \
 	head(f, "process_" name, "_total", "counter", help);                                       \
@@ -310,6 +322,10 @@ static void serve_metrics(struct tine_request *request, void *arg)
 		"From the arrival of a request to its answer being handed to the kernel.");
 	histogram(f, "loop_lag", &t.loop_lag,
 		"How long the turns of the workers' loops took, which others had to wait for.");
+	histogram(f, "pool_wait", &t.pool_wait,
+		"How long jobs waited for a thread of the pool; of many at a time, samples.");
+	histogram(f, "pool_run", &t.pool_run,
+		"How long threads of the pool worked at jobs; of many at a time, samples.");
 	slots(f, a->child->scoreboard);
 	shared_memory(f, a);
 	admin_note_look(a);

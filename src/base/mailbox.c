@@ -6,7 +6,11 @@
  *   &looking   nothing is there, but the loop is going to look again before it sleeps
  *   other      something is there, and the loop knows
  *
- * so that a burst costs one wake-up. The eventfd is watched for edges and never read.
+ * so that a burst costs one wake-up, and messages to a loop that works cost none. The eventfd is watched for edges and never read.
+ *
+ * A mailbox looks after itself: it takes what has come when the eventfd says so, and then promises nothing. Who runs the loop turn by
+ * turn can do better (mailbox_attend()): he looks at the end of each turn, and says when the loop is about to sleep; between its
+ * waking up and that the head is &looking, from the first callback of ours in the turn on (base/turn.h).
  */
 #include "base/mailbox.h"
 
@@ -18,6 +22,7 @@
 #include "base/turn.h"
 
 #define ROUNDS 4 /* of looking before others in the loop get their turn */
+#define FEW    4 /* messages taken at once */
 
 static struct mail looking; /* its address alone means something */
 
@@ -55,6 +60,12 @@ int mailbox_post(struct mailbox *b, struct mail *m)
 	return 0;
 }
 
+/* The same for a message that is known not to be on its way. */
+void mailbox_put(struct mailbox *b, struct mail *m)
+{
+	push(b, m);
+}
+
 /* Takes all messages, the oldest in front, and promises to look again. */
 static struct mail *take(struct mailbox *b)
 {
@@ -73,14 +84,16 @@ static struct mail *take(struct mailbox *b)
 bool mailbox_run(struct mailbox *b)
 {
 	struct mail *m = take(b), *next;
-	bool any = m;
+	unsigned n = 0;
 
-	for (; m; m = next) {
+	for (; m; m = next, n++) {
 		next = m->next;
 		atomic_store_explicit(&m->on_its_way, false, memory_order_release);
 		m->fn(m);
 	}
-	return any;
+	b->n_taken += n;
+	b->n_masses += n > FEW;
+	return n > 0;
 }
 
 /* Whether there is nothing more, so that the next message wakes the loop. */
@@ -97,6 +110,8 @@ static void on_wake(evutil_socket_t fd, short what, void *arg)
 	struct mailbox *b = arg;
 
 	turn_mark();
+	if (b->attended)
+		return; /* at the end of the turn */
 	for (int i = 0; i < ROUNDS; i++) {
 		mailbox_run(b);
 		if (rest(b))
@@ -113,6 +128,8 @@ int mailbox_open(struct mailbox *b, struct event_base *base)
 	b->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (b->wake_fd < 0)
 		return -errno;
+	b->attended = false;
+	b->n_taken = b->n_masses = 0;
 	atomic_init(&b->mails, NULL);
 	event_assign(&b->wake, base, b->wake_fd, EV_READ | EV_PERSIST | EV_ET, on_wake, b);
 	if (event_add(&b->wake, NULL) == 0)
@@ -121,9 +138,56 @@ int mailbox_open(struct mailbox *b, struct event_base *base)
 	return -ENOMEM;
 }
 
+/*
+ * From now on whoever runs the loop calls mailbox_end_turn() at the end of each turn, and mailbox_may_sleep() before one that may wait.
+ * To be called once for a thread, from the loop's.
+ */
+void mailbox_attend(struct mailbox *b)
+{
+	b->attended = true;
+	turn.mailbox = b;
+	mailbox_stay_awake(b);
+}
+
+/* The loop is awake and will look before it sleeps: nobody has to wake it. */
+void mailbox_stay_awake(struct mailbox *b)
+{
+	struct mail *nothing = NULL;
+
+	if (atomic_load_explicit(&b->mails, memory_order_relaxed))
+		return;
+	atomic_compare_exchange_strong_explicit(
+		&b->mails, &nothing, &looking, memory_order_acq_rel, memory_order_relaxed);
+}
+
+static bool has_come(const struct mailbox *b)
+{
+	struct mail *head = atomic_load_explicit(&b->mails, memory_order_acquire);
+
+	return head && head != &looking;
+}
+
+/* Calls what has come. Returns whether more is there: others in the loop get their turn before it. */
+bool mailbox_end_turn(struct mailbox *b)
+{
+	for (int i = 0; i < ROUNDS && has_come(b); i++) {
+		turn_mark();
+		mailbox_run(b);
+	}
+	return has_come(b);
+}
+
+/* Whether there is nothing more, so that the next message wakes the loop. */
+bool mailbox_may_sleep(struct mailbox *b)
+{
+	return !atomic_load_explicit(&b->mails, memory_order_relaxed) || rest(b);
+}
+
 /* Nobody posts any more, and what was posted has been run. */
 void mailbox_close(struct mailbox *b)
 {
+	if (turn.mailbox == b)
+		turn.mailbox = NULL;
 	event_del(&b->wake);
 	close(b->wake_fd);
 }

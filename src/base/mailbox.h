@@ -18,12 +18,22 @@ struct mail {
 };
 
 struct mailbox {
-	struct event wake;            /* the loop's alone */
-	int wake_fd;                  /* written by all */
+	struct event wake; /* the loop's alone, as are these */
+	bool attended;     /* whoever runs the loop calls mailbox_end_turn() */
+	uint64_t n_taken;  /* messages so far */
+	uint64_t n_masses; /* times that there were many at once */
+
+	/* written by all */
 	_Atomic(struct mail *) mails; /* the newest in front */
+	int wake_fd;
 };
 
 int mailbox_open(struct mailbox *b, struct event_base *base);
 void mailbox_close(struct mailbox *b);
 int mailbox_post(struct mailbox *b, struct mail *m);
+void mailbox_put(struct mailbox *b, struct mail *m);
 bool mailbox_run(struct mailbox *b);
+void mailbox_attend(struct mailbox *b);
+void mailbox_stay_awake(struct mailbox *b);
+bool mailbox_end_turn(struct mailbox *b);
+bool mailbox_may_sleep(struct mailbox *b);

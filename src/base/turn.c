@@ -10,13 +10,23 @@
  */
 #include "base/turn.h"
 
+#include "base/mailbox.h"
+
 #define WATCH_TURNS 64 /* after one that was not marked */
 
-struct turn turn;
+_Thread_local struct turn turn;
 
 static uint64_t max(uint64_t a, uint64_t b)
 {
 	return a > b ? a : b;
+}
+
+/* The first callback of the turn. */
+void turn_begin(void)
+{
+	turn.begun_us = now_us();
+	if (turn.mailbox)
+		mailbox_stay_awake(turn.mailbox);
 }
 
 /* At the end of a turn. Returns for how many microseconds it has worked: so long an event may have waited for another. */

@@ -237,6 +237,7 @@ static int listing_start(struct listing_job *j)
 	struct pool *pool = j->request->server->net->pool;
 	int r;
 
+	j->job.lane = POOL_IO;
 	j->job.work = listing_work;
 	j->job.done = listing_done;
 	if (!pool) {

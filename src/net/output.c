@@ -356,6 +356,7 @@ static int cold_submit(struct net_server *s, struct sending *f)
 {
 	int r = -ECANCELED;
 
+	f->job.lane = POOL_IO;
 	f->job.work = cold_work;
 	f->job.done = cold_done;
 	if (f->connection->life != CONNECTION_CLOSED)

@@ -306,5 +306,8 @@ void module_stop(struct tine_worker *m)
 {
 	if (m->started && m->desc->worker_stop)
 		m->desc->worker_stop(m->state);
+	free(m->figures_then);
+	m->figures_then = NULL;
+	m->stopped = true;
 	m->started = false;
 }

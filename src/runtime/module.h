@@ -18,8 +18,11 @@ struct config;
 struct event_base;
 struct http_router;
 struct http_server;
+struct loop_figures;
 struct mailbox;
 struct pool;
+struct sb_slot;
+struct soon;
 struct stream_service;
 
 #define MODULE_ERROR_MAX 512
@@ -50,7 +53,10 @@ struct tine_worker {
 	struct event_base *base;
 	unsigned slot;
 	uint64_t generation;
-	struct mailbox *mailbox; /* of the loop */
+	struct mailbox *mailbox; /* of the loop, as are the next two */
+	struct soon *soon;
+	const struct sb_slot *figures;
+	struct loop_figures *figures_then; /* when the module asked last; NULL: it never did */
 	struct pool *pool;
 	struct arena *arena;        /* memory shared with the other workers */
 	struct bus *bus_client;     /* of the process */
@@ -65,6 +71,7 @@ struct tine_worker {
 	void *handle; /* of dlopen(3); NULL: built in */
 	void *state;
 	bool started;
+	bool stopped; /* nothing of it is called any more */
 };
 
 /* Built-in modules, by the NAME of "builtin:NAME"; the table ends with a row of NULLs. */

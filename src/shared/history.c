@@ -134,6 +134,8 @@ void history_add_slot(struct history_totals *t, const struct sb_slot *s)
 	sb_add(t->stepped_back, sb_get(s->stepped_back));
 	histogram_merge(&t->latency, &s->latency);
 	histogram_merge(&t->loop_lag, &s->loop_lag);
+	histogram_merge(&t->pool_wait, &s->pool_wait);
+	histogram_merge(&t->pool_run, &s->pool_run);
 }
 
 /*

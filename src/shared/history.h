@@ -75,7 +75,7 @@ struct history_crash {
 struct history_totals {
 	_Atomic uint64_t accepted, requests, bytes_in, bytes_out, client_errors, server_errors,
 		stepped_back;
-	struct histogram latency, loop_lag;
+	struct histogram latency, loop_lag, pool_wait, pool_run;
 	struct nats_counters nats;
 };
 

@@ -186,7 +186,7 @@ json_t *report_status(const struct scoreboard *sb, const struct history *h)
 
 	report_totals(sb, h, &t);
 	return json_pack("{s:s,s:s,s:I,s:s,s:o,s:I,s:I,s:I,s:I,s:I,s:b,s:b,s:o,"
-			 "s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:o,s:o}",
+			 "s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:o,s:o,s:o,s:o}",
 		"type", "status", "version", TINED_VERSION, "pid", INT(sb_get(h->pid)), "phase",
 		phase < sizeof(phases) / sizeof(*phases) ? phases[phase] : "unknown", "config",
 		text_of(h->config_path, sizeof(h->config_path)), "uptime_ms",
@@ -202,7 +202,8 @@ json_t *report_status(const struct scoreboard *sb, const struct history *h)
 		INT(sb_get(h->crashes)), "hangs", INT(sb_get(h->hangs)), "recycled",
 		INT(sb_get(h->recycled)), "restarts", INT(sb_get(h->restarts)), "totals",
 		counters(sb, &t), "latency", durations(&t.latency), "loop_lag",
-		durations(&t.loop_lag), "nats", nats(sb, h, &t));
+		durations(&t.loop_lag), "pool_wait", durations(&t.pool_wait), "pool_run",
+		durations(&t.pool_run), "nats", nats(sb, h, &t));
 }
 
 /* NULL also when the slot is free. */
@@ -214,7 +215,7 @@ json_t *report_process(const struct scoreboard *sb, size_t slot)
 	if (slot >= n_slots(sb) || sb_get(s->role) == 0)
 		return NULL;
 	return json_pack("{s:s,s:I,s:s,s:I,s:I,s:s,s:I,s:I,s:b,s:b,s:I,s:I,"
-			 "s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:{s:I,s:I,s:I},s:o,s:o,s:o}",
+			 "s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:{s:I,s:I,s:I,s:o,s:o},s:o,s:o,s:o}",
 		"type", "process", "slot", INT(slot), "role", report_role_name(sb_get(s->role)),
 		"index", INT(sb_get(s->index)), "pid", INT(sb_get(s->pid)), "state",
 		scoreboard_state_name(sb_get(s->state)), "generation", INT(sb_get(s->generation)),
@@ -226,8 +227,10 @@ json_t *report_process(const struct scoreboard *sb, size_t slot)
 		INT(sb_get(s->bytes_out)), "client_errors", INT(sb_get(s->client_errors)),
 		"server_errors", INT(sb_get(s->server_errors)), "stepped_back",
 		INT(sb_get(s->stepped_back)), "busy_us", INT(sb_get(s->busy_us)), "last_turn_ms",
-		INT(age_ms(sb_get(s->tick_us), now)), "pool", "queued", INT(sb_get(s->pool_queued)),
-		"running", INT(sb_get(s->pool_running)), "done", INT(sb_get(s->pool_jobs)),
+		INT(age_ms(sb_get(s->tick_us), now)), "pool", "queued",
+		INT(scoreboard_pool_queued(s)), "running", INT(scoreboard_pool_running(s)), "done",
+		INT(sb_get(s->pool_jobs)), "wait", durations(&s->pool_wait), "run",
+		durations(&s->pool_run),
 		"latency", durations(&s->latency), "loop_lag", durations(&s->loop_lag),
 		"request_line", child_text(s->request_line, sizeof(s->request_line)));
 }

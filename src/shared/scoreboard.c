@@ -59,6 +59,27 @@ void scoreboard_clear_slot(struct sb_slot *s)
 	memset(s, 0, sizeof(*s));
 }
 
+static uint64_t less(uint64_t a, uint64_t b)
+{
+	return a > b ? a - b : 0;
+}
+
+/* Jobs that wait for a thread of the pool. Of numbers that grow meanwhile: a hint. */
+uint64_t scoreboard_pool_queued(const struct sb_slot *s)
+{
+	uint64_t begun = sb_get(s->pool_begun);
+
+	return less(sb_get(s->pool_submitted), begun);
+}
+
+/* Jobs that threads of the pool work at. */
+uint64_t scoreboard_pool_running(const struct sb_slot *s)
+{
+	uint64_t finished = sb_get(s->pool_jobs);
+
+	return less(sb_get(s->pool_begun), finished);
+}
+
 /* By the child that owns the slot, when all work of a turn of its loop is done. Reads the clock once. */
 void scoreboard_end_turn(struct sb_slot *s)
 {

@@ -73,9 +73,11 @@ struct sb_slot {
 	_Atomic uint64_t bus_sent, bus_received; /* messages */
 	_Atomic uint64_t bus_failed;             /* of those sent: refused, or to nobody */
 
+	_Atomic uint64_t pool_submitted; /* jobs for its thread pool */
+
 	/* written by the child's threads: not beside what its loop writes at each turn */
-	_Alignas(64) _Atomic uint64_t pool_jobs; /* jobs its thread pool has finished */
-	_Atomic uint32_t pool_queued, pool_running;
+	_Alignas(64) _Atomic uint64_t pool_begun;
+	_Atomic uint64_t pool_jobs; /* that are finished */
 
 	/* written by the bridge, by several threads, each its own */
 	_Alignas(64) struct nats_counters nats;
@@ -88,6 +90,8 @@ struct sb_slot {
 	_Alignas(64) struct histogram
 		latency; /* of answers: from the turn of the loop that had all of the request's head to
 			    the one that queued the answer's last byte; event streams are left out */
+	struct histogram pool_wait; /* of jobs: from being submitted to a thread that begins */
+	struct histogram pool_run;  /* of the same jobs: from there to their end */
 	struct histogram
 		loop_lag; /* of turns: how long an event may have had to wait for the one before it */
 
@@ -106,6 +110,8 @@ struct scoreboard {
 #define sb_get(field)        atomic_load_explicit(&(field), memory_order_relaxed)
 #define sb_add(field, n)     sb_set(field, sb_get(field) + (n))
 
+uint64_t scoreboard_pool_queued(const struct sb_slot *s);
+uint64_t scoreboard_pool_running(const struct sb_slot *s);
 int scoreboard_new(size_t n_slots, struct scoreboard *ret);
 const char *scoreboard_state_name(uint32_t state);
 void scoreboard_clear_slot(struct sb_slot *s);

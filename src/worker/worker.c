@@ -29,6 +29,7 @@
 #include "runtime/lifeline.h"
 #include "runtime/module.h"
 #include "runtime/pool.h"
+#include "runtime/soon.h"
 #include "shared/access_log.h"
 #include "shared/arena.h"
 #include "shared/child.h"
@@ -57,6 +58,7 @@ struct worker {
 	struct lifeline *lifeline;
 	struct bus *bus;
 	struct mailbox mailbox;
+	struct soon soon;
 	struct pool *pool;
 	struct arena *arena;
 	struct net_server *net;
@@ -252,12 +254,18 @@ static int open_pool(struct worker *w)
 	struct pool_options o = {.mailbox = &w->mailbox,
 		.n_threads = (unsigned)w->child->config->workers.threads,
 		.queue_max = POOL_QUEUE_MAX,
-		.figures = {.n_finished = &w->slot->pool_jobs,
-			.n_queued = &w->slot->pool_queued,
-			.n_running = &w->slot->pool_running}};
+		.spin_us = w->child->config->bus.spin_us,
+		.figures = {.n_submitted = &w->slot->pool_submitted,
+			.n_begun = &w->slot->pool_begun,
+			.n_finished = &w->slot->pool_jobs,
+			.wait = &w->slot->pool_wait,
+			.run = &w->slot->pool_run}};
 	int r = mailbox_open(&w->mailbox, w->base);
 
-	return r < 0 ? r : pool_new(&o, &w->pool);
+	if (r < 0)
+		return r;
+	mailbox_attend(&w->mailbox);
+	return pool_new(&o, &w->pool);
 }
 
 static int open_net(struct worker *w)
@@ -387,6 +395,8 @@ static int start_modules(struct worker *w, char error[MODULE_ERROR_MAX])
 		m->slot = w->child->slot;
 		m->generation = w->child->generation;
 		m->mailbox = &w->mailbox;
+		m->soon = &w->soon;
+		m->figures = w->slot;
 		m->pool = w->pool;
 		m->arena = w->arena;
 		m->bus_client = w->bus;
@@ -449,18 +459,31 @@ static void begin_trial(struct worker *w)
 	say_ready(w);
 }
 
+/* What comes from other processes, and from the pool's threads. */
+static struct spin_seen seen_by(const struct worker *w)
+{
+	const struct spin_seen *bus = bus_seen(w->bus);
+
+	return (struct spin_seen){.n = bus->n + w->mailbox.n_taken,
+		.n_bulk = bus->n_bulk + w->mailbox.n_masses};
+}
+
 /* Returns whether there is more to be done without waiting. */
 static bool end_turn(struct worker *w)
 {
-	bool more = net_server_end_turn(w->net);
+	bool more = mailbox_end_turn(&w->mailbox);
+	struct spin_seen seen;
 
+	more |= soon_end_turn(&w->soon);
+	more |= net_server_end_turn(w->net);
 	http_server_end_turn(w->http);
 	if (w->probe)
 		more |= probe_end_turn(w->probe);
 	if (!w->spinning || turn.begun_us != 0)
 		scoreboard_end_turn(w->slot);
-	w->spinning = spin_again(&w->spin, bus_seen(w->bus));
-	return more || w->spinning;
+	seen = seen_by(w);
+	w->spinning = spin_again(&w->spin, &seen);
+	return more || w->spinning || !mailbox_may_sleep(&w->mailbox);
 }
 
 /* One turn after the other; what was closed in a turn is freed at its end. */
@@ -478,6 +501,16 @@ static void run(struct worker *w)
 		if (w->draining && net_server_connections(w->net) == 0 && bus_leave(w->bus))
 			w->done = true;
 	}
+}
+
+/* What they have asked for and was not done is finished or given back to them before their last call. */
+static void stop_modules(struct worker *w)
+{
+	soon_finish(&w->soon);
+	pool_stop(w->pool);
+	for (size_t i = 0; i < w->n_modules; i++)
+		module_stop(&w->modules[i]);
+	mailbox_run(&w->mailbox); /* of calls that came too late only the memory is freed */
 }
 
 /*
@@ -508,8 +541,7 @@ int worker_main(const struct child *c, const struct module_builtin *builtins)
 		say_ready(&w);
 	}
 	run(&w);
-	for (size_t i = 0; i < w.n_modules; i++)
-		module_stop(&w.modules[i]);
+	stop_modules(&w);
 	bus_finish(w.bus);
 	pool_free(w.pool);
 	mailbox_close(&w.mailbox);

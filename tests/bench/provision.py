@@ -104,7 +104,7 @@ def compile_c(source, binary, *flags, newest=0.0):
     need("cc")
     if not binary.exists() or binary.stat().st_mtime < max(source.stat().st_mtime, newest):
         OWN_BUILD.mkdir(exist_ok=True)
-        run([find("cc"), "-O2", "-std=gnu17", "-Wall", "-Wextra", *flags, "-o", binary, source], source.name, timeout=60)
+        run([find("cc"), "-O2", "-std=gnu17", "-Wall", "-Wextra", "-o", binary, source, *flags], source.name, timeout=60)
     return binary
 
 

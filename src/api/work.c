@@ -1,0 +1,88 @@
+/*
+ * tine/work.h: checks what modules hand in and calls down. tine_work_stopped() runs on threads of the pool, all else on the loop's.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <tine/work.h>
+
+#include "runtime/module.h"
+#include "runtime/work.h"
+
+_Static_assert((int)TINE_LANE_CPU == (int)POOL_CPU && (int)TINE_LANE_IO == (int)POOL_IO &&
+		(int)TINE_LANE_DNS == (int)POOL_DNS,
+	"lanes go down as modules give them");
+
+struct module_work {
+	struct tine_work work; /* first */
+	void (*run)(struct tine_work *work, void *arg);
+	void (*done)(int status, void *arg);
+	void *arg;
+};
+
+static void on_run(struct tine_work *work)
+{
+	struct module_work *w = (struct module_work *)work;
+
+	w->run(work, w->arg);
+}
+
+static void on_done(struct tine_work *work, int status)
+{
+	struct module_work *w = (struct module_work *)work;
+
+	if (w->done)
+		w->done(status, w->arg);
+	free(w);
+}
+
+/* Returns NULL when there is no memory. */
+static struct module_work *work_new(const struct tine_work_options *o)
+{
+	struct module_work *w = calloc(1, sizeof(*w));
+
+	if (!w)
+		return NULL;
+	w->work.run = on_run;
+	w->work.done = on_done;
+	w->work.job.lane = (enum pool_lane)o->lane;
+	w->run = o->run;
+	w->done = o->done;
+	w->arg = o->arg;
+	return w;
+}
+
+int tine_work_submit(struct tine_worker *worker, const struct tine_work_options *options,
+	struct tine_work **ret)
+{
+	struct tine_work_options o = {0};
+	struct module_work *w;
+	int r;
+
+	if (!worker || !worker->pool || !options || options->size < sizeof(size_t))
+		return -EINVAL;
+	memcpy(&o, options, options->size < sizeof(o) ? options->size : sizeof(o));
+	if (!o.run || (unsigned)o.lane >= POOL_LANES)
+		return -EINVAL;
+	w = work_new(&o);
+	if (!w)
+		return -ENOMEM;
+	r = work_submit(worker->pool, &w->work, o.timeout_us);
+	if (r < 0)
+		free(w);
+	else if (ret)
+		*ret = &w->work;
+	return r;
+}
+
+void tine_work_cancel(struct tine_work *work)
+{
+	if (work)
+		work_cancel(work);
+}
+
+int tine_work_stopped(struct tine_work *work)
+{
+	return work ? work_stopped(work) : 0;
+}
