@@ -14,12 +14,19 @@ _Static_assert((int)TINE_LANE_CPU == (int)POOL_CPU && (int)TINE_LANE_IO == (int)
 		(int)TINE_LANE_DNS == (int)POOL_DNS,
 	"lanes go down as modules give them");
 
+#define SPARE_MAX 1024
+
 struct module_work {
 	struct tine_work work; /* first */
+	struct module_work *next; /* while it is spare */
 	void (*run)(struct tine_work *work, void *arg);
 	void (*done)(int status, void *arg);
 	void *arg;
 };
+
+/* Some that are not used at present: for the loop's thread. */
+static struct module_work *spare;
+static unsigned n_spare;
 
 static void on_run(struct tine_work *work)
 {
@@ -28,22 +35,41 @@ static void on_run(struct tine_work *work)
 	w->run(work, w->arg);
 }
 
+static void work_free(struct module_work *w)
+{
+	if (n_spare == SPARE_MAX) {
+		free(w);
+		return;
+	}
+	w->next = spare;
+	spare = w;
+	n_spare++;
+}
+
 static void on_done(struct tine_work *work, int status)
 {
 	struct module_work *w = (struct module_work *)work;
+	void (*done)(int status, void *arg) = w->done;
+	void *arg = w->arg;
 
-	if (w->done)
-		w->done(status, w->arg);
-	free(w);
+	work_free(w);
+	if (done)
+		done(status, arg);
 }
 
 /* Returns NULL when there is no memory. */
 static struct module_work *work_new(const struct tine_work_options *o)
 {
-	struct module_work *w = calloc(1, sizeof(*w));
+	struct module_work *w = spare;
 
-	if (!w)
-		return NULL;
+	if (w) {
+		spare = w->next;
+		n_spare--;
+	} else {
+		w = calloc(1, sizeof(*w));
+		if (!w)
+			return NULL;
+	}
 	w->work.run = on_run;
 	w->work.done = on_done;
 	w->work.job.lane = (enum pool_lane)o->lane;
@@ -70,7 +96,7 @@ int tine_work_submit(struct tine_worker *worker, const struct tine_work_options 
 		return -ENOMEM;
 	r = work_submit(worker->pool, &w->work, o.timeout_us);
 	if (r < 0)
-		free(w);
+		work_free(w);
 	else if (ret)
 		*ret = &w->work;
 	return r;

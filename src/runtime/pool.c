@@ -9,6 +9,10 @@
  * it leaves jobs behind. Short jobs then do not wake threads that would find nothing. While jobs come one after the other within a
  * moment, one idle thread looks for the next instead of sleeping (base/spin.h).
  *
+ * While all jobs are short, more threads than there are CPUs beside the loop's would only take those from each other, and from the loop:
+ * then some step back. One of them watches from time to time that the others get on. If not, a job was not short after
+ * all: the rest is called again.
+ *
  * Nobody is forgotten: a thread says that it sleeps, then looks once more; the loop puts down a job, then looks who sleeps.
  *
  * Always: a job is in exactly one place: with its owner, on the list, in a queue, on a thread, or on the list to the
@@ -26,6 +30,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/cpu.h"
 #include "base/mailbox.h"
 #include "base/spin.h"
 #include "shared/histogram.h"
@@ -34,6 +39,9 @@
 #define POOL_LINE  64           /* of the cache: what the loop writes and what threads write */
 #define FEW        4            /* jobs under way of which each is measured */
 #define MEASURE    16           /* of more one in so many: the clock would cost more than many of them */
+#define STREAK     16           /* jobs that a thread has done without a pause: then it is known */
+#define SHORT_US   4            /* whether they are short */
+#define WATCH_US   500          /* how long one that is not may hold up those behind it */
 
 TAILQ_HEAD(pool_queue, pool_job);
 
@@ -55,6 +63,7 @@ struct pool {
 	/* for all; never changed */
 	struct mailbox *mailbox; /* the way back to the loop */
 	struct pool_figures figures;
+	unsigned n_brisk_max;
 
 	/* from the loop to the threads, the newest in front */
 	_Alignas(POOL_LINE) _Atomic(struct pool_job *) incoming;
@@ -62,12 +71,15 @@ struct pool {
 	/* written under the lock, but for a thread that is started; looked at by the loop */
 	_Alignas(POOL_LINE) atomic_uint n_looking; /* threads about to look for work, or on their way to it */
 	atomic_uint n_sleeping;                    /* others, until they are called */
+	atomic_uint n_active;                      /* that do not sleep */
+	atomic_bool brisk; /* jobs are short: one thread watches, n_brisk_max are enough */
 	_Atomic uint64_t n_begun[POOL_LANES], n_begun_all;
 	atomic_bool stopping;
 
 	/* under the lock */
 	_Alignas(POOL_LINE) pthread_mutex_t lock;
-	pthread_cond_t work; /* there are jobs, or it is time to stop */
+	pthread_cond_t work;  /* there are jobs, or it is time to stop */
+	pthread_cond_t watch; /* it is time to stop */
 	struct lane lanes[POOL_LANES];
 	unsigned next_lane;          /* whose turn it is */
 	unsigned n_slow, n_slow_max; /* threads that POOL_IO and POOL_DNS hold together */
@@ -192,12 +204,25 @@ static void end(struct pool *p, enum pool_lane lane)
 	show(p->figures.n_finished, p->n_finished);
 }
 
-/* --- threads --- */
+/* --- threads; the lock is held, unless it is said otherwise --- */
+
+/* What a thread has done without a pause. */
+struct streak {
+	unsigned n_jobs;
+	uint64_t since_us;
+};
+
+/* Any thread. */
+static bool enough_are_active(struct pool *p)
+{
+	return atomic_load(&p->brisk) && atomic_load(&p->n_active) >= p->n_brisk_max;
+}
 
 /* Whether a sleeping thread is to be woken, once the lock is not held; it counts as one that looks from now on. */
 static bool call_one(struct pool *p)
 {
-	if (relaxed_get(p->n_looking) > 0 || relaxed_get(p->n_sleeping) == 0)
+	if (relaxed_get(p->n_looking) > 0 || relaxed_get(p->n_sleeping) == 0 ||
+		enough_are_active(p))
 		return false;
 	p->n_waking++;
 	atomic_fetch_sub(&p->n_sleeping, 1);
@@ -230,8 +255,10 @@ static bool look_again(struct pool *p)
 static void sleep_until_called(struct pool *p)
 {
 	atomic_fetch_add(&p->n_sleeping, 1);
-	if (!atomic_load(&p->incoming))
+	atomic_fetch_sub(&p->n_active, 1);
+	if (!atomic_load(&p->incoming) || enough_are_active(p))
 		pthread_cond_wait(&p->work, &p->lock);
+	atomic_fetch_add(&p->n_active, 1);
 	if (p->n_waking > 0) { /* if not for this thread: the one it was for will look, too */
 		p->n_waking--;
 		atomic_fetch_sub(&p->n_looking, 1);
@@ -240,17 +267,53 @@ static void sleep_until_called(struct pool *p)
 	}
 }
 
-/* Waits for a job and begins it. The lock is held. Returns NULL when it is time to stop. */
-static struct pool_job *thread_next(struct pool *p)
+/* Sleeps as long as the others get on. When nothing was begun in a while, there is nothing to do, or nobody to do it. */
+static void watch(struct pool *p)
+{
+	struct timespec until;
+	uint64_t n_begun, us;
+
+	atomic_store(&p->brisk, true);
+	atomic_fetch_sub(&p->n_active, 1);
+	do {
+		n_begun = relaxed_get(p->n_begun_all);
+		us = now_us() + WATCH_US;
+		until = (struct timespec){
+			.tv_sec = (time_t)(us / US_PER_S), .tv_nsec = (long)(us % US_PER_S * 1000)};
+		pthread_cond_timedwait(&p->watch, &p->lock, &until);
+	} while (relaxed_get(p->n_begun_all) != n_begun && !relaxed_get(p->stopping));
+	atomic_fetch_add(&p->n_active, 1);
+	atomic_store(&p->brisk, false);
+}
+
+/* Whether this thread has found that jobs are short, and there are enough others. */
+static bool steps_back(const struct pool *p, struct streak *s)
+{
+	uint64_t now;
+	bool is_short;
+
+	if (++s->n_jobs % STREAK != 0 || relaxed_get(p->n_active) <= p->n_brisk_max)
+		return false;
+	now = now_us();
+	is_short = s->n_jobs > STREAK && now - s->since_us < STREAK * SHORT_US;
+	s->since_us = now;
+	return is_short;
+}
+
+/* Waits for a job and begins it. Returns NULL when it is time to stop. */
+static struct pool_job *thread_next(struct pool *p, struct streak *streak)
 {
 	struct lane *l;
 
 	while (!relaxed_get(p->stopping)) {
 		gather(p);
 		l = next_lane(p);
-		if (l)
+		if (l && !steps_back(p, streak))
 			return begin(p, l);
-		if (!look_again(p))
+		streak->n_jobs = 0;
+		if (l && !relaxed_get(p->brisk))
+			watch(p);
+		else if (l || !look_again(p))
 			sleep_until_called(p);
 	}
 	return NULL;
@@ -270,12 +333,14 @@ static void *thread_main(void *arg)
 {
 	struct pool *p = arg;
 	struct pool_job *job;
+	struct streak streak = {0};
 	enum pool_lane lane;
 	bool call;
 
 	pthread_mutex_lock(&p->lock);
+	atomic_fetch_add(&p->n_active, 1);
 	atomic_fetch_sub(&p->n_looking, 1); /* as which it was started */
-	while ((job = thread_next(p))) {
+	while ((job = thread_next(p, &streak))) {
 		lane = job->lane;
 		call = next_lane(p) && call_one(p);
 		pthread_mutex_unlock(&p->lock);
@@ -330,10 +395,24 @@ static int thread_start(struct pool *p)
 
 /* --- the pool --- */
 
+static void init_locks(struct pool *p)
+{
+	pthread_mutexattr_t mutex;
+	pthread_condattr_t cond;
+
+	pthread_mutexattr_init(&mutex);
+	pthread_mutexattr_settype(&mutex, PTHREAD_MUTEX_ADAPTIVE_NP); /* it is never held for long */
+	pthread_mutex_init(&p->lock, &mutex);
+	pthread_mutexattr_destroy(&mutex);
+	pthread_condattr_init(&cond);
+	pthread_condattr_setclock(&cond, CLOCK_MONOTONIC);
+	pthread_cond_init(&p->watch, &cond);
+	pthread_cond_init(&p->work, &cond);
+	pthread_condattr_destroy(&cond);
+}
+
 static int pool_init(struct pool *p, const struct pool_options *o)
 {
-	pthread_mutexattr_t attr;
-
 	memset(p, 0, sizeof(*p));
 	p->threads = calloc(o->n_threads, sizeof(*p->threads));
 	if (!p->threads)
@@ -344,15 +423,12 @@ static int pool_init(struct pool *p, const struct pool_options *o)
 	p->figures = o->figures;
 	p->spin.budget_us = o->spin_us;
 	p->n_slow_max = all_but_one(o->n_threads);
+	p->n_brisk_max = all_but_one(cpu_available());
 	for (unsigned i = 0; i < POOL_LANES; i++) {
 		TAILQ_INIT(&p->lanes[i].queue);
 		p->lanes[i].n_running_max = lane_max[i](o->n_threads);
 	}
-	pthread_mutexattr_init(&attr);
-	pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_ADAPTIVE_NP); /* it is never held for long */
-	pthread_mutex_init(&p->lock, &attr);
-	pthread_mutexattr_destroy(&attr);
-	pthread_cond_init(&p->work, NULL);
+	init_locks(p);
 	return 0;
 }
 
@@ -415,6 +491,7 @@ void pool_stop(struct pool *p)
 	pthread_mutex_lock(&p->lock);
 	atomic_store(&p->stopping, true);
 	pthread_cond_broadcast(&p->work);
+	pthread_cond_broadcast(&p->watch);
 	pthread_mutex_unlock(&p->lock);
 	for (; p->n_threads > 0; p->n_threads--)
 		pthread_join(p->threads[p->n_threads - 1], NULL);
@@ -440,6 +517,7 @@ struct pool *pool_free(struct pool *p)
 		return NULL;
 	pool_stop(p);
 	pthread_cond_destroy(&p->work);
+	pthread_cond_destroy(&p->watch);
 	pthread_mutex_destroy(&p->lock);
 	free(p->threads);
 	free(p);
@@ -486,6 +564,8 @@ static void call_for(struct pool *p)
 {
 	bool call;
 
+	if (enough_are_active(p))
+		return;
 	if (p->n_threads < p->n_threads_max &&
 		p->n_submitted_all - atomic_load(&p->n_begun_all) >
 			atomic_load(&p->n_looking) + atomic_load(&p->n_sleeping))
