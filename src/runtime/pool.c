@@ -478,7 +478,7 @@ static void settle(struct pool *p)
 				job_finish(p, job, -ECANCELED);
 			}
 		}
-	} while (mailbox_run(p->mailbox));
+	} while (mailbox_run(p->mailbox) || !mailbox_may_sleep(p->mailbox));
 }
 
 /*

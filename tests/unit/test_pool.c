@@ -11,19 +11,23 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/loop.h"
+#include "base/turn.h"
 #include "run.h"
 #include "runtime/pool.h"
+#include "shared/histogram.h"
 
-#define N_THREADS 3
+#define N_HELD    3 /* threads that POOL_CPU may hold */
+#define N_THREADS 4
 #define QUEUE_MAX 8
 
 static struct event_base *base;
 static struct mailbox mailbox;
 static struct pool *pool;
 static unsigned n_done, n_canceled;
-static _Atomic uint64_t n_finished;
-static _Atomic uint32_t n_queued, n_running;
+static _Atomic uint64_t n_submitted, n_begun, n_finished;
+static struct histogram waits, runs;
 static pthread_t loop_thread;
 
 struct task {
@@ -71,12 +75,22 @@ static struct task task_init(sem_t *started, sem_t *go)
 	};
 }
 
+static uint64_t n_queued(void)
+{
+	return n_submitted - n_begun;
+}
+
+static uint64_t n_running(void)
+{
+	return n_begun - n_finished;
+}
+
 static void new_pool(unsigned n_threads, unsigned queue_max)
 {
 	struct pool_options o = {.mailbox = &mailbox,
 		.n_threads = n_threads,
 		.queue_max = queue_max,
-		.figures = {&n_finished, &n_queued, &n_running}};
+		.figures = {&n_submitted, &n_begun, &n_finished, &waits, &runs}};
 
 	ck_assert_int_eq(pool_new(&o, &pool), 0);
 }
@@ -85,7 +99,9 @@ static void setup(void)
 {
 	loop_thread = pthread_self();
 	n_done = n_canceled = 0;
-	n_finished = 0;
+	n_submitted = n_begun = n_finished = 0;
+	memset((void *)&waits, 0, sizeof(waits));
+	memset((void *)&runs, 0, sizeof(runs));
 	ck_assert_int_eq(loop_new(&base), 0);
 	ck_assert_int_eq(mailbox_open(&mailbox, base), 0);
 	new_pool(N_THREADS, QUEUE_MAX);
@@ -93,10 +109,11 @@ static void setup(void)
 
 static void teardown(void)
 {
+	turn_end(now_us());
 	pool = pool_free(pool);
 	ck_assert_ptr_null(pool);
-	ck_assert_uint_eq(n_queued, 0);
-	ck_assert_uint_eq(n_running, 0);
+	ck_assert_uint_eq(n_queued(), 0);
+	ck_assert_uint_eq(n_running(), 0);
 	mailbox_close(&mailbox);
 	event_base_free(base);
 }
@@ -155,89 +172,89 @@ START_TEST(test_many_jobs)
 }
 END_TEST
 
-/* As many at once as there are threads, and as many more as the queue holds. */
+/* As many at once as the lane may hold threads, and as many more as the queue holds. */
 START_TEST(test_bounds)
 {
-	struct task t[N_THREADS + QUEUE_MAX + 1];
+	struct task t[N_HELD + QUEUE_MAX + 1];
 	sem_t started, go;
 
 	sem_init(&started, 0, 0);
 	sem_init(&go, 0, 0);
-	for (int i = 0; i < N_THREADS + QUEUE_MAX + 1; i++)
+	for (int i = 0; i < N_HELD + QUEUE_MAX + 1; i++)
 		t[i] = task_init(&started, &go);
-	for (int i = 0; i < N_THREADS; i++) {
+	for (int i = 0; i < N_HELD; i++) {
 		ck_assert_int_eq(pool_submit(pool, &t[i].job), 0);
 		sem_wait(&started);
 	}
 	for (int i = 0; i < QUEUE_MAX; i++)
-		ck_assert_int_eq(pool_submit(pool, &t[N_THREADS + i].job), 0);
-	ck_assert_int_eq(pool_submit(pool, &t[N_THREADS + QUEUE_MAX].job), -ENOBUFS);
+		ck_assert_int_eq(pool_submit(pool, &t[N_HELD + i].job), 0);
+	ck_assert_int_eq(pool_submit(pool, &t[N_HELD + QUEUE_MAX].job), -ENOBUFS);
 	run_a_turn();
 	ck_assert_uint_eq(n_done, 0);
-	ck_assert_uint_eq(n_queued, QUEUE_MAX);
-	ck_assert_uint_eq(n_running, N_THREADS);
+	ck_assert_uint_eq(n_queued(), QUEUE_MAX);
+	ck_assert_uint_eq(n_running(), N_HELD);
 	ck_assert_uint_eq(n_finished, 0);
-	for (int i = 0; i < N_THREADS + QUEUE_MAX; i++)
+	for (int i = 0; i < N_HELD + QUEUE_MAX; i++)
 		sem_post(&go);
-	run_until_done(N_THREADS + QUEUE_MAX);
-	ck_assert_uint_eq(t[N_THREADS + QUEUE_MAX].n_runs, 0);
+	run_until_done(N_HELD + QUEUE_MAX);
+	ck_assert_uint_eq(t[N_HELD + QUEUE_MAX].n_runs, 0);
 	ck_assert_int_eq(pool_submit(pool, &t[0].job), 0);
 	sem_post(&go);
-	run_until_done(N_THREADS + QUEUE_MAX + 1);
-	while (n_finished < N_THREADS + QUEUE_MAX + 1) /* a thread counts after it has reported */
+	run_until_done(N_HELD + QUEUE_MAX + 1);
+	while (n_finished < N_HELD + QUEUE_MAX + 1) /* a thread counts after it has reported */
 		sched_yield();
-	ck_assert_uint_eq(n_finished, N_THREADS + QUEUE_MAX + 1);
-	ck_assert_uint_eq(n_queued, 0);
-	ck_assert_uint_eq(n_running, 0);
+	ck_assert_uint_eq(n_finished, N_HELD + QUEUE_MAX + 1);
+	ck_assert_uint_eq(n_queued(), 0);
+	ck_assert_uint_eq(n_running(), 0);
 }
 END_TEST
 
 /* A thread that sleeps is not enough for several jobs that wait for each other. */
 START_TEST(test_more_threads_when_needed)
 {
-	struct task first = task_init(NULL, NULL), t[N_THREADS];
+	struct task first = task_init(NULL, NULL), t[N_HELD];
 	sem_t started, go;
 
 	sem_init(&started, 0, 0);
 	sem_init(&go, 0, 0);
 	ck_assert_int_eq(pool_submit(pool, &first.job), 0);
 	run_until_done(1);
-	for (int i = 0; i < N_THREADS; i++) {
+	for (int i = 0; i < N_HELD; i++) {
 		t[i] = task_init(&started, &go);
 		ck_assert_int_eq(pool_submit(pool, &t[i].job), 0);
 	}
-	for (int i = 0; i < N_THREADS; i++)
+	for (int i = 0; i < N_HELD; i++)
 		sem_wait(&started); /* all of them run at the same time */
-	for (int i = 0; i < N_THREADS; i++)
+	for (int i = 0; i < N_HELD; i++)
 		sem_post(&go);
-	run_until_done(1 + N_THREADS);
+	run_until_done(1 + N_HELD);
 }
 END_TEST
 
 START_TEST(test_cancel)
 {
-	struct task t[N_THREADS], queued = task_init(NULL, NULL);
+	struct task t[N_HELD], queued = task_init(NULL, NULL);
 	sem_t started, go;
 
 	sem_init(&started, 0, 0);
 	sem_init(&go, 0, 0);
-	for (int i = 0; i < N_THREADS; i++) {
+	for (int i = 0; i < N_HELD; i++) {
 		t[i] = task_init(&started, &go);
 		ck_assert_int_eq(pool_submit(pool, &t[i].job), 0);
 		sem_wait(&started);
 	}
 	ck_assert_int_eq(pool_submit(pool, &queued.job), 0);
-	ck_assert_uint_eq(n_queued, 1);
+	ck_assert_uint_eq(n_queued(), 1);
 	ck_assert(pool_cancel(pool, &queued.job));
-	ck_assert_uint_eq(n_queued, 0);
+	ck_assert_uint_eq(n_queued(), 0);
 	ck_assert_uint_eq(n_done, 0); /* never from within pool_cancel() */
 	ck_assert(!pool_cancel(pool, &queued.job));
 	ck_assert(!pool_cancel(pool, &t[0].job));
 	run_until_done(1);
 	ck_assert_int_eq(queued.status, -ECANCELED);
-	for (int i = 0; i < N_THREADS; i++)
+	for (int i = 0; i < N_HELD; i++)
 		sem_post(&go);
-	run_until_done(1 + N_THREADS);
+	run_until_done(1 + N_HELD);
 	ck_assert_uint_eq(queued.n_runs, 0);
 	ck_assert_int_eq(t[0].status, 0);
 	ck_assert_uint_eq(n_canceled, 1);
@@ -290,6 +307,187 @@ START_TEST(test_free)
 		ck_assert_uint_eq(queued[i].n_runs, 0);
 }
 END_TEST
+
+/* --- lanes --- */
+
+static void submit_lane(struct task *t, enum pool_lane lane, sem_t *started, sem_t *go)
+{
+	*t = task_init(started, go);
+	t->job.lane = lane;
+	ck_assert_int_eq(pool_submit(pool, &t->job), 0);
+}
+
+/* Of four threads the slow lanes hold two each, three together. */
+START_TEST(test_slow_lanes_leave_threads)
+{
+	struct task dns[3], io[2], cpu;
+	sem_t started, go;
+
+	sem_init(&started, 0, 0);
+	sem_init(&go, 0, 0);
+	for (int i = 0; i < 3; i++)
+		submit_lane(&dns[i], POOL_DNS, &started, &go);
+	sem_wait(&started);
+	sem_wait(&started);
+	for (int i = 0; i < 2; i++)
+		submit_lane(&io[i], POOL_IO, &started, &go);
+	sem_wait(&started);
+	submit_lane(&cpu, POOL_CPU, NULL, NULL);
+	run_until_done(1);
+	ck_assert_int_eq(cpu.status, 0);
+	ck_assert_uint_eq(dns[2].n_runs + io[1].n_runs, 0);
+	ck_assert_uint_eq(n_queued(), 2);
+	for (int i = 0; i < 5; i++)
+		sem_post(&go);
+	run_until_done(6);
+}
+END_TEST
+
+static enum pool_lane order[16];
+static unsigned n_order;
+
+static void on_work_in_order(struct pool_job *job)
+{
+	order[n_order++] = job->lane;
+}
+
+START_TEST(test_lanes_take_turns)
+{
+	static const enum pool_lane lanes[] = {POOL_CPU, POOL_CPU, POOL_CPU, POOL_DNS, POOL_IO},
+				    wanted[] = {POOL_IO, POOL_DNS, POOL_CPU, POOL_CPU, POOL_CPU};
+	struct task first, t[5];
+	sem_t started, go;
+
+	pool_free(pool);
+	new_pool(1, QUEUE_MAX);
+	n_order = 0;
+	sem_init(&started, 0, 0);
+	sem_init(&go, 0, 0);
+	submit_lane(&first, POOL_CPU, &started, &go);
+	sem_wait(&started);
+	for (int i = 0; i < 5; i++) {
+		t[i] = task_init(NULL, NULL);
+		t[i].job.lane = lanes[i];
+		t[i].job.work = on_work_in_order;
+		ck_assert_int_eq(pool_submit(pool, &t[i].job), 0);
+	}
+	sem_post(&go);
+	run_until_done(6);
+	ck_assert_mem_eq(order, wanted, sizeof(wanted));
+}
+END_TEST
+
+START_TEST(test_a_full_lane_refuses_only_its_own)
+{
+	struct task first, t[QUEUE_MAX + 2];
+	sem_t started, go;
+
+	pool_free(pool);
+	new_pool(1, QUEUE_MAX);
+	sem_init(&started, 0, 0);
+	sem_init(&go, 0, 0);
+	submit_lane(&first, POOL_DNS, &started, &go);
+	sem_wait(&started);
+	for (int i = 0; i < QUEUE_MAX; i++)
+		submit_lane(&t[i], POOL_DNS, NULL, NULL);
+	t[QUEUE_MAX] = task_init(NULL, NULL);
+	t[QUEUE_MAX].job.lane = POOL_DNS;
+	ck_assert_int_eq(pool_submit(pool, &t[QUEUE_MAX].job), -ENOBUFS);
+	ck_assert_uint_eq(n_queued(), QUEUE_MAX);
+	submit_lane(&t[QUEUE_MAX + 1], POOL_CPU, NULL, NULL);
+	ck_assert(pool_cancel(pool, &t[0].job));
+	ck_assert_int_eq(pool_submit(pool, &t[QUEUE_MAX].job), 0);
+	sem_post(&go);
+	run_until_done(QUEUE_MAX + 3);
+}
+END_TEST
+
+/* --- short jobs, which keep few threads awake --- */
+
+static struct task blocked, releasing;
+
+static void on_work_release(struct pool_job *job)
+{
+	on_work(job);
+	sem_post(blocked.go);
+}
+
+static void on_done_block(struct pool_job *job, int status)
+{
+	struct task *t = (struct task *)job;
+
+	if (t->n_left == 0 && blocked.n_left == 1) {
+		blocked.n_left = 0;
+		ck_assert_int_eq(pool_submit(pool, &blocked.job), 0);
+		ck_assert_int_eq(pool_submit(pool, &releasing.job), 0);
+	}
+	on_done(job, status);
+}
+
+/* In the midst of short ones a job that needs another one, behind it, to be done. */
+START_TEST(test_a_long_job_among_short_ones)
+{
+	struct task t[QUEUE_MAX - 2];
+	sem_t go;
+
+	sem_init(&go, 0, 0);
+	for (unsigned round = 0; round < 5; round++) {
+		n_done = 0;
+		blocked = task_init(NULL, &go);
+		blocked.n_left = 1;
+		releasing = task_init(NULL, NULL);
+		releasing.job.work = on_work_release;
+		for (int i = 0; i < QUEUE_MAX - 2; i++) {
+			t[i] = task_init(NULL, NULL);
+			t[i].n_left = 5000;
+			t[i].job.done = on_done_block;
+			ck_assert_int_eq(pool_submit(pool, &t[i].job), 0);
+		}
+		run_until_done((QUEUE_MAX - 2) * 5001 + 2);
+		ck_assert_uint_eq(blocked.n_runs, 1);
+	}
+}
+END_TEST
+
+/* The same jobs as in test_many_jobs with threads that look again before they sleep. */
+START_TEST(test_threads_that_look_again)
+{
+	struct task t = task_init(NULL, NULL);
+	struct pool_options o = {.mailbox = &mailbox,
+		.n_threads = N_THREADS,
+		.queue_max = QUEUE_MAX,
+		.spin_us = 1000};
+
+	pool_free(pool);
+	ck_assert_int_eq(pool_new(&o, &pool), 0);
+	t.n_left = 5000;
+	ck_assert_int_eq(pool_submit(pool, &t.job), 0);
+	run_until_done(5001);
+}
+END_TEST
+
+START_TEST(test_measures)
+{
+	struct task one = task_init(NULL, NULL), t[QUEUE_MAX];
+
+	ck_assert_int_eq(pool_submit(pool, &one.job), 0);
+	run_until_done(1);
+	ck_assert_uint_eq(histogram_count(&waits), 1);
+	ck_assert_uint_eq(histogram_count(&runs), 1);
+	for (int i = 0; i < QUEUE_MAX; i++) {
+		t[i] = task_init(NULL, NULL);
+		t[i].n_left = 99;
+		ck_assert_int_eq(pool_submit(pool, &t[i].job), 0);
+	}
+	run_until_done(1 + 100 * QUEUE_MAX);
+	/* the last few may not be accounted for yet */
+	ck_assert_uint_le(histogram_count(&waits), 1 + 100 * QUEUE_MAX);
+	ck_assert_uint_gt(histogram_count(&waits), 1 + 100 * QUEUE_MAX - 16);
+	ck_assert_uint_eq(histogram_count(&waits), histogram_count(&runs));
+}
+END_TEST
+
+/* --- the mailbox --- */
 
 struct message {
 	struct mail mail; /* first */
@@ -382,6 +580,65 @@ START_TEST(test_a_burst_is_one_wake_up)
 	ck_assert_uint_eq(eventfd_count(), 2);
 	run_until_done(2 * N_MESSAGE);
 	ck_assert_uint_eq(n_wrong, 0);
+}
+END_TEST
+
+static void post_from_a_thread(unsigned k)
+{
+	pthread_t thread;
+
+	pthread_create(&thread, NULL, post_all, messages[k]);
+	pthread_join(thread, NULL);
+}
+
+/* A loop that looks at the end of its turns is woken when it sleeps, once, and not when it works. */
+START_TEST(test_no_wake_up_while_awake)
+{
+	init_messages();
+	mailbox_attend(&mailbox);
+	post_from_a_thread(0);
+	ck_assert_uint_eq(eventfd_count(), 0);
+	ck_assert(!mailbox_may_sleep(&mailbox));
+	ck_assert(!mailbox_end_turn(&mailbox));
+	ck_assert_uint_eq(n_done, N_MESSAGE);
+	ck_assert(mailbox_may_sleep(&mailbox));
+	turn_end(now_us());
+
+	post_from_a_thread(1);
+	ck_assert_uint_eq(eventfd_count(), 1);
+	run_a_turn();
+	ck_assert_uint_eq(n_done, N_MESSAGE); /* not before the end of the turn */
+	mailbox_end_turn(&mailbox);
+	ck_assert_uint_eq(n_done, 2 * N_MESSAGE);
+
+	/* it works, whatever has woken it */
+	ck_assert(mailbox_may_sleep(&mailbox));
+	turn_end(now_us());
+	turn_mark();
+	post_from_a_thread(2);
+	ck_assert_uint_eq(eventfd_count(), 1);
+	mailbox_end_turn(&mailbox);
+	ck_assert_uint_eq(n_done, 3 * N_MESSAGE);
+	ck_assert_uint_eq(n_wrong, 0);
+}
+END_TEST
+
+/* The results of jobs that were done while the loop worked. */
+START_TEST(test_no_wake_up_for_jobs_of_the_turn)
+{
+	struct task t[QUEUE_MAX];
+
+	mailbox_attend(&mailbox);
+	turn_mark();
+	for (int i = 0; i < QUEUE_MAX; i++) {
+		t[i] = task_init(NULL, NULL);
+		ck_assert_int_eq(pool_submit(pool, &t[i].job), 0);
+	}
+	while (n_finished < QUEUE_MAX)
+		sched_yield();
+	ck_assert_uint_eq(eventfd_count(), 0);
+	mailbox_end_turn(&mailbox);
+	ck_assert_uint_eq(n_done, QUEUE_MAX);
 }
 END_TEST
 
@@ -485,8 +742,16 @@ static void add(TCase *tc)
 	tcase_add_test(tc, test_more_threads_when_needed);
 	tcase_add_test(tc, test_cancel);
 	tcase_add_test(tc, test_free);
+	tcase_add_test(tc, test_slow_lanes_leave_threads);
+	tcase_add_test(tc, test_lanes_take_turns);
+	tcase_add_test(tc, test_a_full_lane_refuses_only_its_own);
+	tcase_add_test(tc, test_a_long_job_among_short_ones);
+	tcase_add_test(tc, test_threads_that_look_again);
+	tcase_add_test(tc, test_measures);
 	tcase_add_test(tc, test_posts);
 	tcase_add_test(tc, test_a_burst_is_one_wake_up);
+	tcase_add_test(tc, test_no_wake_up_while_awake);
+	tcase_add_test(tc, test_no_wake_up_for_jobs_of_the_turn);
 	tcase_add_test(tc, test_post_again);
 	tcase_add_test(tc, test_posts_arrive_when_freed);
 	tcase_add_test(tc, test_threads_are_quiet);

@@ -1,0 +1,328 @@
+/* runtime/soon.c and runtime/slices.c: calls at the end of the turn, and long walks made of them. */
+#include <errno.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include <tine/errors.h>
+
+#include "base/clock.h"
+#include "base/turn.h"
+#include "run.h"
+#include "runtime/slices.h"
+#include "runtime/soon.h"
+
+#define N_MANY 100000
+
+static struct soon soon;
+static unsigned order[64], n_order, n_calls;
+
+static void setup(void)
+{
+	memset(&soon, 0, sizeof(soon));
+	n_order = n_calls = 0;
+}
+
+static void teardown(void)
+{
+	soon_finish(&soon);
+	turn_end(now_us());
+}
+
+static void note(void *arg)
+{
+	order[n_order++] = *(unsigned *)arg;
+}
+
+static void on_call(void *arg)
+{
+	n_calls++;
+}
+
+static void add_again(void *arg)
+{
+	note(arg);
+	ck_assert_int_eq(soon_add(&soon, add_again, arg), 0);
+}
+
+static void take_a_while(void *arg)
+{
+	uint64_t end = now_us() + 300;
+
+	n_calls++;
+	while (now_us() < end)
+		;
+}
+
+START_TEST(test_order)
+{
+	unsigned a = 1, b = 2;
+
+	ck_assert(!soon_end_turn(&soon));
+	ck_assert_int_eq(soon_add(&soon, note, &a), 0);
+	ck_assert_int_eq(soon_add(&soon, note, &b), 0);
+	ck_assert_int_eq(soon_add(&soon, note, &a), 0);
+	ck_assert_uint_eq(n_order, 0);
+	ck_assert(!soon_end_turn(&soon));
+	ck_assert_uint_eq(n_order, 3);
+	ck_assert_mem_eq(order, ((unsigned[]){1, 2, 1}), 3 * sizeof(unsigned));
+}
+END_TEST
+
+/* What calls add is for the next turn, which is not to wait. */
+START_TEST(test_those_that_are_added)
+{
+	unsigned a = 1, b = 2;
+
+	ck_assert_int_eq(soon_add(&soon, add_again, &a), 0);
+	ck_assert_int_eq(soon_add(&soon, note, &b), 0);
+	ck_assert(soon_end_turn(&soon));
+	ck_assert_uint_eq(n_order, 2);
+	ck_assert(soon_end_turn(&soon));
+	ck_assert_uint_eq(n_order, 3);
+	ck_assert_uint_eq(order[2], 1);
+	ck_assert_uint_eq(soon_cancel(&soon, add_again, &a), 1);
+	ck_assert(!soon_end_turn(&soon));
+	ck_assert_uint_eq(n_order, 3);
+}
+END_TEST
+
+START_TEST(test_cancel)
+{
+	unsigned a = 1, b = 2;
+
+	for (int i = 0; i < 2; i++) {
+		ck_assert_int_eq(soon_add(&soon, note, &a), 0);
+		ck_assert_int_eq(soon_add(&soon, note, &b), 0);
+	}
+	ck_assert_uint_eq(soon_cancel(&soon, note, &a), 2);
+	ck_assert_uint_eq(soon_cancel(&soon, note, &a), 0);
+	ck_assert_uint_eq(soon_cancel(&soon, on_call, &b), 0);
+	ck_assert(!soon_end_turn(&soon));
+	ck_assert_uint_eq(n_order, 2);
+	ck_assert_uint_eq(order[0] + order[1], 4);
+}
+END_TEST
+
+/* However many there are, and long: others get their turn in between. */
+START_TEST(test_long_calls_are_spread_over_turns)
+{
+	unsigned n_turns = 1;
+
+	for (int i = 0; i < 160; i++)
+		ck_assert_int_eq(soon_add(&soon, take_a_while, NULL), 0);
+	while (soon_end_turn(&soon))
+		n_turns++;
+	ck_assert_uint_eq(n_calls, 160);
+	ck_assert_uint_ge(n_turns, 160 / 16);
+}
+END_TEST
+
+START_TEST(test_very_many)
+{
+	int r = 0;
+
+	for (int i = 0; i < N_MANY; i++)
+		ck_assert_int_eq(soon_add(&soon, on_call, NULL), 0);
+	while (soon_end_turn(&soon))
+		;
+	ck_assert_uint_eq(n_calls, N_MANY);
+	ck_assert_uint_eq(soon.size, 0); /* the memory is given back */
+	n_calls = 0;
+	while (r == 0 && soon.n <= 1u << 20)
+		r = soon_add(&soon, on_call, NULL);
+	ck_assert_int_eq(r, TINE_E_FULL);
+	ck_assert_uint_eq(soon.n, 1u << 20);
+}
+END_TEST
+
+static void add_too_late(void *arg)
+{
+	n_calls++;
+	ck_assert_int_eq(soon_add(&soon, add_too_late, arg), TINE_E_CLOSED);
+}
+
+START_TEST(test_the_end)
+{
+	ck_assert_int_eq(soon_add(&soon, add_too_late, NULL), 0);
+	ck_assert_int_eq(soon_add(&soon, on_call, NULL), 0);
+	soon_finish(&soon);
+	ck_assert_uint_eq(n_calls, 2);
+	ck_assert_int_eq(soon_add(&soon, on_call, NULL), TINE_E_CLOSED);
+}
+END_TEST
+
+/* --- slices --- */
+
+static struct walk {
+	struct tine_slices *handle;
+	size_t next, fail_at, cancel_at;
+	unsigned n_steps, n_done, us;
+	size_t longest;
+	int status;
+} walk;
+
+static int on_step(size_t begin, size_t end, void *arg)
+{
+	struct walk *w = arg;
+	uint64_t until = now_us() + w->us * (end - begin);
+
+	ck_assert_uint_eq(begin, w->next);
+	ck_assert_uint_lt(begin, end);
+	w->next = end;
+	w->n_steps++;
+	w->longest = end - begin > w->longest ? end - begin : w->longest;
+	while (w->us > 0 && now_us() < until)
+		;
+	if (w->cancel_at > 0 && end >= w->cancel_at)
+		slices_cancel(w->handle);
+	return w->fail_at > 0 && end >= w->fail_at ? -EILSEQ : 0;
+}
+
+static void on_done(int status, void *arg)
+{
+	struct walk *w = arg;
+
+	w->status = status;
+	w->n_done++;
+}
+
+static void start(size_t n, size_t count, uint64_t budget_us)
+{
+	struct slices_options o = {.n = n,
+		.count = count,
+		.budget_us = budget_us,
+		.step = on_step,
+		.done = on_done,
+		.arg = &walk};
+
+	ck_assert_int_eq(slices_start(&soon, &o, &walk.handle), 0);
+	ck_assert_uint_eq(walk.n_steps + walk.n_done, 0);
+}
+
+static unsigned turns(void)
+{
+	unsigned n = 1;
+
+	while (soon_end_turn(&soon))
+		n++;
+	ck_assert_uint_eq(walk.n_done, 1);
+	return n;
+}
+
+START_TEST(test_slices_by_count)
+{
+	walk = (struct walk){.status = 1};
+	start(10, 3, 0);
+	ck_assert_uint_eq(turns(), 4);
+	ck_assert_uint_eq(walk.n_steps, 4);
+	ck_assert_uint_eq(walk.next, 10);
+	ck_assert_int_eq(walk.status, 0);
+}
+END_TEST
+
+START_TEST(test_slices_of_nothing)
+{
+	walk = (struct walk){.status = 1};
+	start(0, 3, 0);
+	ck_assert_uint_eq(turns(), 1);
+	ck_assert_uint_eq(walk.n_steps, 0);
+	ck_assert_int_eq(walk.status, 0);
+}
+END_TEST
+
+/* Long elements are taken one by one, and a turn ends with the first that is over the time. */
+START_TEST(test_slices_by_time)
+{
+	walk = (struct walk){.status = 1, .us = 500};
+	start(10, 0, 500);
+	ck_assert_uint_eq(turns(), 10);
+	ck_assert_uint_eq(walk.n_steps, 10);
+	ck_assert_int_eq(walk.status, 0);
+}
+END_TEST
+
+/* Cheap ones in few steps. */
+START_TEST(test_slices_of_cheap_elements)
+{
+	walk = (struct walk){.status = 1};
+	start(N_MANY, 0, 60 * US_PER_S);
+	ck_assert_uint_eq(turns(), 1);
+	ck_assert_uint_lt(walk.n_steps, 20);
+	ck_assert_uint_eq(walk.next, N_MANY);
+}
+END_TEST
+
+START_TEST(test_slices_by_both)
+{
+	walk = (struct walk){.status = 1};
+	start(100, 30, 60 * US_PER_S);
+	ck_assert_uint_eq(turns(), 4);
+	ck_assert_uint_le(walk.longest, 30);
+	ck_assert_uint_eq(walk.next, 100);
+}
+END_TEST
+
+START_TEST(test_slices_fail)
+{
+	walk = (struct walk){.status = 1, .fail_at = 6};
+	start(10, 3, 0);
+	ck_assert_uint_eq(turns(), 2);
+	ck_assert_int_eq(walk.status, -EILSEQ);
+	ck_assert_uint_eq(walk.next, 6);
+}
+END_TEST
+
+START_TEST(test_slices_cancel)
+{
+	walk = (struct walk){.status = 1};
+	start(10, 3, 0);
+	ck_assert(soon_end_turn(&soon));
+	slices_cancel(walk.handle);
+	ck_assert_uint_eq(walk.n_done, 0); /* never from within */
+	turns();
+	ck_assert_int_eq(walk.status, TINE_E_CANCELED);
+	ck_assert_uint_eq(walk.next, 3);
+
+	walk = (struct walk){.status = 1, .cancel_at = 4}; /* from within a step */
+	start(10, 0, 60 * US_PER_S);
+	turns();
+	ck_assert_int_eq(walk.status, TINE_E_CANCELED);
+	ck_assert_uint_lt(walk.next, 10);
+}
+END_TEST
+
+START_TEST(test_slices_at_the_end)
+{
+	walk = (struct walk){.status = 1};
+	start(10, 3, 0);
+	ck_assert(soon_end_turn(&soon));
+	soon_finish(&soon);
+	ck_assert_uint_eq(walk.n_done, 1);
+	ck_assert_int_eq(walk.status, TINE_E_CANCELED);
+	ck_assert_uint_eq(walk.next, 3);
+}
+END_TEST
+
+static void add(TCase *tc)
+{
+	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_add_test(tc, test_order);
+	tcase_add_test(tc, test_those_that_are_added);
+	tcase_add_test(tc, test_cancel);
+	tcase_add_test(tc, test_long_calls_are_spread_over_turns);
+	tcase_add_test(tc, test_very_many);
+	tcase_add_test(tc, test_the_end);
+	tcase_add_test(tc, test_slices_by_count);
+	tcase_add_test(tc, test_slices_of_nothing);
+	tcase_add_test(tc, test_slices_by_time);
+	tcase_add_test(tc, test_slices_of_cheap_elements);
+	tcase_add_test(tc, test_slices_by_both);
+	tcase_add_test(tc, test_slices_fail);
+	tcase_add_test(tc, test_slices_cancel);
+	tcase_add_test(tc, test_slices_at_the_end);
+}
+
+int main(void)
+{
+	return run_tests("soon", add);
+}
