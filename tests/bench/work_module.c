@@ -3,7 +3,8 @@
  *
  * tasks?flight=&seconds=   empty tasks on the thread pool, so many at a time, each submitted anew from its callback;
  *                          answers "TASKS SECONDS"
- * busy?n=&seconds=         answers at once, and has n threads of the pool compute for so long
+ * busy?n=                  has so many threads of the pool compute
+ * calm                     answers when they have stopped
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 #include <tine/work.h>
 
 #define CHECK_EVERY 64 /* tasks between two looks at the clock */
+#define BUSY_MAX    16
 
 static struct tine_worker *worker;
 
@@ -97,26 +99,50 @@ static void on_tasks(struct tine_request *request, void *arg)
 		submit();
 }
 
+/* --- threads that compute --- */
+
+static struct tine_work *busy[BUSY_MAX];
+static unsigned n_busy, n_calm;
+static struct tine_request *calming;
+
 static void compute(struct tine_work *work, void *arg)
 {
-	double end = now() + (double)(unsigned long)arg;
-
-	while (now() < end && tine_work_stopped(work) == 0)
+	(void)arg;
+	while (tine_work_stopped(work) == 0)
 		;
+}
+
+static void on_calm_thread(int status, void *arg)
+{
+	(void)status;
+	(void)arg;
+	if (++n_calm < n_busy)
+		return;
+	n_busy = n_calm = 0;
+	tine_respond(calming, 200, "text/plain", "calm", 4);
 }
 
 static void on_busy(struct tine_request *request, void *arg)
 {
-	unsigned long seconds = number(request, "seconds=", 1);
 	const struct tine_work_options o = {
-		.size = sizeof(o), .run = compute, .arg = (void *)seconds};
+		.size = sizeof(o), .run = compute, .done = on_calm_thread};
 
 	(void)arg;
-	for (unsigned long i = number(request, "n=", 2); i > 0; i--) {
-		if (tine_work_submit(worker, &o, NULL) < 0)
+	for (unsigned long n = number(request, "n=", 2); n > 0 && n_busy < BUSY_MAX; n--) {
+		if (tine_work_submit(worker, &o, &busy[n_busy]) < 0)
 			abort();
+		n_busy++;
 	}
 	tine_respond(request, 200, "text/plain", "busy", 4);
+}
+
+static void on_calm(struct tine_request *request, void *arg)
+{
+	(void)arg;
+	calming = request;
+	tine_defer(request);
+	for (unsigned i = 0; i < n_busy; i++)
+		tine_work_cancel(busy[i]);
 }
 
 static int start(struct tine_worker *w, void **ret_state)
@@ -126,7 +152,9 @@ static int start(struct tine_worker *w, void **ret_state)
 	(void)ret_state;
 	worker = w;
 	r = tine_http_route(w, TINE_GET, "/tasks", on_tasks, NULL);
-	return r == 0 ? tine_http_route(w, TINE_GET, "/busy", on_busy, NULL) : r;
+	if (r == 0)
+		r = tine_http_route(w, TINE_GET, "/busy", on_busy, NULL);
+	return r == 0 ? tine_http_route(w, TINE_GET, "/calm", on_calm, NULL) : r;
 }
 
 TINE_MODULE = {.abi = TINE_ABI,

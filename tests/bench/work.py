@@ -1,0 +1,148 @@
+"""The thread pool beside libuv's: empty tasks one at a time and many, more threads than CPUs, requests while threads compute.
+
+tined: work_module.c through tine/work.h in a worker; libuv: work_uv.c. Both have four threads, and nothing is bound to a CPU. Rounds
+alternate; rates are medians, ratios medians of those of the rounds, since what else the machine does changes from one to the next.
+
+The last row: requests for 13 bytes while two threads of the pool compute, beside those while two processes outside of the server do.
+"""
+
+import contextlib
+import importlib
+import importlib.util
+import itertools
+import statistics
+import subprocess
+
+from . import latency, provision
+from .client import fetch
+from .common import BenchError, WrongAnswer, say, two_cpus
+from .rows import Bar, Row
+from .servers import Tined
+
+PATH = "/work_module"
+THREADS, MANY_THREADS = 4, 16
+N_BUSY = 2
+FLIGHTS = ((1, 1.0), (64, 1.3), (1024, 1.3))
+HEADER = "/usr/include/uv.h"
+OTHERS = ("threads", "spawn")  # their rows belong to this benchmark, too
+
+
+def rate(words):
+    tasks, seconds = (float(word) for word in words)
+    return tasks / seconds
+
+
+def ours(server, flight, seconds):
+    status, body = fetch(server.address, f"{PATH}/tasks?flight={flight}&seconds={seconds}", seconds + 60)
+    if status != 200:
+        raise WrongAnswer(f"work: {status} {body.decode()}")
+    return rate(body.split())
+
+
+def libuv():
+    """The program, and the environment that gives it as many threads as tined has."""
+    provision.need_file(HEADER, "libuv1-dev")
+    binary = provision.compile_c(provision.HERE / "work_uv.c", provision.OWN_BUILD / "work_uv", "-luv")
+    return binary, {"UV_THREADPOOL_SIZE": str(THREADS)}
+
+
+def theirs(flight, seconds):
+    binary, environment = libuv()
+    try:
+        done = subprocess.run([binary, str(flight), str(seconds)], env=environment, stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True, timeout=seconds + 60, check=False)
+    except subprocess.TimeoutExpired:
+        raise BenchError("work: libuv did not finish") from None
+    if done.returncode != 0:
+        raise BenchError(f"work: libuv: {done.stderr.strip()[-1000:]}")
+    return rate(done.stdout.split())
+
+
+def paired(a, b):
+    return statistics.median(x / y for x, y in zip(a, b))
+
+
+def beside_libuv(few, many, seconds, rounds):
+    """few, many: daemons with four threads and with sixteen."""
+    rows = []
+    for flight, limit in FLIGHTS:
+        say(f"work: {flight} in flight, {rounds} rounds")
+        rates = {"few": [], "many": [], "uv": []}
+        for i in range(rounds):
+            turns = [("few", few), ("many", many), ("uv", None)]
+            for name, server in reversed(turns) if i % 2 else turns:
+                rates[name].append(ours(server, flight, seconds) if server else theirs(flight, seconds))
+        middle = {name: statistics.median(values) for name, values in rates.items()}
+        rows += [
+            Row(f"empty tasks, {flight} in flight", "tasks/s", middle["few"], middle["uv"], "libuv",
+                ratio=paired(rates["few"], rates["uv"]), bar=Bar("ratio", ">=", limit)),
+            Row(f"the same, {MANY_THREADS} threads beside {THREADS}", "tasks/s", middle["many"], middle["few"],
+                f"{THREADS} threads", ratio=paired(rates["many"], rates["few"]), bar=Bar("ratio", ">=", 0.95)),
+        ]
+    return rows
+
+
+@contextlib.contextmanager
+def hogs(n):
+    """So many processes that compute, of our own priority."""
+    running = [subprocess.Popen(["/bin/sh", "-c", "while :; do :; done"], stdin=subprocess.DEVNULL) for _ in range(n)]
+    try:
+        yield
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+
+
+def busy_rows(server, name, busy, seconds, rounds):
+    """Requests beside what the server computes. busy(): a context inside of which it computes in N_BUSY threads or processes."""
+    _, cpu = two_cpus()
+    inside, outside = [], []
+    for i in range(rounds):
+        say(f"work: requests while it is busy ({name}), round {i + 1} of {rounds}")
+        with hogs(N_BUSY):
+            outside.append(latency.measure(server, cpu, seconds).p99_ms)
+        with busy():
+            inside.append(latency.measure(server, cpu, seconds).p99_ms)
+    return [Row(f"p99 of requests while {N_BUSY} tasks compute: {name}", "ms", statistics.median(inside),
+                statistics.median(outside), f"{N_BUSY} processes", ratio=paired(inside, outside),
+                bar=Bar("ratio", "<=", 2))]
+
+
+def busy_pool(server):
+    """Two threads of its pool compute until they are told to stop."""
+
+    def tell(what):
+        status, body = fetch(server.address, f"{PATH}/{what}", 60)
+        if status != 200:
+            raise WrongAnswer(f"work: {what}: {status} {body.decode()}")
+
+    @contextlib.contextmanager
+    def busy():
+        tell(f"busy?n={N_BUSY}")
+        yield
+        tell("calm")
+
+    return busy
+
+
+def run(options):
+    seconds, rounds = options.seconds or 1, options.rounds or 7
+    libuv()
+    folders = (options.folder / str(i) for i in itertools.count())
+    with contextlib.ExitStack() as stack:
+        def tined(threads):
+            folder = next(folders)
+            (folder / "files").mkdir(parents=True)
+            return stack.enter_context(
+                Tined(folder, workers=1, modules=("work_module",), options={"threads": threads}))
+
+        few, many = tined(THREADS), tined(MANY_THREADS)
+        rows = beside_libuv(few, many, seconds, rounds)
+        rows += busy_rows(few, "pool", busy_pool(few), seconds, rounds)
+    for name in OTHERS:
+        if importlib.util.find_spec(f".{name}", __package__):
+            folder = next(folders)
+            (folder / "files").mkdir(parents=True)
+            rows += importlib.import_module(f".{name}", __package__).rows(folder, seconds, rounds)
+    return rows
