@@ -17,7 +17,7 @@ _Static_assert((int)TINE_LANE_CPU == (int)POOL_CPU && (int)TINE_LANE_IO == (int)
 #define SPARE_MAX 1024
 
 struct module_work {
-	struct tine_work work; /* first */
+	struct tine_work work;    /* first */
 	struct module_work *next; /* while it is spare */
 	void (*run)(struct tine_work *work, void *arg);
 	void (*done)(int status, void *arg);
@@ -79,8 +79,8 @@ static struct module_work *work_new(const struct tine_work_options *o)
 	return w;
 }
 
-int tine_work_submit(struct tine_worker *worker, const struct tine_work_options *options,
-	struct tine_work **ret)
+int tine_work_submit(
+	struct tine_worker *worker, const struct tine_work_options *options, struct tine_work **ret)
 {
 	struct tine_work_options o = {0};
 	struct module_work *w;

@@ -38,10 +38,10 @@
 #define POOL_STACK (256u << 10) /* of a thread */
 #define POOL_LINE  64           /* of the cache: what the loop writes and what threads write */
 #define FEW        4            /* jobs under way of which each is measured */
-#define MEASURE    16           /* of more one in so many: the clock would cost more than many of them */
-#define STREAK     16           /* jobs that a thread has done without a pause: then it is known */
-#define SHORT_US   4            /* whether they are short */
-#define WATCH_US   500          /* how long one that is not may hold up those behind it */
+#define MEASURE    16  /* of more one in so many: the clock would cost more than many of them */
+#define STREAK     16  /* jobs that a thread has done without a pause: then it is known */
+#define SHORT_US   4   /* whether they are short */
+#define WATCH_US   500 /* how long one that is not may hold up those behind it */
 
 TAILQ_HEAD(pool_queue, pool_job);
 
@@ -55,7 +55,8 @@ struct pool {
 	/* the loop's alone */
 	unsigned n_threads, n_threads_max, queue_max;
 	pthread_t *threads;
-	unsigned room[POOL_LANES]; /* jobs for which there is room for sure; there may be more by now */
+	unsigned room
+		[POOL_LANES]; /* jobs for which there is room for sure; there may be more by now */
 	uint64_t n_submitted[POOL_LANES], n_submitted_all;
 	uint64_t n_under_way;
 	uint32_t n_unmeasured; /* since one was measured */
@@ -69,9 +70,10 @@ struct pool {
 	_Alignas(POOL_LINE) _Atomic(struct pool_job *) incoming;
 
 	/* written under the lock, but for a thread that is started; looked at by the loop */
-	_Alignas(POOL_LINE) atomic_uint n_looking; /* threads about to look for work, or on their way to it */
-	atomic_uint n_sleeping;                    /* others, until they are called */
-	atomic_uint n_active;                      /* that do not sleep */
+	_Alignas(POOL_LINE)
+		atomic_uint n_looking; /* threads about to look for work, or on their way to it */
+	atomic_uint n_sleeping;        /* others, until they are called */
+	atomic_uint n_active;          /* that do not sleep */
 	atomic_bool brisk; /* jobs are short: one thread watches, n_brisk_max are enough */
 	_Atomic uint64_t n_begun[POOL_LANES], n_begun_all;
 	atomic_bool stopping;
@@ -83,8 +85,8 @@ struct pool {
 	struct lane lanes[POOL_LANES];
 	unsigned next_lane;          /* whose turn it is */
 	unsigned n_slow, n_slow_max; /* threads that POOL_IO and POOL_DNS hold together */
-	unsigned n_waking;           /* of those that look: they have been called and are not here yet */
-	bool spinning;               /* one of those that look does so again and again, with this: */
+	unsigned n_waking; /* of those that look: they have been called and are not here yet */
+	bool spinning;     /* one of those that look does so again and again, with this: */
 	struct spin spin;
 	uint64_t n_finished;
 };
@@ -401,7 +403,8 @@ static void init_locks(struct pool *p)
 	pthread_condattr_t cond;
 
 	pthread_mutexattr_init(&mutex);
-	pthread_mutexattr_settype(&mutex, PTHREAD_MUTEX_ADAPTIVE_NP); /* it is never held for long */
+	pthread_mutexattr_settype(
+		&mutex, PTHREAD_MUTEX_ADAPTIVE_NP); /* it is never held for long */
 	pthread_mutex_init(&p->lock, &mutex);
 	pthread_mutexattr_destroy(&mutex);
 	pthread_condattr_init(&cond);

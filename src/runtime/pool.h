@@ -23,10 +23,10 @@ struct pool_job {
 	/* of the pool */
 	TAILQ_ENTRY(pool_job) link; /* while queued */
 	struct pool *pool;
-	struct pool_job *next;      /* before that: on the way from the loop to the threads */
-	bool queued;                /* the loop sets it, a thread clears it under the lock */
+	struct pool_job *next; /* before that: on the way from the loop to the threads */
+	bool queued;           /* the loop sets it, a thread clears it under the lock */
 	int status;
-	uint32_t stands_for;               /* jobs, of which it was measured; 0: it was not */
+	uint32_t stands_for;                 /* jobs, of which it was measured; 0: it was not */
 	uint64_t since_us, begun_us, end_us; /* submitted, begun, done */
 	struct mail mail;
 };
@@ -38,14 +38,14 @@ struct pool_job {
 struct pool_figures {
 	_Atomic uint64_t *n_submitted; /* written by the loop; less those that were taken back */
 	_Atomic uint64_t *n_begun, *n_finished; /* written under the lock */
-	struct histogram *wait, *run;           /* written by the loop; samples where there are many */
+	struct histogram *wait, *run; /* written by the loop; samples where there are many */
 };
 
 struct pool_options {
-	struct mailbox *mailbox;     /* of the loop; outlives the pool */
-	unsigned n_threads;          /* at most */
-	unsigned queue_max;          /* jobs of each lane that wait for a thread */
-	uint64_t spin_us;            /* how long an idle thread may look for the next job; 0: it sleeps */
+	struct mailbox *mailbox; /* of the loop; outlives the pool */
+	unsigned n_threads;      /* at most */
+	unsigned queue_max;      /* jobs of each lane that wait for a thread */
+	uint64_t spin_us; /* how long an idle thread may look for the next job; 0: it sleeps */
 	struct pool_figures figures; /* they outlive the pool; NULL: nobody wants to know */
 };
 

@@ -49,8 +49,8 @@ static int add_deadline(struct tine_work *w, uint64_t timeout_us)
 {
 	struct timeval tv = timeval_from_us(timeout_us);
 
-	event_assign(&w->deadline, event_get_base(&pool_mailbox(w->pool)->wake), -1, 0, on_deadline,
-		w);
+	event_assign(
+		&w->deadline, event_get_base(&pool_mailbox(w->pool)->wake), -1, 0, on_deadline, w);
 	return event_add(&w->deadline, &tv) < 0 ? -ENOMEM : 0;
 }
 

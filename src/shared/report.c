@@ -214,8 +214,9 @@ json_t *report_process(const struct scoreboard *sb, size_t slot)
 
 	if (slot >= n_slots(sb) || sb_get(s->role) == 0)
 		return NULL;
-	return json_pack("{s:s,s:I,s:s,s:I,s:I,s:s,s:I,s:I,s:b,s:b,s:I,s:I,"
-			 "s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:{s:I,s:I,s:I,s:o,s:o},s:o,s:o,s:o}",
+	return json_pack(
+		"{s:s,s:I,s:s,s:I,s:I,s:s,s:I,s:I,s:b,s:b,s:I,s:I,"
+		"s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:{s:I,s:I,s:I,s:o,s:o},s:o,s:o,s:o}",
 		"type", "process", "slot", INT(slot), "role", report_role_name(sb_get(s->role)),
 		"index", INT(sb_get(s->index)), "pid", INT(sb_get(s->pid)), "state",
 		scoreboard_state_name(sb_get(s->state)), "generation", INT(sb_get(s->generation)),
@@ -230,9 +231,9 @@ json_t *report_process(const struct scoreboard *sb, size_t slot)
 		INT(age_ms(sb_get(s->tick_us), now)), "pool", "queued",
 		INT(scoreboard_pool_queued(s)), "running", INT(scoreboard_pool_running(s)), "done",
 		INT(sb_get(s->pool_jobs)), "wait", durations(&s->pool_wait), "run",
-		durations(&s->pool_run),
-		"latency", durations(&s->latency), "loop_lag", durations(&s->loop_lag),
-		"request_line", child_text(s->request_line, sizeof(s->request_line)));
+		durations(&s->pool_run), "latency", durations(&s->latency), "loop_lag",
+		durations(&s->loop_lag), "request_line",
+		child_text(s->request_line, sizeof(s->request_line)));
 }
 
 json_t *report_processes(const struct scoreboard *sb)

@@ -166,9 +166,22 @@ static void show_verdict(const json_t *s, FILE *out)
 		line(out, "last reload  %s", verdict);
 }
 
+/* Nothing where nothing was measured. */
+static void show_durations(const char *title, const json_t *d, FILE *out)
+{
+	char p50[32], p90[32], p99[32], longest[32];
+
+	if (show_number(d, "count") > 0)
+		line(out, "%s p50 %s, p90 %s, p99 %s, longest %s", title,
+			show_us(show_number(d, "p50_us"), p50, sizeof(p50)),
+			show_us(show_number(d, "p90_us"), p90, sizeof(p90)),
+			show_us(show_number(d, "p99_us"), p99, sizeof(p99)),
+			show_us(show_number(d, "max_us"), longest, sizeof(longest)));
+}
+
 void show_status(const json_t *s, FILE *out)
 {
-	const json_t *t = show_member(s, "totals"), *latency = show_member(s, "latency");
+	const json_t *t = show_member(s, "totals");
 	char a[32], b[32], c[32], d[32];
 
 	line(out, "tined %s, pid %.0f, %s%s%s for %s, configuration %s", show_text(s, "version"),
@@ -195,12 +208,9 @@ void show_status(const json_t *s, FILE *out)
 	line(out, "errors       %s by clients (4xx), %s of ours (5xx)",
 		show_count(show_number(t, "client_errors"), a, sizeof(a)),
 		show_count(show_number(t, "server_errors"), b, sizeof(b)));
-	if (show_number(latency, "count") > 0)
-		line(out, "latency      p50 %s, p90 %s, p99 %s, longest %s",
-			show_us(show_number(latency, "p50_us"), a, sizeof(a)),
-			show_us(show_number(latency, "p90_us"), b, sizeof(b)),
-			show_us(show_number(latency, "p99_us"), c, sizeof(c)),
-			show_us(show_number(latency, "max_us"), d, sizeof(d)));
+	show_durations("latency     ", show_member(s, "latency"), out);
+	show_durations("pool: waited", show_member(s, "pool_wait"), out);
+	show_durations("pool: worked", show_member(s, "pool_run"), out);
 }
 
 /* --- processes --- */

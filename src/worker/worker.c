@@ -464,8 +464,8 @@ static struct spin_seen seen_by(const struct worker *w)
 {
 	const struct spin_seen *bus = bus_seen(w->bus);
 
-	return (struct spin_seen){.n = bus->n + w->mailbox.n_taken,
-		.n_bulk = bus->n_bulk + w->mailbox.n_masses};
+	return (struct spin_seen){
+		.n = bus->n + w->mailbox.n_taken, .n_bulk = bus->n_bulk + w->mailbox.n_masses};
 }
 
 /* Returns whether there is more to be done without waiting. */

@@ -93,7 +93,7 @@ def test_buckets_only_grow(admin):
     for _ in range(20):
         t.hello()
     text = get(t, "/metrics").body.decode()
-    for name in "request_duration", "loop_lag":
+    for name in "request_duration", "loop_lag", "pool_wait", "pool_run":
         values = [(float(le), int(n)) for le, n in re.findall(rf'tined_{name}_seconds_bucket{{le="([\d.]+)"}} (\d+)', text)]
         assert len(values) > 20 and values == sorted(values) and [n for _, n in values] == sorted(n for _, n in values)
 
@@ -185,7 +185,7 @@ def test_counters_never_go_back(admin):
         for name, value in after.items():
             if re.search(r"^(?!tined_process_).*(_total|_bucket{.*|_sum|_count)$", name):
                 assert value >= before[name], name
-        for name in "request_duration", "loop_lag":
+        for name in "request_duration", "loop_lag", "pool_wait", "pool_run":
             assert after[f'tined_{name}_seconds_bucket{{le="+Inf"}}'] == after[f"tined_{name}_seconds_count"]
     last = metrics(t)
     assert (last["tined_crashes_total"], last["tined_reloads_total"], last["tined_generation"]) == (15, 3, 4)

@@ -116,11 +116,8 @@ static void on_done(int status, void *arg)
 static int submit(struct task *t, void (*run)(struct tine_work *, void *), uint64_t timeout_us,
 	struct tine_work **ret)
 {
-	struct tine_work_options o = {.size = sizeof(o),
-		.run = run,
-		.done = on_done,
-		.arg = t,
-		.timeout_us = timeout_us};
+	struct tine_work_options o = {
+		.size = sizeof(o), .run = run, .done = on_done, .arg = t, .timeout_us = timeout_us};
 
 	return tine_work_submit(&worker, &o, ret);
 }
@@ -152,7 +149,7 @@ START_TEST(test_bad_options)
 	o = good;
 	o.lane = (enum tine_lane)3;
 	ck_assert_int_eq(tine_work_submit(&worker, &o, NULL), -EINVAL);
-	o.lane = (enum tine_lane)-1;
+	o.lane = (enum tine_lane) - 1;
 	ck_assert_int_eq(tine_work_submit(&worker, &o, NULL), -EINVAL);
 	tine_work_cancel(NULL);
 }
