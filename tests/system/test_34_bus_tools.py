@@ -71,11 +71,13 @@ def follow():
     made = []
 
     def make(t, pattern, *options, **more):
+        def n_subscriptions():
+            return sum(r["subscriptions"] for r in raw(t) if r.get("pattern") == pattern)
+
+        before = n_subscriptions()
         made.append(Follower(t, pattern, *options, **more))
-        worker = Worker(t.connect())
-        # It follows as soon as the primary has its subscription.
-        wait_until(lambda: any(r.get("pattern") == pattern for r in raw(t)), "it follows")
-        worker.client.close()
+        # It follows as soon as the primary has its subscription, beside those of others.
+        wait_until(lambda: n_subscriptions() > before, "it follows")
         return made[-1]
 
     yield make
