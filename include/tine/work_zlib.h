@@ -89,14 +89,20 @@ struct tine_zlib_options {
 	int level;        /* as above */
 	size_t queue_max; /* bytes that were written and wait, up to TINE_ZLIB_BYTES_MAX */
 	uint64_t max;     /* bytes that may come out in all; 0: any number. More is TINE_E_TOO_LARGE */
-	/* Valid until it returns. May call everything here. */
-	void (*on_data)(struct tine_zlib_stream *stream, const void *data, size_t len, void *arg);
 	/*
-	 * The last call: 0, after all that came out was handed to on_data; or an error (as above; TINE_E_CANCELED: the worker is about to
-	 * exit), after which nothing more comes out. text: why, as above, valid until it returns. The stream is gone.
+	 * Some of what comes out, valid until it returns. May call everything here. Returns 0; or TINE_E_FULL, if it has taken nothing: then
+	 * the stream is paused, and offers the same bytes again when it goes on; or another negative errno, with which the stream ends. So
+	 * may be what tine_respond_write() returns.
+	 */
+	int (*on_data)(struct tine_zlib_stream *stream, const void *data, size_t len, void *arg);
+	/*
+	 * The last call: 0, after all that came out was taken by on_data; or an error (as above; what on_data returned; TINE_E_CANCELED: the
+	 * worker is about to exit), after which nothing more comes out. text: why, as above, valid until it returns. The stream is gone.
 	 */
 	void (*on_end)(int status, const char *text, void *arg);
-	void (*on_writable)(struct tine_zlib_stream *stream, void *arg); /* there is room again; may be NULL */
+	/* The queue has become half empty, after it was fuller than that or refused something. Not after
+	 * tine_zlib_end(). May be NULL. */
+	void (*on_writable)(struct tine_zlib_stream *stream, void *arg);
 	void *arg; /* handed to all three */
 };
 
@@ -112,6 +118,9 @@ TINE_EXPORT int tine_zlib_open(struct tine_worker *worker, const struct tine_zli
  */
 TINE_EXPORT int tine_zlib_write(
 	struct tine_zlib_stream *stream, const void *data, size_t len, bool flush);
+
+/* Bytes that may be written now: for who cannot keep what is refused, and stops its source in time. */
+TINE_EXPORT size_t tine_zlib_room(const struct tine_zlib_stream *stream);
 
 /* Nothing more will be written: the rest comes out, then on_end is called. Returns 0, or TINE_E_CLOSED the second time. */
 TINE_EXPORT int tine_zlib_end(struct tine_zlib_stream *stream);

@@ -26,6 +26,11 @@ int tine_zlib_write(struct tine_zlib_stream *stream, const void *data, size_t le
 	return zlib_stream_write(stream, data, len, flush);
 }
 
+size_t tine_zlib_room(const struct tine_zlib_stream *stream)
+{
+	return stream ? zlib_stream_room(stream) : 0;
+}
+
 int tine_zlib_end(struct tine_zlib_stream *stream)
 {
 	return stream ? zlib_stream_end(stream) : -EINVAL;

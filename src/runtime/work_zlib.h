@@ -11,6 +11,7 @@ int work_zlib_inflate(struct tine_worker *worker, const struct tine_zlib *z, str
 int zlib_stream_open(struct tine_worker *worker, const struct tine_zlib_options *o,
 	struct tine_zlib_stream **ret);
 int zlib_stream_write(struct tine_zlib_stream *s, const void *data, size_t len, bool flush);
+size_t zlib_stream_room(const struct tine_zlib_stream *s);
 int zlib_stream_end(struct tine_zlib_stream *s);
 void zlib_stream_pause(struct tine_zlib_stream *s, bool on);
 void zlib_stream_close(struct tine_zlib_stream *s);

@@ -42,7 +42,7 @@ struct tine_zlib_stream {
 	bool ready;           /* a job is done, and its output not yet handed on */
 	bool ending, closed;  /* nothing more is written; nothing more is called */
 	bool calling;         /* nothing is freed meanwhile */
-	bool paused, refused; /* refused: a writer was, and waits for room */
+	bool paused, awaited; /* awaited: a writer waits for room, or should */
 
 	/* the job's */
 	struct pieces taken;
@@ -153,9 +153,9 @@ static void finish(struct tine_zlib_stream *s, int status, const char *why)
 
 static void tell_room(struct tine_zlib_stream *s)
 {
-	if (!s->refused || s->n_queued > s->o.queue_max / 2)
+	if (!s->awaited || s->ending || s->n_queued > s->o.queue_max / 2)
 		return;
-	s->refused = false;
+	s->awaited = false;
 	if (s->o.on_writable)
 		s->o.on_writable(s, s->o.arg);
 }
@@ -163,15 +163,21 @@ static void tell_room(struct tine_zlib_stream *s)
 /* Hands on what the job has left. Any of the callbacks may close the stream. */
 static void hand_on(struct tine_zlib_stream *s)
 {
-	s->ready = false;
-	s->n_queued -= s->n_used;
-	s->n_out += s->n;
+	int r = 0;
+
 	if (s->o.max > 0 && s->n_out > s->o.max)
 		return finish(s, TINE_E_TOO_LARGE, "more comes out than may");
 	if (s->n > 0)
-		s->o.on_data(s, s->out, s->n, s->o.arg);
+		r = s->o.on_data(s, s->out, s->n, s->o.arg);
 	if (s->closed)
 		return;
+	if (r == TINE_E_FULL) {
+		s->paused = true;
+		return;
+	}
+	s->ready = false;
+	if (r < 0)
+		return finish(s, r, NULL);
 	if (s->status < 0 || s->finished)
 		return finish(s, s->status, zcoder_message(&s->coder, s->status));
 	tell_room(s);
@@ -199,6 +205,8 @@ static void on_done(struct tine_work *w, int status)
 	if (s->closed)
 		return stream_free(s);
 	s->ready = true;
+	s->n_queued -= s->n_used;
+	s->n_out += s->n;
 	if (status < 0) { /* the worker is about to exit: a receiver that has paused is told, too */
 		s->status = status;
 		s->n = 0;
@@ -260,9 +268,17 @@ static int append(struct tine_zlib_stream *s, const void *data, size_t len, int 
 		memcpy(p->data, data, len);
 	STAILQ_INSERT_TAIL(&s->pieces, p, link);
 	s->n_queued += cost(p);
+	s->awaited |= s->n_queued > s->o.queue_max / 2;
 	if (!s->calling)
 		kick(s);
 	return 0;
+}
+
+size_t zlib_stream_room(const struct tine_zlib_stream *s)
+{
+	size_t used = s->n_queued + sizeof(struct piece);
+
+	return s->ending || s->closed || used >= s->o.queue_max ? 0 : s->o.queue_max - used;
 }
 
 int zlib_stream_write(struct tine_zlib_stream *s, const void *data, size_t len, bool flush)
@@ -271,8 +287,8 @@ int zlib_stream_write(struct tine_zlib_stream *s, const void *data, size_t len, 
 		return TINE_E_CLOSED;
 	if (len == 0 && !flush)
 		return 0;
-	if (s->n_queued > 0 && s->n_queued + sizeof(struct piece) + len > s->o.queue_max) {
-		s->refused = true;
+	if (s->n_queued > 0 && len > zlib_stream_room(s)) {
+		s->awaited = true;
 		return TINE_E_FULL;
 	}
 	return append(s, data, len, flush ? Z_SYNC_FLUSH : Z_NO_FLUSH);

@@ -276,13 +276,15 @@ struct sink {
 	char text[256];
 	struct sink *next;             /* what comes out goes there */
 	bool close_it, pause_it;       /* from within on_data */
+	int refuse;                    /* every second piece, once: with that */
+	bool refused;
 	const unsigned char *left;     /* to be written when there is room */
 	size_t n_left;
 };
 
 static void feed(struct sink *s);
 
-static void on_data(struct tine_zlib_stream *stream, const void *data, size_t len, void *arg)
+static int on_data(struct tine_zlib_stream *stream, const void *data, size_t len, void *arg)
 {
 	struct sink *s = arg;
 
@@ -290,6 +292,11 @@ static void on_data(struct tine_zlib_stream *stream, const void *data, size_t le
 	ck_assert_uint_gt(len, 0);
 	ck_assert_uint_le(len, TINE_ZLIB_PIECE);
 	ck_assert_uint_eq(s->n_end, 0);
+	if (s->refuse != 0 && s->n_data % 2 == 1 && !s->refused) {
+		s->refused = true;
+		return s->refuse;
+	}
+	s->refused = false;
 	s->n_data++;
 	s->data = realloc(s->data, s->len + len);
 	memcpy(s->data + s->len, data, len);
@@ -300,6 +307,7 @@ static void on_data(struct tine_zlib_stream *stream, const void *data, size_t le
 		tine_zlib_pause(stream, true);
 	if (s->close_it)
 		tine_zlib_close(stream);
+	return 0;
 }
 
 static void on_end(int status, const char *text, void *arg)
@@ -536,6 +544,62 @@ START_TEST(test_stream_pause)
 }
 END_TEST
 
+/* What was not taken is offered again; another error ends the stream. */
+START_TEST(test_stream_refused)
+{
+	struct sink in = {.left = large, .n_left = LARGE, .refuse = TINE_E_FULL};
+	struct sink broken = {.refuse = -ECANCELED};
+	unsigned n = 0;
+
+	OPEN(&in, .level = 1, .queue_max = 200000);
+	feed(&in);
+	while (in.n_end == 0) {
+		turn();
+		if (!in.refused)
+			continue;
+		run_idle();
+		ck_assert(in.refused);
+		n++;
+		tine_zlib_pause(in.stream, false);
+	}
+	ck_assert_uint_gt(n, 5);
+	ck_assert_int_eq(in.status, 0);
+	ck_assert_int_eq(RUN(inflate, .format = TINE_ZLIB_GZIP, .data = in.data, .len = in.len), 0);
+	ck_assert_uint_eq(last.len, LARGE);
+	ck_assert_mem_eq(last.data, large, LARGE);
+	OPEN(&broken, .level = 1);
+	ck_assert_int_eq(tine_zlib_write(broken.stream, large, LARGE, false), 0);
+	run_until(3);
+	ck_assert_uint_eq(broken.n_data, 1);
+	ck_assert_int_eq(broken.status, -ECANCELED);
+	free(in.data);
+	free(broken.data);
+}
+END_TEST
+
+/* Who stops in time is never refused. */
+START_TEST(test_stream_room)
+{
+	struct sink in = {0};
+	size_t room;
+
+	OPEN(&in, .level = 1, .queue_max = 100000);
+	room = tine_zlib_room(in.stream);
+	ck_assert_uint_lt(room, 100000);
+	ck_assert_uint_gt(room, 99900);
+	ck_assert_int_eq(tine_zlib_write(in.stream, large, room, false), 0);
+	ck_assert_uint_eq(tine_zlib_room(in.stream), 0);
+	ck_assert_int_eq(tine_zlib_write(in.stream, large, 1, false), TINE_E_FULL);
+	ck_assert_uint_eq(in.n_writable, 0);
+	while (in.n_writable == 0) /* where nothing is left to be written it ends the stream */
+		turn();
+	ck_assert_uint_eq(tine_zlib_room(in.stream), 0);
+	ck_assert_uint_eq(tine_zlib_room(NULL), 0);
+	run_until(1);
+	free(in.data);
+}
+END_TEST
+
 /* Dropped before, while and after its job runs, while paused, and by its own callback. */
 START_TEST(test_stream_close)
 {
@@ -674,6 +738,8 @@ static void add(TCase *tc)
 	tcase_add_test(tc, test_stream_broken);
 	tcase_add_test(tc, test_stream_bomb);
 	tcase_add_test(tc, test_stream_pause);
+	tcase_add_test(tc, test_stream_refused);
+	tcase_add_test(tc, test_stream_room);
 	tcase_add_test(tc, test_stream_close);
 	tcase_add_test(tc, test_stream_full);
 	tcase_add_test(tc, test_stream_end);
