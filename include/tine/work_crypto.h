@@ -34,9 +34,9 @@ extern "C" {
 
 struct tine_work;
 
-#define TINE_CRYPTO_BYTES_MAX      ((size_t)1 << 30) /* of data */
-#define TINE_CRYPTO_KEY_MAX        ((size_t)1 << 20) /* of key, and of salt */
-#define TINE_CRYPTO_DERIVED_MAX    ((size_t)1 << 20) /* of length, derived */
+#define TINE_CRYPTO_BYTES_MAX      ((size_t)1 << 30)  /* of data */
+#define TINE_CRYPTO_KEY_MAX        ((size_t)1 << 20)  /* of key, and of salt */
+#define TINE_CRYPTO_DERIVED_MAX    ((size_t)1 << 20)  /* of length, derived */
 #define TINE_CRYPTO_RANDOM_MAX     ((size_t)64 << 20) /* of length, random */
 #define TINE_CRYPTO_ITERATIONS_MAX UINT64_C(100000000)
 #define TINE_CRYPTO_MEMORY         ((uint64_t)64 << 20) /* of scrypt, when memory_max is 0 */

@@ -39,7 +39,7 @@ struct tine_dns_result {
 	 */
 	int status;
 	int eai; /* the resolver's own error, EAI_NONAME and so on: getaddrinfo(3); 0: it has none */
-	const char *text; /* what went wrong, in words; "" when nothing did */
+	const char *text;                 /* what went wrong, in words; "" when nothing did */
 	const struct addrinfo *addresses; /* lookup: in the order in which to try them (RFC 6724) */
 	const char *host, *service;       /* reverse */
 };
@@ -49,13 +49,13 @@ typedef void (*tine_dns_fn)(struct tine_dns_result *result, void *arg);
 struct tine_dns {
 	size_t size; /* sizeof(struct tine_dns) */
 	/* lookup: one of them may be NULL */
-	const char *host;    /* a name or a numeric address, up to 1,024 bytes */
-	const char *service; /* a name or a number, up to 31 bytes */
+	const char *host;               /* a name or a numeric address, up to 1,024 bytes */
+	const char *service;            /* a name or a number, up to 31 bytes */
 	int family, socktype, protocol; /* AF_..., SOCK_..., IPPROTO_...; 0: any */
 	/* reverse */
 	const void *address; /* a struct sockaddr_in or sockaddr_in6; any alignment */
 	size_t address_len;
-	int flags; /* lookup: AI_...; reverse: NI_... */
+	int flags;           /* lookup: AI_...; reverse: NI_... */
 	uint64_t timeout_us; /* from now on; 0: none */
 	tine_dns_fn on_done;
 	void *arg; /* handed to it */

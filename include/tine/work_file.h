@@ -46,7 +46,7 @@ extern "C" {
 struct statx; /* <sys/stat.h>, statx(2) */
 struct tine_work;
 
-#define TINE_FILE_BYTES_MAX   ((size_t)1 << 30) /* of one read, write, load or save */
+#define TINE_FILE_BYTES_MAX   ((size_t)1 << 30)  /* of one read, write, load or save */
 #define TINE_FILE_LOAD_MAX    ((size_t)16 << 20) /* of load, when max is 0 */
 #define TINE_FILE_ENTRIES_MAX ((size_t)1 << 20)  /* of list, at most */
 #define TINE_FILE_LIST_MAX    ((size_t)10000)    /* of list, when max is 0 */
@@ -54,7 +54,8 @@ struct tine_work;
 struct tine_file_entry {
 	const char *name;
 	uint64_t inode;
-	unsigned char type; /* DT_REG, DT_DIR, ...: readdir(3); DT_UNKNOWN where the file system does not say */
+	unsigned char
+		type; /* DT_REG, DT_DIR, ...: readdir(3); DT_UNKNOWN where the file system does not say */
 };
 
 /*
@@ -62,14 +63,16 @@ struct tine_file_entry {
  * The structure may grow at its end.
  */
 struct tine_file_result {
-	int status;       /* 0 or a negative errno */
-	const char *text; /* what went wrong, with the name of the operation and of the file; "" when nothing did */
+	int status; /* 0 or a negative errno */
+	const char *
+		text; /* what went wrong, with the name of the operation and of the file; "" when nothing did */
 	int fd; /* open: close-on-exec, to be closed by whoever was called back; else -1 */
 	/*
 	 * read, pread, load: the bytes, with a 0 behind them that does not count. To keep them, set data to NULL; free(3) them then.
 	 */
 	void *data;
-	uint64_t len; /* bytes read; bytes written or copied, also when status is an error; entries */
+	uint64_t
+		len; /* bytes read; bytes written or copied, also when status is an error; entries */
 	const struct statx *stat;
 	const struct tine_file_entry *entries; /* in the order of their names' bytes */
 };
@@ -84,8 +87,8 @@ struct tine_file {
 	const char *to; /* copy, rename: the new path */
 	int fd;         /* where no path is used; stays the caller's */
 	int flags;
-	unsigned mode;   /* of what is made, less the umask; 0: 0666, folders 0777 */
-	uint64_t offset; /* pread, pwrite: bytes from the beginning */
+	unsigned mode;    /* of what is made, less the umask; 0: 0666, folders 0777 */
+	uint64_t offset;  /* pread, pwrite: bytes from the beginning */
 	const void *data; /* write, pwrite, save */
 	size_t len;       /* bytes of data, or wanted */
 	size_t max;       /* load: bytes; list: entries; more is TINE_E_TOO_LARGE */

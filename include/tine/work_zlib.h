@@ -29,21 +29,21 @@ extern "C" {
 
 struct tine_work;
 
-#define TINE_ZLIB_BYTES_MAX ((size_t)1 << 30) /* of data, and of max */
+#define TINE_ZLIB_BYTES_MAX ((size_t)1 << 30)  /* of data, and of max */
 #define TINE_ZLIB_MAX       ((size_t)64 << 20) /* of max, when it is 0 */
 
 enum tine_zlib_format {
 	TINE_ZLIB_GZIP = 1, /* RFC 1952; of several members, one after the other, all are read */
-	TINE_ZLIB_DEFLATE, /* RFC 1950, what HTTP calls "deflate" */
-	TINE_ZLIB_RAW,     /* RFC 1951, without head and checksum */
-	TINE_ZLIB_ANY,     /* to inflate: gzip or deflate, by how it begins */
+	TINE_ZLIB_DEFLATE,  /* RFC 1950, what HTTP calls "deflate" */
+	TINE_ZLIB_RAW,      /* RFC 1951, without head and checksum */
+	TINE_ZLIB_ANY,      /* to inflate: gzip or deflate, by how it begins */
 };
 
 /* How an operation ended. All of it is freed after the callback, but what was taken. The structure may grow at its end. */
 struct tine_zlib_result {
 	int status; /* 0 or a negative errno: -EBADMSG when what is to be inflated is broken, cut off, or followed by something else */
 	const char *text; /* what went wrong, in zlib's words; "" when nothing did */
-	void *data;       /* to keep it, set data to NULL; free(3) it then. Never NULL when status is 0 */
+	void *data; /* to keep it, set data to NULL; free(3) it then. Never NULL when status is 0 */
 	size_t len;
 };
 
@@ -79,8 +79,8 @@ TINE_EXPORT int tine_zlib_inflate(
  */
 struct tine_zlib_stream;
 
-#define TINE_ZLIB_PIECE    ((size_t)64 << 10)
-#define TINE_ZLIB_QUEUE    ((size_t)1 << 20)   /* of queue_max, when it is 0 */
+#define TINE_ZLIB_PIECE ((size_t)64 << 10)
+#define TINE_ZLIB_QUEUE ((size_t)1 << 20) /* of queue_max, when it is 0 */
 
 struct tine_zlib_options {
 	size_t size;  /* sizeof(struct tine_zlib_options) */
@@ -88,7 +88,7 @@ struct tine_zlib_options {
 	enum tine_zlib_format format;
 	int level;        /* as above */
 	size_t queue_max; /* bytes that were written and wait, up to TINE_ZLIB_BYTES_MAX */
-	uint64_t max;     /* bytes that may come out in all; 0: any number. More is TINE_E_TOO_LARGE */
+	uint64_t max; /* bytes that may come out in all; 0: any number. More is TINE_E_TOO_LARGE */
 	/*
 	 * Some of what comes out, valid until it returns. May call everything here. Returns 0; or TINE_E_FULL, if it has taken nothing: then
 	 * the stream is paused, and offers the same bytes again when it goes on; or another negative errno, with which the stream ends. So

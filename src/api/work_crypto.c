@@ -4,11 +4,11 @@
  */
 #include "runtime/work_crypto.h"
 
-#define OPERATION(name, kind)                                                                     \
-	int tine_crypto_##name(                                                                   \
-		struct tine_worker *worker, const struct tine_crypto *c, struct tine_work **ret)  \
-	{                                                                                         \
-		return work_crypto_submit(worker, kind, c, ret);                                  \
+#define OPERATION(name, kind)                                                                    \
+	int tine_crypto_##name(                                                                  \
+		struct tine_worker *worker, const struct tine_crypto *c, struct tine_work **ret) \
+	{                                                                                        \
+		return work_crypto_submit(worker, kind, c, ret);                                 \
 	}
 
 OPERATION(digest, CRYPTO_DIGEST)

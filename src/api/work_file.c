@@ -4,11 +4,11 @@
  */
 #include "runtime/work_file.h"
 
-#define OPERATION(name, kind)                                                                     \
-	int tine_file_##name(                                                                     \
-		struct tine_worker *worker, const struct tine_file *f, struct tine_work **ret)    \
-	{                                                                                         \
-		return work_file_submit(worker, kind, f, ret);                                    \
+#define OPERATION(name, kind)                                                                  \
+	int tine_file_##name(                                                                  \
+		struct tine_worker *worker, const struct tine_file *f, struct tine_work **ret) \
+	{                                                                                      \
+		return work_file_submit(worker, kind, f, ret);                                 \
 	}
 
 OPERATION(open, FILE_OPEN)

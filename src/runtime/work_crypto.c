@@ -119,8 +119,8 @@ static int run_digest(struct crypto_op *o)
 static int hmac_init(const struct crypto_op *o, EVP_MAC_CTX *ctx)
 {
 	OSSL_PARAM params[] = {
-		OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST,
-			(char *)(uintptr_t)EVP_MD_get0_name(o->digest), 0),
+		OSSL_PARAM_construct_utf8_string(
+			OSSL_MAC_PARAM_DIGEST, (char *)(uintptr_t)EVP_MD_get0_name(o->digest), 0),
 		OSSL_PARAM_construct_end(),
 	};
 	const void *key = o->c.key ? o->c.key : "";
@@ -211,7 +211,7 @@ static bool is_length_sound(const struct tine_crypto *c)
 static bool is_pbkdf2_sound(const struct tine_crypto *c)
 {
 	return is_length_sound(c) && c->iterations > 0 &&
-	       c->iterations <= TINE_CRYPTO_ITERATIONS_MAX;
+		c->iterations <= TINE_CRYPTO_ITERATIONS_MAX;
 }
 
 /* The bounds of n, r and p keep the product from overflowing. n below 2^(16 r) is the algorithm's own. */
@@ -285,9 +285,9 @@ static bool is_sound(
 	const struct crypto_row *row, const struct tine_crypto *c, const EVP_MD *digest)
 {
 	return c->on_done && (digest || !row->needs_digest) &&
-	       is_there(c->data, c->len, TINE_CRYPTO_BYTES_MAX) &&
-	       is_there(c->key, c->key_len, TINE_CRYPTO_KEY_MAX) &&
-	       is_there(c->salt, c->salt_len, TINE_CRYPTO_KEY_MAX) && row->is_sound(c);
+		is_there(c->data, c->len, TINE_CRYPTO_BYTES_MAX) &&
+		is_there(c->key, c->key_len, TINE_CRYPTO_KEY_MAX) &&
+		is_there(c->salt, c->salt_len, TINE_CRYPTO_KEY_MAX) && row->is_sound(c);
 }
 
 static struct crypto_op *op_new(

@@ -53,8 +53,8 @@ static int dns_end(struct dns_op *o, int eai)
 	o->eai = eai;
 	if (eai == 0)
 		return 0;
-	return work_op_say(&o->op, status_of(eai, error), "%s%s%s: %s",
-		o->d.host ? o->d.host : "", separator, o->d.service ? o->d.service : "",
+	return work_op_say(&o->op, status_of(eai, error), "%s%s%s: %s", o->d.host ? o->d.host : "",
+		separator, o->d.service ? o->d.service : "",
 		eai == EAI_SYSTEM ? strerror(error) : gai_strerror(eai));
 }
 
@@ -73,9 +73,9 @@ static int run_reverse(struct work_op *op)
 {
 	struct dns_op *o = (struct dns_op *)op;
 
-	return dns_end(o, getnameinfo((struct sockaddr *)&o->address, (socklen_t)o->d.address_len,
-				  o->host, sizeof(o->host), o->service, sizeof(o->service),
-				  o->d.flags));
+	return dns_end(o,
+		getnameinfo((struct sockaddr *)&o->address, (socklen_t)o->d.address_len, o->host,
+			sizeof(o->host), o->service, sizeof(o->service), o->d.flags));
 }
 
 static void deliver(struct work_op *op)

@@ -238,27 +238,19 @@ static const struct file_row rows[FILE_KINDS] = {
 	[FILE_PWRITE] = {ROW("pwrite", run_pwrite, drop),
 		.needs = NEEDS_FD | NEEDS_DATA | NEEDS_OFFSET},
 	[FILE_SYNC] = {ROW("sync", run_sync, drop), .needs = NEEDS_FD},
-	[FILE_STAT] = {ROW("stat", run_stat, drop),
-		.needs = NEEDS_PATH | NEEDS_FD,
+	[FILE_STAT] = {ROW("stat", run_stat, drop), .needs = NEEDS_PATH | NEEDS_FD,
 		.flags = AT_SYMLINK_NOFOLLOW},
-	[FILE_LIST] = {ROW("list", file_list, drop),
-		.needs = NEEDS_PATH,
-		.max = TINE_FILE_ENTRIES_MAX,
-		.max_default = TINE_FILE_LIST_MAX},
-	[FILE_RENAME] = {ROW("rename", run_rename, drop),
-		.needs = NEEDS_PATH | NEEDS_TO,
+	[FILE_LIST] = {ROW("list", file_list, drop), .needs = NEEDS_PATH,
+		.max = TINE_FILE_ENTRIES_MAX, .max_default = TINE_FILE_LIST_MAX},
+	[FILE_RENAME] = {ROW("rename", run_rename, drop), .needs = NEEDS_PATH | NEEDS_TO,
 		.flags = RENAME_NOREPLACE | RENAME_EXCHANGE},
-	[FILE_UNLINK] = {ROW("unlink", run_unlink, drop),
-		.needs = NEEDS_PATH,
+	[FILE_UNLINK] = {ROW("unlink", run_unlink, drop), .needs = NEEDS_PATH,
 		.flags = AT_REMOVEDIR},
 	[FILE_MKDIR] = {ROW("mkdir", run_mkdir, drop), .needs = NEEDS_PATH},
-	[FILE_LOAD] = {ROW("load", file_load, drop),
-		.needs = NEEDS_PATH,
-		.max = TINE_FILE_BYTES_MAX,
-		.max_default = TINE_FILE_LOAD_MAX},
+	[FILE_LOAD] = {ROW("load", file_load, drop), .needs = NEEDS_PATH,
+		.max = TINE_FILE_BYTES_MAX, .max_default = TINE_FILE_LOAD_MAX},
 	[FILE_SAVE] = {ROW("save", file_save, drop), .needs = NEEDS_PATH | NEEDS_DATA},
-	[FILE_COPY] = {ROW("copy", file_copy, drop),
-		.needs = NEEDS_PATH | NEEDS_TO,
+	[FILE_COPY] = {ROW("copy", file_copy, drop), .needs = NEEDS_PATH | NEEDS_TO,
 		.flags = O_EXCL},
 };
 
@@ -315,8 +307,7 @@ static struct file_op *op_new(const struct file_row *row, const struct tine_file
 {
 	size_t n_data = f->lent || !f->data ? 0 : f->len;
 	size_t n = text_size(f->path) + text_size(f->to) + n_data;
-	struct file_op *o =
-		(struct file_op *)work_op_new(&row->kind, sizeof(*o), n);
+	struct file_op *o = (struct file_op *)work_op_new(&row->kind, sizeof(*o), n);
 
 	if (!o)
 		return NULL;

@@ -7,8 +7,8 @@
 #include "base/fd.h"
 #include "runtime/work_file.h"
 
-#define N_FIRST 64 /* entries that there is room for at first */
-#define LOOK_EVERY  256 /* entries between two looks at whether to stop */
+#define N_FIRST    64  /* entries that there is room for at first */
+#define LOOK_EVERY 256 /* entries between two looks at whether to stop */
 
 struct listing {
 	struct tine_file_entry *entries; /* their names are offsets until all are there */

@@ -15,7 +15,8 @@
 #include "base/fd.h"
 #include "runtime/work_file.h"
 
-#define LOAD_FIRST  4096 /* bytes of room for a file that says that it is empty, as those of /proc do */
+#define LOAD_FIRST \
+	4096 /* bytes of room for a file that says that it is empty, as those of /proc do */
 #define COPY_PIECE  ((size_t)8 << 20) /* of copy_file_range(2) */
 #define NAME_TRIES  8
 #define SUFFIX_SIZE sizeof(".0123456789abcdef.tmp")
@@ -39,7 +40,8 @@ static int open_regular(struct file_op *o, int *ret_fd, struct stat *ret_stat)
 
 static int too_large(struct file_op *o)
 {
-	return work_op_say(&o->op, TINE_E_TOO_LARGE, "%s: more than %zu bytes", o->f.path, o->f.max);
+	return work_op_say(
+		&o->op, TINE_E_TOO_LARGE, "%s: more than %zu bytes", o->f.path, o->f.max);
 }
 
 /* At least one byte more than there is, up to one more than may be; that one tells what is too large from what just fits. */

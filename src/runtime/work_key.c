@@ -41,7 +41,7 @@ bool key_is_sound(const struct tine_crypto *c)
 		return false;
 	if (is_rsa(c->algorithm))
 		return c->bits >= TINE_CRYPTO_RSA_MIN && c->bits <= TINE_CRYPTO_RSA_MAX &&
-		       c->bits % 8 == 0;
+			c->bits % 8 == 0;
 	return curve_find(c->algorithm);
 }
 

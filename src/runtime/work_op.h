@@ -12,7 +12,8 @@
 
 #define WORK_TEXT_MAX  256
 #define WORK_BYTES_MAX ((size_t)1 << 30) /* of one argument or result */
-#define WORK_PIECE     ((size_t)1 << 20) /* of what is done in pieces, so that it can be stopped between two */
+#define WORK_PIECE \
+	((size_t)1 << 20) /* of what is done in pieces, so that it can be stopped between two */
 
 struct work_op;
 struct tine_worker;
@@ -20,9 +21,10 @@ struct tine_worker;
 struct work_op_kind {
 	const char *name; /* what texts begin with */
 	enum pool_lane lane;
-	int (*run)(struct work_op *op); /* on a thread: 0 or a negative errno, whose text it may write */
+	int (*run)(struct work_op
+			*op); /* on a thread: 0 or a negative errno, whose text it may write */
 	void (*deliver)(struct work_op *op); /* on the loop: calls the caller back */
-	void (*drop)(struct work_op *op); /* frees the result; more than once; may be NULL */
+	void (*drop)(struct work_op *op);    /* frees the result; more than once; may be NULL */
 };
 
 struct work_op {

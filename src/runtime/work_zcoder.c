@@ -20,7 +20,7 @@ static const int window_bits[] = {
 bool zcoder_is_sound(bool inflate, enum tine_zlib_format format, int level)
 {
 	return (unsigned)format >= TINE_ZLIB_GZIP && (unsigned)format <= TINE_ZLIB_ANY &&
-	       (inflate || format != TINE_ZLIB_ANY) && level >= 0 && level <= Z_BEST_COMPRESSION;
+		(inflate || format != TINE_ZLIB_ANY) && level >= 0 && level <= Z_BEST_COMPRESSION;
 }
 
 /* Returns 0 or -ENOMEM. */
@@ -74,7 +74,7 @@ static int run_inflate(struct zcoder *c, int flush)
 		r = inflate(&c->z, Z_NO_FLUSH);
 		c->ended = r == Z_STREAM_END;
 		if (r == Z_NEED_DICT)
-			c->z.msg = (char *)(uintptr_t)"needs a dictionary";
+			c->z.msg = (char *)(uintptr_t) "needs a dictionary";
 		if (r != Z_OK && r != Z_STREAM_END && r != Z_BUF_ERROR)
 			return r == Z_MEM_ERROR ? -ENOMEM : -EBADMSG;
 		if (c->z.avail_in == 0)

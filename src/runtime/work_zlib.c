@@ -25,8 +25,8 @@ static int room_grow(struct zlib_op *o)
 	void *p;
 
 	if (o->result.len > o->given.max)
-		return work_op_say(&o->op, TINE_E_TOO_LARGE, "more than %zu bytes come out",
-			o->given.max);
+		return work_op_say(
+			&o->op, TINE_E_TOO_LARGE, "more than %zu bytes come out", o->given.max);
 	o->room = want < max ? want : max;
 	p = realloc(o->result.data, o->room);
 	if (!p)

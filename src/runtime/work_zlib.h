@@ -5,8 +5,10 @@
 
 #include <tine/work_zlib.h>
 
-int work_zlib_deflate(struct tine_worker *worker, const struct tine_zlib *z, struct tine_work **ret);
-int work_zlib_inflate(struct tine_worker *worker, const struct tine_zlib *z, struct tine_work **ret);
+int work_zlib_deflate(
+	struct tine_worker *worker, const struct tine_zlib *z, struct tine_work **ret);
+int work_zlib_inflate(
+	struct tine_worker *worker, const struct tine_zlib *z, struct tine_work **ret);
 
 int zlib_stream_open(struct tine_worker *worker, const struct tine_zlib_options *o,
 	struct tine_zlib_stream **ret);

@@ -224,8 +224,8 @@ static void on_again(evutil_socket_t fd, short what, void *arg)
 static bool is_sound(const struct tine_worker *worker, const struct tine_zlib_options *o)
 {
 	return worker->pool && worker->base && o->on_data && o->on_end &&
-	       o->queue_max <= TINE_ZLIB_BYTES_MAX &&
-	       zcoder_is_sound(o->inflate, o->format, o->level);
+		o->queue_max <= TINE_ZLIB_BYTES_MAX &&
+		zcoder_is_sound(o->inflate, o->format, o->level);
 }
 
 int zlib_stream_open(struct tine_worker *worker, const struct tine_zlib_options *given,

@@ -37,8 +37,8 @@ static void begun(struct tine_request *request, int r)
 		tine_defer(request);
 }
 
-static void answer(struct tine_request *request, int status, const char *text, const void *data,
-	size_t len)
+static void answer(
+	struct tine_request *request, int status, const char *text, const void *data, size_t len)
 {
 	if (status < 0)
 		tine_respond(request, 500, "text/plain", text, strlen(text));
@@ -372,7 +372,10 @@ static const struct tine_route routes[] = {
 	{.path = "/forget", .methods = TINE_POST, .fn = on_forget},
 	{.path = "/gzip", .methods = TINE_POST, .fn = on_gzip},
 	{.path = "/gunzip", .methods = TINE_POST, .fn = on_gunzip},
-	{.path = "/stream", .methods = TINE_POST, .flags = TINE_ROUTE_STREAM_BODY, .fn = on_stream,
+	{.path = "/stream",
+		.methods = TINE_POST,
+		.flags = TINE_ROUTE_STREAM_BODY,
+		.fn = on_stream,
 		.max_body = 1 << 30},
 };
 

@@ -195,3 +195,11 @@ def test_saved_files_are_whole_whatever_dies(serving):
         thread.join()
     assert set(saved) == {str(MIB).encode()}
     wait_until(lambda: ask(t, "/load/f") in versions, "there is a file")
+
+
+def test_the_end_waits_for_no_key(serving):
+    """A worker that is told to go while it searches for primes, which would take minutes, gives up and says so."""
+    t = serving()
+    assert ask(t, "/forget", b"").startswith("204")
+    t.stop()
+    assert t.find(r"ready module: key: Operation canceled")

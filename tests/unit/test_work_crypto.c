@@ -63,18 +63,19 @@ static const struct {
 } abc[] = {
 	{"SHA224", "23097d223405d8228642a477bda255b32aadbce4bda0b3f7e36c9da7"},
 	{"SHA256", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"},
-	{"sha-384", "cb00753f45a35e8bb5a03d699ac65007272c32ab0eded1631a8b605a43ff5bed"
-		    "8086072ba1e7cc2358baeca134c825a7"},
-	{"sha512", "ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a"
-		   "2192992a274fc1a836ba3c23a3feebbd454d4423643ce80e2a9ac94fa54ca49f"},
+	{"sha-384",
+		"cb00753f45a35e8bb5a03d699ac65007272c32ab0eded1631a8b605a43ff5bed"
+		"8086072ba1e7cc2358baeca134c825a7"},
+	{"sha512",
+		"ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a"
+		"2192992a274fc1a836ba3c23a3feebbd454d4423643ce80e2a9ac94fa54ca49f"},
 	{"SHA512-256", "53048e2681941ef99b2e29b76b4c7dabe4c2d0c634fc6d46e0e2f13107e7af23"},
 };
 
 START_TEST(test_digest)
 {
 	for (size_t i = 0; i < sizeof(abc) / sizeof(abc[0]); i++) {
-		ck_assert_int_eq(
-			RUN(digest, .algorithm = abc[i].name, .data = "abc", .len = 3), 0);
+		ck_assert_int_eq(RUN(digest, .algorithm = abc[i].name, .data = "abc", .len = 3), 0);
 		ck_assert_str_eq(last.hex, abc[i].hex);
 	}
 	ck_assert_int_eq(RUN(digest, .algorithm = "SHA256"), 0);
@@ -107,10 +108,12 @@ static const struct {
 } jefe[] = {
 	{"SHA224", "a30e01098bc6dbbf45690f3a7e9e6d0f8bbea2a39e6148008fd05e44"},
 	{"SHA256", "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"},
-	{"SHA384", "af45d2e376484031617f78d2b58a6b1b9c7ef464f5a01b47e42ec3736322445e"
-		   "8e2240ca5e69e2c78b3239ecfab21649"},
-	{"SHA512", "164b7a7bfcf819e2e395fbe73b56e0a387bd64222e831fd610270cd7ea250554"
-		   "9758bf75c05a994a6d034f65f8f0e6fdcaeab1a34d4a6b4b636e070a38bce737"},
+	{"SHA384",
+		"af45d2e376484031617f78d2b58a6b1b9c7ef464f5a01b47e42ec3736322445e"
+		"8e2240ca5e69e2c78b3239ecfab21649"},
+	{"SHA512",
+		"164b7a7bfcf819e2e395fbe73b56e0a387bd64222e831fd610270cd7ea250554"
+		"9758bf75c05a994a6d034f65f8f0e6fdcaeab1a34d4a6b4b636e070a38bce737"},
 };
 
 START_TEST(test_hmac)
@@ -125,10 +128,9 @@ START_TEST(test_hmac)
 		ck_assert_str_eq(last.hex, jefe[i].hex);
 	}
 	memset(key, 0xaa, sizeof(key)); /* case 6: a key that is longer than a block */
-	ck_assert_int_eq(
-		RUN(hmac, .algorithm = "SHA256",
-			.data = "Test Using Larger Than Block-Size Key - Hash Key First", .len = 54,
-			.key = key, .key_len = sizeof(key)),
+	ck_assert_int_eq(RUN(hmac, .algorithm = "SHA256",
+				 .data = "Test Using Larger Than Block-Size Key - Hash Key First",
+				 .len = 54, .key = key, .key_len = sizeof(key)),
 		0);
 	ck_assert_str_eq(
 		last.hex, "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54");
@@ -163,8 +165,8 @@ START_TEST(test_scrypt)
 	ck_assert_str_eq(last.hex,
 		"77d6576238657b203b19ca42c18a0497f16b4844e3074ae8dfdffa3fede21442"
 		"fcd0069ded0948f8326a753a0fc81f17e8d3e0fb2e0d3628cf35e20c38d18906");
-	ck_assert_int_eq(RUN(scrypt, .key = "password", .key_len = 8, .salt = "NaCl",
-				 .salt_len = 4, .n = 1024, .r = 8, .p = 16, .length = 64),
+	ck_assert_int_eq(RUN(scrypt, .key = "password", .key_len = 8, .salt = "NaCl", .salt_len = 4,
+				 .n = 1024, .r = 8, .p = 16, .length = 64),
 		0);
 	ck_assert_str_eq(last.hex,
 		"fdbabe1c9d3472007856e7190d01e9fe7c6ad7cbc8237830e77376634b373162"
@@ -239,7 +241,8 @@ END_TEST
 /* A key that would take minutes: the first look at whether to stop ends it. */
 START_TEST(test_key_stops)
 {
-	struct crypto_op o = {.op.work.stop = -ECANCELED, .op.kind = &(struct work_op_kind){.name = "key"}};
+	struct crypto_op o = {
+		.op.work.stop = -ECANCELED, .op.kind = &(struct work_op_kind){.name = "key"}};
 
 	o.c = (struct tine_crypto){.algorithm = "RSA", .bits = TINE_CRYPTO_RSA_MAX};
 	ck_assert_int_eq(key_make(&o), -ECANCELED);

@@ -11,8 +11,7 @@
 #include "run.h"
 #include "work_harness.h"
 
-typedef int (*dns_fn)(
-	struct tine_worker *worker, const struct tine_dns *d, struct tine_work **ret);
+typedef int (*dns_fn)(struct tine_worker *worker, const struct tine_dns *d, struct tine_work **ret);
 
 /* The last result. */
 static struct {
@@ -72,11 +71,12 @@ START_TEST(test_lookup)
 	ck_assert_str_eq(last.address, "127.0.0.1");
 	ck_assert_uint_eq(last.port, 80);
 	ck_assert_int_eq(
-		RUN(lookup, .host = "192.0.2.7", .flags = AI_NUMERICHOST, .socktype = SOCK_DGRAM), 0);
+		RUN(lookup, .host = "192.0.2.7", .flags = AI_NUMERICHOST, .socktype = SOCK_DGRAM),
+		0);
 	ck_assert_uint_eq(last.n, 1);
 	ck_assert_str_eq(last.address, "192.0.2.7");
-	ck_assert_int_eq(RUN(lookup, .service = "8080", .family = AF_INET,
-				 .socktype = SOCK_STREAM, .flags = AI_PASSIVE),
+	ck_assert_int_eq(RUN(lookup, .service = "8080", .family = AF_INET, .socktype = SOCK_STREAM,
+				 .flags = AI_PASSIVE),
 		0);
 	ck_assert_str_eq(last.address, "0.0.0.0");
 	ck_assert_uint_eq(last.port, 8080);

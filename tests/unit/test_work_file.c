@@ -525,9 +525,9 @@ START_TEST(test_cancel_running)
 	int fds[2];
 
 	ck_assert_int_eq(pipe2(fds, O_CLOEXEC), 0);
-	ck_assert_int_eq(submit(tine_file_write,
-				 (struct tine_file){.fd = fds[1], .data = data, .len = 3 * MIB},
-				 &w),
+	ck_assert_int_eq(
+		submit(tine_file_write,
+			(struct tine_file){.fd = fds[1], .data = data, .len = 3 * MIB}, &w),
 		0);
 	free(data); /* it was copied */
 	ck_assert_int_eq(read(fds[0], buf, 1), 1);

@@ -100,7 +100,8 @@ static void check_there_and_back(enum tine_zlib_format format, int level, size_t
 	ck_assert_uint_eq(last.len, len);
 	ck_assert_mem_eq(last.data, large, len);
 	if (format != TINE_ZLIB_RAW)
-		ck_assert_int_eq(RUN(inflate, .format = TINE_ZLIB_ANY, .data = packed, .len = n), 0);
+		ck_assert_int_eq(
+			RUN(inflate, .format = TINE_ZLIB_ANY, .data = packed, .len = n), 0);
 	ck_assert_uint_eq(last.len, len);
 	ck_assert_int_eq(RUN(inflate, .format = format, .data = packed, .len = n - 1), -EBADMSG);
 	ck_assert_str_eq(last.text, "inflate: cut off before the end");
@@ -172,14 +173,15 @@ START_TEST(test_bomb)
 	ck_assert_int_eq(RUN(deflate, .format = TINE_ZLIB_GZIP, .data = zeros, .len = len), 0);
 	packed = take(&n);
 	ck_assert_uint_lt(n, 2048);
-	ck_assert_int_eq(RUN(inflate, .format = TINE_ZLIB_GZIP, .data = packed, .len = n, .max = len),
-		0);
+	ck_assert_int_eq(
+		RUN(inflate, .format = TINE_ZLIB_GZIP, .data = packed, .len = n, .max = len), 0);
 	ck_assert_uint_eq(last.len, len);
 	ck_assert_int_eq(
 		RUN(inflate, .format = TINE_ZLIB_GZIP, .data = packed, .len = n, .max = len - 1),
 		TINE_E_TOO_LARGE);
 	ck_assert_str_eq(last.text, "inflate: more than 1048575 bytes come out");
-	ck_assert_int_eq(RUN(deflate, .format = TINE_ZLIB_GZIP, .data = large, .len = 10, .max = 20),
+	ck_assert_int_eq(
+		RUN(deflate, .format = TINE_ZLIB_GZIP, .data = large, .len = 10, .max = 20),
 		TINE_E_TOO_LARGE);
 	free(zeros);
 	free(packed);
@@ -191,7 +193,8 @@ START_TEST(test_broken)
 	unsigned char *packed;
 	size_t n;
 
-	ck_assert_int_eq(RUN(inflate, .format = TINE_ZLIB_GZIP, .data = "hello", .len = 5), -EBADMSG);
+	ck_assert_int_eq(
+		RUN(inflate, .format = TINE_ZLIB_GZIP, .data = "hello", .len = 5), -EBADMSG);
 	ck_assert_str_eq(last.text, "inflate: incorrect header check");
 	ck_assert_int_eq(RUN(inflate, .format = TINE_ZLIB_GZIP), -EBADMSG);
 	ck_assert_int_eq(RUN(deflate, .format = TINE_ZLIB_GZIP, .data = large, .len = 1000), 0);
@@ -205,12 +208,13 @@ START_TEST(test_broken)
 	ck_assert_int_eq(
 		RUN(inflate, .format = TINE_ZLIB_GZIP, .data = packed, .len = n + 1), -EBADMSG);
 	packed[n - 8] ^= 1;
-	ck_assert_int_eq(RUN(inflate, .format = TINE_ZLIB_GZIP, .data = packed, .len = n), -EBADMSG);
+	ck_assert_int_eq(
+		RUN(inflate, .format = TINE_ZLIB_GZIP, .data = packed, .len = n), -EBADMSG);
 	ck_assert_str_eq(last.text, "inflate: incorrect data check");
 	free(packed);
 	/* RFC 1950 with FDICT set. */
-	ck_assert_int_eq(
-		RUN(inflate, .format = TINE_ZLIB_DEFLATE, .data = "\x78\xbb\1\2\3\4zzzz", .len = 10),
+	ck_assert_int_eq(RUN(inflate, .format = TINE_ZLIB_DEFLATE, .data = "\x78\xbb\1\2\3\4zzzz",
+				 .len = 10),
 		-EBADMSG);
 	ck_assert_str_eq(last.text, "inflate: needs a dictionary");
 }
@@ -274,11 +278,11 @@ struct sink {
 	unsigned n_data, n_end, n_writable;
 	int status;
 	char text[256];
-	struct sink *next;             /* what comes out goes there */
-	bool close_it, pause_it;       /* from within on_data */
-	int refuse;                    /* every second piece, once: with that */
+	struct sink *next;       /* what comes out goes there */
+	bool close_it, pause_it; /* from within on_data */
+	int refuse;              /* every second piece, once: with that */
 	bool refused;
-	const unsigned char *left;     /* to be written when there is room */
+	const unsigned char *left; /* to be written when there is room */
 	size_t n_left;
 };
 
