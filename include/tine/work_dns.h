@@ -16,7 +16,7 @@
  *
  * What the functions return, when on_done is called, and what cancelling means is as in work_file.h. The resolver cannot be
  * interrupted: on_done of a lookup that is cancelled or comes too late while it runs is called when the resolver has given up, by
- * its own time-outs (resolv.conf(5)), and it keeps its thread until then.
+ * its own time-outs (resolv.conf(5)), and it keeps its thread until then; so does a worker that is to end, until drain_timeout.
  */
 #ifndef TINE_WORK_DNS_H
 #define TINE_WORK_DNS_H

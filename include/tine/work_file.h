@@ -29,7 +29,8 @@
  * Operations that use the same descriptor may run at the same time and in any order: wait for one before the next if
  * the order matters, and close only what no operation uses.
  *
- * All functions: loop thread only, from worker_start to worker_stop. Work that is not done when the worker exits is cancelled.
+ * All functions: loop thread only, from worker_start on. When the worker ends, what waits is cancelled and what runs is told to stop;
+ * every on_done comes before worker_stop is called, and nothing is taken from then on (see work.h).
  */
 #ifndef TINE_WORK_FILE_H
 #define TINE_WORK_FILE_H
@@ -105,7 +106,10 @@ TINE_EXPORT int tine_file_open(
 TINE_EXPORT int tine_file_close(
 	struct tine_worker *worker, const struct tine_file *f, struct tine_work **ret);
 
-/* read(2), once: fd, len. Fewer bytes than were wanted, as there are; 0 at the end. Not for sockets, which are the loop's. */
+/*
+ * read(2), once: fd, len. Fewer bytes than were wanted, as there are; 0 at the end. Not for pipes and sockets, which belong to the
+ * loop: a thread that waits for them cannot be told to stop, and holds up the worker's end.
+ */
 TINE_EXPORT int tine_file_read(
 	struct tine_worker *worker, const struct tine_file *f, struct tine_work **ret);
 /* pread(2): fd, len, offset. Fewer bytes than were wanted only at the end of the file. */
