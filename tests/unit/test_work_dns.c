@@ -183,6 +183,19 @@ START_TEST(test_cancel)
 }
 END_TEST
 
+/* What waits longer than it may. */
+START_TEST(test_timeout)
+{
+	struct hold h;
+
+	hold_begin(&h, POOL_DNS);
+	ck_assert_int_eq(RUN(lookup, .host = "127.0.0.1", .timeout_us = 1), TINE_E_TIMEOUT);
+	ck_assert_int_eq(last.eai, 0);
+	ck_assert_str_eq(last.text, "lookup: Connection timed out");
+	hold_end(&h);
+}
+END_TEST
+
 static void add(TCase *tc)
 {
 	tcase_add_checked_fixture(tc, work_setup, work_teardown);
@@ -191,6 +204,7 @@ static void add(TCase *tc)
 	tcase_add_test(tc, test_reverse);
 	tcase_add_test(tc, test_bad_input);
 	tcase_add_test(tc, test_cancel);
+	tcase_add_test(tc, test_timeout);
 }
 
 int main(void)
