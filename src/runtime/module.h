@@ -24,6 +24,7 @@ struct pool;
 struct sb_slot;
 struct soon;
 struct stream_service;
+struct threads;
 
 #define MODULE_ERROR_MAX 512
 
@@ -58,6 +59,7 @@ struct tine_worker {
 	const struct sb_slot *figures;
 	struct loop_figures *figures_then; /* when the module asked last; NULL: it never did */
 	struct pool *pool;
+	struct threads *threads;
 	struct arena *arena;        /* memory shared with the other workers */
 	struct bus *bus_client;     /* of the process */
 	struct bus_port *bus;       /* this module's part of it */

@@ -30,6 +30,7 @@
 #include "runtime/module.h"
 #include "runtime/pool.h"
 #include "runtime/soon.h"
+#include "runtime/thread.h"
 #include "shared/access_log.h"
 #include "shared/arena.h"
 #include "shared/child.h"
@@ -42,6 +43,7 @@
 
 #define GRACE_MAX_US   (5 * US_PER_S) /* for idle keep-alive connections while draining */
 #define POOL_QUEUE_MAX 4096
+#define THREADS_END_US (500 * US_PER_MS) /* for worker threads that are told to end */
 
 /* What is spoken on a listener. */
 struct endpoint {
@@ -60,6 +62,7 @@ struct worker {
 	struct mailbox mailbox;
 	struct soon soon;
 	struct pool *pool;
+	struct threads *threads;
 	struct arena *arena;
 	struct net_server *net;
 	struct http_server *http;
@@ -268,6 +271,14 @@ static int open_pool(struct worker *w)
 	return pool_new(&o, &w->pool);
 }
 
+static int open_threads(struct worker *w)
+{
+	struct threads_options o = {
+		.base = w->base, .mailbox = &w->mailbox, .spin_us = w->child->config->bus.spin_us};
+
+	return threads_new(&o, &w->threads);
+}
+
 static int open_net(struct worker *w)
 {
 	const struct config *config = w->child->config;
@@ -398,6 +409,7 @@ static int start_modules(struct worker *w, char error[MODULE_ERROR_MAX])
 		m->soon = &w->soon;
 		m->figures = w->slot;
 		m->pool = w->pool;
+		m->threads = w->threads;
 		m->arena = w->arena;
 		m->bus_client = w->bus;
 		m->http = w->http;
@@ -419,6 +431,8 @@ static int set_up(struct worker *w, char error[MODULE_ERROR_MAX])
 {
 	int r = open_pool(w);
 
+	if (r == 0)
+		r = open_threads(w);
 	if (r == 0)
 		r = open_net(w);
 	if (r == 0)
@@ -459,13 +473,13 @@ static void begin_trial(struct worker *w)
 	say_ready(w);
 }
 
-/* What comes from other processes, and from the pool's threads. */
+/* What comes from other processes, and from threads. */
 static struct spin_seen seen_by(const struct worker *w)
 {
-	const struct spin_seen *bus = bus_seen(w->bus);
+	const struct spin_seen *bus = bus_seen(w->bus), *threads = &w->threads->seen;
 
-	return (struct spin_seen){
-		.n = bus->n + w->mailbox.n_taken, .n_bulk = bus->n_bulk + w->mailbox.n_masses};
+	return (struct spin_seen){.n = bus->n + threads->n + w->mailbox.n_taken,
+		.n_bulk = bus->n_bulk + threads->n_bulk + w->mailbox.n_masses};
 }
 
 /* Returns whether there is more to be done without waiting. */
@@ -503,14 +517,24 @@ static void run(struct worker *w)
 	}
 }
 
-/* What they have asked for and was not done is finished or given back to them before their last call. */
-static void stop_modules(struct worker *w)
+/*
+ * A module's threads and its work end before it does, and what it has asked for is finished or given back to it before its last call.
+ * Returns how many threads run on: what they may use is left as it is, until the process ends.
+ */
+static unsigned stop_modules(struct worker *w)
 {
+	unsigned n = threads_end(w->threads, THREADS_END_US);
+
+	if (n > 0)
+		log_error("%u worker threads have not ended when told to; exiting with them", n);
 	soon_finish(&w->soon);
 	pool_stop(w->pool);
-	for (size_t i = 0; i < w->n_modules; i++)
-		module_stop(&w->modules[i]);
+	for (size_t i = 0; i < w->n_modules; i++) {
+		if (!threads_has(w->threads, &w->modules[i]))
+			module_stop(&w->modules[i]);
+	}
 	mailbox_run(&w->mailbox); /* of calls that came too late only the memory is freed */
+	return n;
 }
 
 /*
@@ -524,6 +548,7 @@ int worker_main(const struct child *c, const struct module_builtin *builtins)
 		.slot = &c->scoreboard->slots[c->slot],
 		.spin.budget_us = c->config->bus.spin_us};
 	char error[MODULE_ERROR_MAX] = "";
+	unsigned n_left;
 
 	if (loop_new(&w.base) < 0 || open_lanes(&w) < 0) {
 		log_error("out of memory; exiting");
@@ -541,10 +566,11 @@ int worker_main(const struct child *c, const struct module_builtin *builtins)
 		say_ready(&w);
 	}
 	run(&w);
-	stop_modules(&w);
+	n_left = stop_modules(&w);
 	bus_finish(w.bus);
 	pool_free(w.pool);
-	mailbox_close(&w.mailbox);
+	if (n_left == 0)
+		mailbox_close(&w.mailbox);
 	w.access = access_log_free(w.access);
 	lifeline_say_goodbye(w.lifeline, MSG_DRAINED, NULL);
 	return w.exit_status;
