@@ -79,8 +79,7 @@ static void finish(struct tine_thread *t)
 {
 	struct threads *ts = t->threads;
 
-	if (!t->joined)
-		pthread_join(t->pthread, NULL);
+	pthread_join(t->pthread, NULL);
 	event_del(&t->overdue);
 	self_close(&t->self);
 	TAILQ_REMOVE(&ts->list, t, link);
@@ -214,8 +213,10 @@ int thread_start(struct threads *ts, const void *module, const struct tine_threa
 	r = self_open(&t->self, t);
 	if (r < 0)
 		goto fail;
+	threads_count(ts, 1);
 	r = spawn(t, o->name);
 	if (r < 0) {
+		threads_count(ts, -1);
 		self_close(&t->self);
 		goto fail;
 	}
@@ -266,14 +267,26 @@ void thread_terminate(struct tine_thread *t, uint64_t timeout_us)
 		event_add(&t->overdue, &tv);
 }
 
-/* Waits for it until then. */
-static void join_until(struct tine_thread *t, uint64_t deadline_us)
+/* On any thread: one is about to run, or has ended. */
+void threads_count(struct threads *ts, int n)
 {
-	struct timespec ts = {.tv_sec = (time_t)(deadline_us / US_PER_S),
-		.tv_nsec = (long)(deadline_us % US_PER_S) * 1000};
+	pthread_mutex_lock(&ts->lock);
+	ts->n_running += (unsigned)n;
+	pthread_cond_signal(&ts->less);
+	pthread_mutex_unlock(&ts->lock);
+}
 
-	if (!t->joined)
-		t->joined = pthread_clockjoin_np(t->pthread, NULL, CLOCK_MONOTONIC, &ts) == 0;
+/* Waits until none runs, or until then. */
+static void wait_until(struct threads *ts, uint64_t deadline_us)
+{
+	struct timespec at = {.tv_sec = (time_t)(deadline_us / US_PER_S),
+		.tv_nsec = (long)(deadline_us % US_PER_S) * 1000};
+	int r = 0;
+
+	pthread_mutex_lock(&ts->lock);
+	while (ts->n_running > 0 && r == 0)
+		r = pthread_cond_clockwait(&ts->less, &ts->lock, CLOCK_MONOTONIC, &at);
+	pthread_mutex_unlock(&ts->lock);
 }
 
 /* Who runs on might never stop posting, and is not waited for. */
@@ -282,7 +295,7 @@ static bool has_more_to_say(const struct threads *ts)
 	const struct tine_thread *t;
 
 	TAILQ_FOREACH (t, &ts->list, link) {
-		if (t->joined)
+		if (atomic_load(&t->stage) == THREAD_ENDED)
 			return true;
 	}
 	return ts->n == 0 && !TAILQ_EMPTY(&ts->users);
@@ -295,7 +308,6 @@ static bool has_more_to_say(const struct threads *ts)
  */
 unsigned threads_end(struct threads *ts, uint64_t timeout_us)
 {
-	uint64_t deadline = now_us() + timeout_us;
 	struct threads_user *u, *next;
 	struct tine_thread *t;
 
@@ -306,8 +318,7 @@ unsigned threads_end(struct threads *ts, uint64_t timeout_us)
 	}
 	TAILQ_FOREACH (t, &ts->list, link)
 		tell(t);
-	TAILQ_FOREACH (t, &ts->list, link)
-		join_until(t, deadline);
+	wait_until(ts, now_us() + timeout_us);
 	while (has_more_to_say(ts) && mailbox_run(ts->o.mailbox))
 		;
 	return ts->n;
@@ -335,6 +346,8 @@ int threads_new(const struct threads_options *o, struct threads **ret)
 	ts->o = *o;
 	TAILQ_INIT(&ts->list);
 	TAILQ_INIT(&ts->users);
+	pthread_mutex_init(&ts->lock, NULL);
+	pthread_cond_init(&ts->less, NULL);
 	*ret = ts;
 	return 0;
 }
@@ -342,7 +355,10 @@ int threads_new(const struct threads_options *o, struct threads **ret)
 /* After threads_end(), which has left none; otherwise it does nothing. NULL is fine. Returns NULL. */
 struct threads *threads_free(struct threads *ts)
 {
-	if (ts && ts->n == 0)
-		free(ts);
+	if (!ts || ts->n > 0)
+		return NULL;
+	pthread_cond_destroy(&ts->less);
+	pthread_mutex_destroy(&ts->lock);
+	free(ts);
 	return NULL;
 }

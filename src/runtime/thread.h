@@ -55,7 +55,7 @@ struct tine_thread {
 	TAILQ_ENTRY(tine_thread) link;
 	uint64_t id;
 	pthread_t pthread;
-	bool said_online, told, joined, ended;
+	bool said_online, told, ended;
 	struct event overdue;
 	struct mail mail;
 	struct tine_thread_self self;
@@ -79,7 +79,7 @@ struct threads_options {
 	uint64_t spin_us;        /* for which a thread looks for the next message; 0: never */
 };
 
-/* All worker threads of a process. The loop's thread alone. */
+/* All worker threads of a process. The loop's, but for what two threads use. */
 struct threads {
 	struct threads_options o;
 	TAILQ_HEAD(thread_list, tine_thread) list;
@@ -88,12 +88,18 @@ struct threads {
 	uint64_t last_id;
 	bool ending;
 	struct spin_seen seen; /* messages that have come */
+
+	/* under the lock: threads that have not ended, for who waits for that */
+	pthread_mutex_t lock;
+	pthread_cond_t less;
+	unsigned n_running;
 };
 
 int threads_new(const struct threads_options *o, struct threads **ret);
 unsigned threads_end(struct threads *ts, uint64_t timeout_us);
 bool threads_has(const struct threads *ts, const void *module);
 struct threads *threads_free(struct threads *ts);
+void threads_count(struct threads *ts, int n);
 
 int thread_start(struct threads *ts, const void *module, const struct tine_thread_options *o,
 	struct tine_thread **ret);

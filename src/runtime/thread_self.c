@@ -65,8 +65,8 @@ static int watch(struct tine_thread_self *self)
 {
 	if (!(event_base_get_features(self->base) & EV_FEATURE_ET))
 		return -ENOTSUP;
-	event_assign(
-		&self->wake, self->base, self->wake_fd, EV_READ | EV_PERSIST | EV_ET, on_wake, NULL);
+	event_assign(&self->wake, self->base, self->wake_fd, EV_READ | EV_PERSIST | EV_ET, on_wake,
+		NULL);
 	return event_add(&self->wake, NULL) < 0 ? -ENOMEM : 0;
 }
 
@@ -240,6 +240,7 @@ void *self_main(void *arg)
 	alt_stack_free(stack);
 	atomic_store(&t->stage, THREAD_ENDED);
 	bell_call(&t->bell);
+	threads_count(t->threads, -1);
 	return NULL;
 }
 
