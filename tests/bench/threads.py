@@ -20,11 +20,9 @@ ONE_WAY = 3e6
 
 
 def ask(server, what, **query):
-    """The numbers that the worker answers with; None where it cannot tell."""
+    """The numbers that the worker answers with; none where it cannot tell."""
     path = f"{PATH}/{what}?" + "&".join(f"{key}={value}" for key, value in query.items())
     status, body = fetch(server.address, path, 120)
-    if status == 404:
-        return None
     if status != 200 or body.startswith(b"error"):
         raise WrongAnswer(f"threads: {path}: {status} {body.decode()}")
     return [float(word) for word in body.split()]
@@ -50,7 +48,7 @@ def measure(tined, seconds):
     pool = ask(tined, "pool", n=TRIPS)
     return {
         "trip": ask(tined, "trip", n=TRIPS)[0],
-        "pool": pool and pool[0],
+        "pool": pool[0] if pool else None,
         "node trip": node("trip", TRIPS)[0],
         "down": per_second(ask(tined, "down", seconds=seconds)),
         "node down": per_second(node("down", seconds)),

@@ -320,6 +320,11 @@ static void on_pool(struct tine_request *request, void *arg)
 	begin(request);
 	submit();
 }
+#else
+static void on_pool(struct tine_request *request, void *arg)
+{
+	tine_respond(request, 200, "text/plain", "", 0);
+}
 #endif
 
 static int start(struct tine_worker *w, void **ret_state)
@@ -329,10 +334,8 @@ static int start(struct tine_worker *w, void **ret_state)
 	worker = w;
 	if (r == 0)
 		r = tine_http_route(w, TINE_GET, "/down", on_down, NULL);
-#if __has_include(<tine/work.h>)
 	if (r == 0)
 		r = tine_http_route(w, TINE_GET, "/pool", on_pool, NULL);
-#endif
 	return r == 0 ? tine_http_route(w, TINE_GET, "/up", on_up, NULL) : r;
 }
 
