@@ -526,7 +526,7 @@ static unsigned stop_modules(struct worker *w)
 	unsigned n = threads_end(w->threads, THREADS_END_US);
 
 	if (n > 0)
-		log_error("%u worker threads have not ended when told to; exiting with them", n);
+		log_error("threads: %u did not end when told to; exiting with them", n);
 	soon_finish(&w->soon);
 	pool_stop(w->pool);
 	for (size_t i = 0; i < w->n_modules; i++) {
