@@ -22,7 +22,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -33,6 +32,7 @@
 #include "base/cpu.h"
 #include "base/mailbox.h"
 #include "base/spin.h"
+#include "runtime/thread_spawn.h"
 #include "shared/histogram.h"
 
 #define POOL_STACK (256u << 10) /* of a thread */
@@ -356,41 +356,19 @@ static void *thread_main(void *arg)
 	return NULL;
 }
 
-/* Signals are the loop's business, but for those that say that this very thread went wrong. */
-static void block_signals(sigset_t *ret_old)
-{
-	static const int own[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS};
-	sigset_t set;
-
-	sigfillset(&set);
-	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
-		sigdelset(&set, own[i]);
-	pthread_sigmask(SIG_SETMASK, &set, ret_old);
-}
-
 /* Returns 0 or a negative errno. */
 static int thread_start(struct pool *p)
 {
-	pthread_t *thread = &p->threads[p->n_threads];
-	pthread_attr_t attr;
-	sigset_t old;
 	char name[16];
-	int r = pthread_attr_init(&attr);
+	int r;
 
-	if (r != 0)
-		return -r;
-	pthread_attr_setstacksize(&attr, POOL_STACK);
-	atomic_fetch_add(&p->n_looking, 1);
-	block_signals(&old);
-	r = pthread_create(thread, &attr, thread_main, p);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	pthread_attr_destroy(&attr);
-	if (r != 0) {
-		atomic_fetch_sub(&p->n_looking, 1);
-		return -r;
-	}
 	snprintf(name, sizeof(name), "tined-pool-%u", p->n_threads % 1000);
-	pthread_setname_np(*thread, name);
+	atomic_fetch_add(&p->n_looking, 1);
+	r = thread_spawn(&p->threads[p->n_threads], name, POOL_STACK, thread_main, p);
+	if (r < 0) {
+		atomic_fetch_sub(&p->n_looking, 1);
+		return r;
+	}
 	p->n_threads++;
 	return 0;
 }
