@@ -17,6 +17,7 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "base/turn.h"
 #include "runtime/thread_self.h"
 #include "runtime/thread_spawn.h"
 
@@ -133,6 +134,7 @@ static void on_overdue(evutil_socket_t fd, short what, void *arg)
 {
 	struct tine_thread *t = arg;
 
+	turn_mark();
 	if (t->o.on_overdue)
 		t->o.on_overdue(t, t->o.arg);
 }

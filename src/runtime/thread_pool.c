@@ -13,6 +13,7 @@
 
 #include "base/backoff.h"
 #include "base/clock.h"
+#include "base/turn.h"
 #include "runtime/thread.h"
 #include "runtime/thread_buffer.h"
 
@@ -340,8 +341,10 @@ static int seat_start(struct seat *s)
 static void on_restart(evutil_socket_t fd, short what, void *arg)
 {
 	struct seat *s = arg;
-	int r = seat_start(s);
+	int r;
 
+	turn_mark();
+	r = seat_start(s);
 	if (r == 0)
 		return go_on(s->pool);
 	wait_for_restart(s);
