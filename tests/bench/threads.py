@@ -73,7 +73,3 @@ def rows(folder, seconds, rounds):
         Row("64 B to a thread", "messages/s", f["down"], f["node down"], "node", bar=Bar("ours", ">=", ONE_WAY)),
         Row("64 B from a thread", "messages/s", f["up"], f["node up"], "node", bar=Bar("ours", ">=", ONE_WAY)),
     ]
-
-
-def run(options):
-    return rows(options.folder, options.seconds or 1, options.rounds or 5)
