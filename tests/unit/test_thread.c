@@ -337,6 +337,41 @@ START_TEST(test_failure)
 }
 END_TEST
 
+static void on_tick(evutil_socket_t fd, short what, void *arg)
+{
+	struct tine_thread_self *self = arg;
+
+	tine_parent_post(self, &(uint32_t){0}, 4);
+	tine_thread_exit(self, 6);
+}
+
+static void free_tick(struct tine_thread_self *self, void *arg)
+{
+	event_free(arg);
+}
+
+/* A timer of its own, on a loop of its own. */
+static int tick_main(struct tine_thread_self *self, void *data, size_t len)
+{
+	struct event *tick = evtimer_new(tine_thread_base(self), on_tick, self);
+	struct tine_thread_handlers h = {.size = sizeof(h), .on_stop = free_tick, .arg = tick};
+
+	tine_thread_listen(self, &h);
+	return event_add(tick, &(struct timeval){.tv_usec = 1000});
+}
+
+START_TEST(test_timer)
+{
+	struct watch w = {0};
+
+	start(&w, tick_main);
+	until(w.n_exits);
+	ck_assert_str_eq(w.events, "omx");
+	ck_assert_int_eq(w.code, 6);
+	end_threads();
+}
+END_TEST
+
 /* --- moved and shared --- */
 
 static atomic_int n_out; /* pieces of moved memory that were not released */
@@ -1017,6 +1052,76 @@ START_TEST(test_pool_stopped)
 }
 END_TEST
 
+static void on_none(int status, struct tine_thread_message *m, void *arg)
+{
+	results.n++;
+	results.last = status;
+}
+
+/* Moved memory and a shared buffer as tasks: to a thread at once, through the queue, and not at all. Nobody listens to them. */
+START_TEST(test_pool_takes_all_kinds)
+{
+	struct tine_thread_pool_options o = {
+		.size = sizeof(o), .n_threads = 1, .main = idle_main, .on_stopped = on_stopped};
+	struct tine_thread_send moved = {.size = sizeof(moved), .len = 4, .release = piece_free},
+				shared = {.size = sizeof(shared)};
+
+	memset(&results, 0, sizeof(results));
+	ck_assert_int_eq(tine_buffer_new(64, &shared.buffer), 0);
+	ck_assert_int_eq(tine_thread_pool_start(&worker, &o, &results.pool), 0);
+	for (unsigned k = 0; k < 100; k++) {
+		moved.data = piece_new(k);
+		ck_assert_int_eq(tine_thread_pool_submit(results.pool, &moved, on_none, NULL), 0);
+		ck_assert_int_eq(tine_thread_pool_submit(results.pool, &shared, on_none, NULL), 0);
+	}
+	tine_buffer_unref(shared.buffer);
+	until(results.n >= 50);
+	ck_assert_int_eq(results.last, -ENOSYS);
+	tine_thread_pool_stop(results.pool, END_US);
+	until(results.n_stopped);
+	ck_assert_uint_eq(results.n, 200);
+	ck_assert_int_eq(atomic_load(&n_out), 0);
+	end_threads();
+}
+END_TEST
+
+static unsigned n_starts;
+
+static int refuse_main(struct tine_thread_self *self, void *data, size_t len)
+{
+	return -EACCES;
+}
+
+static void on_start_error(struct tine_thread_pool *pool, int error, const char *text, void *arg)
+{
+	ck_assert_int_eq(error, -EACCES);
+	n_starts++;
+}
+
+/* Threads that never come up: tasks wait, the pool tries again and again, and can be stopped. */
+START_TEST(test_pool_that_never_starts)
+{
+	struct tine_thread_pool_options o = {.size = sizeof(o),
+		.n_threads = 2,
+		.main = refuse_main,
+		.on_error = on_start_error,
+		.on_stopped = on_stopped};
+	struct tine_thread_send s = {.size = sizeof(s)};
+
+	memset(&results, 0, sizeof(results));
+	n_starts = 0;
+	ck_assert_int_eq(tine_thread_pool_start(&worker, &o, &results.pool), 0);
+	for (unsigned k = 0; k < 10; k++)
+		ck_assert_int_eq(tine_thread_pool_submit(results.pool, &s, on_none, NULL), 0);
+	until(n_starts >= 6);
+	ck_assert_uint_lt(results.n, 10); /* those that a thread had fail, the others wait */
+	tine_thread_pool_stop(results.pool, END_US);
+	until(results.n_stopped);
+	ck_assert_uint_eq(results.n, 10);
+	end_threads();
+}
+END_TEST
+
 /* The worker ends. */
 START_TEST(test_pool_at_the_end)
 {
@@ -1059,6 +1164,7 @@ static void add(TCase *tc)
 	tcase_add_test(tc, test_bad_arguments);
 	tcase_add_test(tc, test_life);
 	tcase_add_test(tc, test_failure);
+	tcase_add_test(tc, test_timer);
 	tcase_add_test(tc, test_echo);
 	tcase_add_test(tc, test_moved);
 	tcase_add_test(tc, test_shared);
@@ -1075,6 +1181,8 @@ static void add(TCase *tc)
 	tcase_add_test(tc, test_pool);
 	tcase_add_test(tc, test_pool_with_failures);
 	tcase_add_test(tc, test_pool_stopped);
+	tcase_add_test(tc, test_pool_takes_all_kinds);
+	tcase_add_test(tc, test_pool_that_never_starts);
 	tcase_add_test(tc, test_pool_at_the_end);
 	tcase_add_test(tc, test_half_a_pool);
 }
