@@ -208,8 +208,8 @@ TINE_EXPORT void tine_thread_terminate(struct tine_thread *thread, uint64_t time
 /*
  * Threads with the same main(), to which tasks are given: each to the thread that has the fewest. To a thread, a task is a message with a
  * number, which it answers by tine_parent_answer(), when it likes and in any order. A thread that ends, by an error or otherwise, is
- * replaced, at once at first and with growing delays when it happens again before a task was answered; the tasks it had fail. Tasks wait meanwhile, and
- * when all threads have as many as they may.
+ * replaced: at once at first, and with growing delays, of 5 s at most, when it happens again before a task was answered. The tasks that it
+ * had got and not answered fail; the others go to other threads. Tasks wait meanwhile, and when all threads have as many as they may.
  */
 struct tine_thread_pool; /* valid until on_stopped returns */
 

@@ -296,6 +296,46 @@ static void wait_for_restart(struct seat *s)
 	event_add(&s->restart, &tv);
 }
 
+/* What the thread had not read is the task's again. Returns 0 or -ENOMEM. */
+static int recover(struct task *t, struct tine_thread_message *m)
+{
+	struct tine_thread_send s = {.data = m->data, .len = m->len, .release = m->release};
+	int r;
+
+	if (m->buffer) {
+		buffer_unref(t->send.buffer);
+		t->send = (struct tine_thread_send){.buffer = m->buffer};
+		m->buffer = NULL;
+		return 0;
+	}
+	r = task_keep(t, &s);
+	if (r == 0)
+		m->release = NULL;
+	return r;
+}
+
+/* A thread has ended, which makes us the reader of its port: the tasks that it has not begun go back to the head of the queue. */
+static void take_back(struct seat *s, struct tine_thread *thread)
+{
+	struct tine_thread_pool *p = s->pool;
+	struct task_list back = TAILQ_HEAD_INITIALIZER(back);
+	struct tine_thread_message m;
+	struct task *t;
+	int status;
+
+	while (port_take(&thread->down, &m, &status)) {
+		t = find(s, m.task);
+		if (t && recover(t, &m) == 0) {
+			TAILQ_REMOVE(&s->tasks, t, link);
+			TAILQ_INSERT_TAIL(&back, t, link);
+			p->n_queued++;
+		}
+		port_done(&thread->down, &m);
+	}
+	TAILQ_CONCAT(&back, &p->queue, link);
+	TAILQ_CONCAT(&p->queue, &back, link);
+}
+
 static void on_exit_of(struct tine_thread *thread, int code, void *arg)
 {
 	struct seat *s = arg;
@@ -303,6 +343,8 @@ static void on_exit_of(struct tine_thread *thread, int code, void *arg)
 	struct task_list lost = TAILQ_HEAD_INITIALIZER(lost);
 	int status = p->stopping ? TINE_E_CANCELED : s->error < 0 ? s->error : TINE_E_CLOSED;
 
+	if (!p->stopping)
+		take_back(s, thread);
 	TAILQ_CONCAT(&lost, &s->tasks, link);
 	s->thread = NULL;
 	s->n_tasks = 0;
@@ -311,6 +353,7 @@ static void on_exit_of(struct tine_thread *thread, int code, void *arg)
 	if (!p->stopping)
 		wait_for_restart(s);
 	list_end(&lost, status);
+	go_on(p);
 	if (p->stopping)
 		mailbox_post(p->threads->o.mailbox, &p->mail);
 }

@@ -924,6 +924,12 @@ static void on_result(int status, struct tine_thread_message *m, void *arg)
 	results.sum += *(uint32_t *)m->data;
 }
 
+static void on_none(int status, struct tine_thread_message *m, void *arg)
+{
+	results.n++;
+	results.last = status;
+}
+
 static void on_pool_writable(struct tine_thread_pool *pool, void *arg)
 {
 	results.n_writable++;
@@ -1035,6 +1041,79 @@ START_TEST(test_pool_with_failures)
 }
 END_TEST
 
+/* Threads that have several tasks: only those that they have begun fail with them. */
+START_TEST(test_pool_fails_what_was_begun)
+{
+	start_pool(2, 8, 2000);
+	for (unsigned k = 0; k < 400; k++)
+		ck_assert_int_eq(submit(k % 10 != 0 ? 100 + k : 13), 0);
+	until(results.n == 400);
+	ck_assert_uint_eq(results.n_ok, 360);
+	ck_assert_uint_eq(results.n_errors, 40);
+	stop_pool();
+	end_threads();
+}
+END_TEST
+
+/* Ends before it has read a message. */
+static int once_main(struct tine_thread_self *self, void *data, size_t len)
+{
+	struct gate *g = *(struct gate **)data;
+
+	sem_post(&g->at);
+	sem_wait(&g->go);
+	tine_thread_exit(self, 0);
+	return 0;
+}
+
+/* Turns the loop until a thread is at the gate. */
+static void arrive(struct gate *g)
+{
+	while (sem_trywait(&g->at) < 0) {
+		event_base_loop(base, EVLOOP_NONBLOCK);
+		sched_yield();
+	}
+}
+
+/* Tasks of all kinds that nobody has begun are given to the next thread, and the next. */
+START_TEST(test_pool_takes_back)
+{
+	struct gate gate, *g = &gate;
+	struct tine_thread_pool_options o = {.size = sizeof(o),
+		.n_threads = 1,
+		.n_tasks = 3,
+		.data = &g,
+		.len = sizeof(g),
+		.main = once_main,
+		.on_stopped = on_stopped};
+	struct tine_thread_send moved = {.size = sizeof(moved), .len = 4, .release = piece_free},
+				shared = {.size = sizeof(shared)},
+				copied = {.size = sizeof(copied), .data = "text", .len = 4};
+
+	memset(&results, 0, sizeof(results));
+	gate_init(g);
+	ck_assert_int_eq(tine_buffer_new(64, &shared.buffer), 0);
+	ck_assert_int_eq(tine_thread_pool_start(&worker, &o, &results.pool), 0);
+	moved.data = piece_new(0);
+	ck_assert_int_eq(tine_thread_pool_submit(results.pool, &moved, on_none, NULL), 0);
+	ck_assert_int_eq(tine_thread_pool_submit(results.pool, &shared, on_none, NULL), 0);
+	ck_assert_int_eq(tine_thread_pool_submit(results.pool, &copied, on_none, NULL), 0);
+	tine_buffer_unref(shared.buffer);
+	for (unsigned k = 0; k < 3; k++) { /* the same again and again */
+		arrive(g);
+		sem_post(&g->go);
+	}
+	arrive(g);
+	ck_assert_uint_eq(results.n, 0);
+	tine_thread_pool_stop(results.pool, END_US);
+	sem_post(&g->go);
+	until(results.n_stopped);
+	ck_assert_uint_eq(results.n, 3);
+	ck_assert_int_eq(atomic_load(&n_out), 0);
+	end_threads();
+}
+END_TEST
+
 START_TEST(test_pool_stopped)
 {
 	start_pool(2, 1, 10);
@@ -1051,12 +1130,6 @@ START_TEST(test_pool_stopped)
 	end_threads();
 }
 END_TEST
-
-static void on_none(int status, struct tine_thread_message *m, void *arg)
-{
-	results.n++;
-	results.last = status;
-}
 
 /* Moved memory and a shared buffer as tasks: to a thread at once, through the queue, and not at all. Nobody listens to them. */
 START_TEST(test_pool_takes_all_kinds)
@@ -1114,10 +1187,11 @@ START_TEST(test_pool_that_never_starts)
 	for (unsigned k = 0; k < 10; k++)
 		ck_assert_int_eq(tine_thread_pool_submit(results.pool, &s, on_none, NULL), 0);
 	until(n_starts >= 6);
-	ck_assert_uint_lt(results.n, 10); /* those that a thread had fail, the others wait */
+	ck_assert_uint_eq(results.n, 0);
 	tine_thread_pool_stop(results.pool, END_US);
 	until(results.n_stopped);
 	ck_assert_uint_eq(results.n, 10);
+	ck_assert_int_eq(results.last, TINE_E_CANCELED);
 	end_threads();
 }
 END_TEST
@@ -1180,6 +1254,8 @@ static void add(TCase *tc)
 	tcase_add_test(tc, test_no_thread);
 	tcase_add_test(tc, test_pool);
 	tcase_add_test(tc, test_pool_with_failures);
+	tcase_add_test(tc, test_pool_fails_what_was_begun);
+	tcase_add_test(tc, test_pool_takes_back);
 	tcase_add_test(tc, test_pool_stopped);
 	tcase_add_test(tc, test_pool_takes_all_kinds);
 	tcase_add_test(tc, test_pool_that_never_starts);
