@@ -70,7 +70,7 @@ enum tine_child_stream {
 enum tine_child_stdio_kind {
 	/* spawn: a pipe; fork: inherited; exec, exec_file: a pipe for output, nothing for input */
 	TINE_CHILD_DEFAULT,
-	TINE_CHILD_PIPE,    /* on the loop; output that nobody takes (no on_data) is read and dropped */
+	TINE_CHILD_PIPE, /* on the loop; output that nobody takes (no on_data) is read and dropped */
 	TINE_CHILD_INHERIT, /* the worker's own */
 	TINE_CHILD_IGNORE,  /* /dev/null */
 	TINE_CHILD_FD, /* `fd`, which stays the caller's: he may close it when the function has returned */
@@ -83,11 +83,12 @@ struct tine_child_stdio {
 
 /* How a child ended. */
 struct tine_child_exit {
-	int status;          /* 0 to 255 of its exit(3); -1: a signal killed it, or it is not known */
-	int signal;          /* that killed it, or 0 */
-	int dumped;          /* it left a core */
-	int timed_out;       /* timeout_us was over before */
-	struct rusage usage; /* getrusage(2), of it and of those of its children that it has waited for */
+	int status;    /* 0 to 255 of its exit(3); -1: a signal killed it, or it is not known */
+	int signal;    /* that killed it, or 0 */
+	int dumped;    /* it left a core */
+	int timed_out; /* timeout_us was over before */
+	struct rusage
+		usage; /* getrusage(2), of it and of those of its children that it has waited for */
 };
 
 /* What is 0 is not there, or has its default. */
@@ -99,7 +100,8 @@ struct tine_child_options {
 	 * given. A relative path is relative to `directory`. Files without a known format are not given to a shell (-ENOEXEC).
 	 */
 	const char *program;
-	const char *const *argv; /* ends with NULL; argv[0] included; NULL: the program's name alone */
+	const char *const
+		*argv; /* ends with NULL; argv[0] included; NULL: the program's name alone */
 	const char *const *environment; /* "NAME=value", ends with NULL; NULL: the worker's own */
 	const char *directory;          /* NULL: the worker's own */
 	/* Only as root, or one's own. With a uid, or a gid, supplementary groups are given up. */
@@ -112,9 +114,10 @@ struct tine_child_options {
 	int same_group;
 
 	uint64_t timeout_us; /* then SIGTERM to the whole group; 0: none */
-	uint64_t grace_us;   /* after that SIGKILL, to the whole group, and no more waiting for its streams */
+	uint64_t
+		grace_us; /* after that SIGKILL, to the whole group, and no more waiting for its streams */
 
-	size_t queue_max;   /* bytes that wait to be written, for standard input and for the channel */
+	size_t queue_max; /* bytes that wait to be written, for standard input and for the channel */
 	size_t message_max; /* bytes of a message, either way */
 	size_t max_buffer;  /* exec, exec_file: bytes of output, of each of the two */
 

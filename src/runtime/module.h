@@ -24,6 +24,7 @@ struct pool;
 struct sb_slot;
 struct soon;
 struct stream_service;
+struct subprocesses;
 struct threads;
 
 #define MODULE_ERROR_MAX 512
@@ -60,10 +61,11 @@ struct tine_worker {
 	struct loop_figures *figures_then; /* when the module asked last; NULL: it never did */
 	struct pool *pool;
 	struct threads *threads;
-	struct arena *arena;        /* memory shared with the other workers */
-	struct bus *bus_client;     /* of the process */
-	struct bus_port *bus;       /* this module's part of it */
-	struct http_server *http;   /* NULL in a process that serves none */
+	struct subprocesses *subprocesses; /* of the process; NULL: it may start none */
+	struct arena *arena;               /* memory shared with the other workers */
+	struct bus *bus_client;            /* of the process */
+	struct bus_port *bus;              /* this module's part of it */
+	struct http_server *http;          /* NULL in a process that serves none */
 	struct http_router *router; /* of this module's listener; NULL when that speaks plain tcp */
 	struct stream_service **stream; /* of this module's listener; NULL when that speaks HTTP */
 	bool serves_stream;             /* it has set *stream */

@@ -30,6 +30,7 @@
 #include "runtime/module.h"
 #include "runtime/pool.h"
 #include "runtime/soon.h"
+#include "runtime/subprocess.h"
 #include "runtime/thread.h"
 #include "shared/access_log.h"
 #include "shared/arena.h"
@@ -63,6 +64,7 @@ struct worker {
 	struct soon soon;
 	struct pool *pool;
 	struct threads *threads;
+	struct subprocesses *subprocesses;
 	struct arena *arena;
 	struct net_server *net;
 	struct http_server *http;
@@ -410,6 +412,7 @@ static int start_modules(struct worker *w, char error[MODULE_ERROR_MAX])
 		m->figures = w->slot;
 		m->pool = w->pool;
 		m->threads = w->threads;
+		m->subprocesses = w->subprocesses;
 		m->arena = w->arena;
 		m->bus_client = w->bus;
 		m->http = w->http;
@@ -441,6 +444,8 @@ static int set_up(struct worker *w, char error[MODULE_ERROR_MAX])
 		r = open_http(w, error);
 	if (r == 0)
 		r = arena_attach(w->child->arena_fd, &w->arena);
+	if (r == 0)
+		r = subprocesses_new(w->base, &w->subprocesses);
 	if (r == 0)
 		r = start_modules(w, error);
 	if (r == 0) {
@@ -567,6 +572,7 @@ int worker_main(const struct child *c, const struct module_builtin *builtins)
 	}
 	run(&w);
 	n_left = stop_modules(&w);
+	subprocesses_free(w.subprocesses);
 	bus_finish(w.bus);
 	pool_free(w.pool);
 	if (n_left == 0)
