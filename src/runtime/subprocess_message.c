@@ -56,15 +56,17 @@ int message_reader_feed(
 	m->used += len;
 	while (more && m->used - done >= MESSAGE_HEAD) {
 		memcpy(&head, m->data + done, sizeof(head));
-		if (head > m->max)
-			return -EMSGSIZE;
+		if (head > m->max) {
+			r = -EMSGSIZE;
+			break;
+		}
 		if (m->used - done - MESSAGE_HEAD < head)
 			break;
 		more = fn(m->data + done + MESSAGE_HEAD, head, arg);
 		done += MESSAGE_HEAD + head;
 	}
 	consume(m, done);
-	return 0;
+	return r;
 }
 
 /* Forgets what has come. */
