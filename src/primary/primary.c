@@ -34,6 +34,7 @@
 #include "primary/replace.h"
 #include "primary/scale.h"
 #include "primary/signals.h"
+#include "primary/strays.h"
 #include "primary/supervisor.h"
 #include "primary/symbolizer.h"
 #include "primary/upgrade.h"
@@ -396,6 +397,8 @@ static int set_up(struct primary *p, const struct config *c)
 	if (r == 0)
 		r = signals_open(p);
 	if (r == 0)
+		r = strays_open(p);
+	if (r == 0)
 		r = listener_pool_new(&p->pool);
 	if (r == 0)
 		r = upgrade_adopt(p, c);
@@ -412,6 +415,7 @@ static void tear_down(struct primary *p)
 	struct generation *g = p->current;
 
 	symbolizer_abandon(p); /* first: it may have something to tell of a child */
+	strays_close(p);
 	p->current = NULL;
 	if (g)
 		generation_release(p, g);

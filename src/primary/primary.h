@@ -34,6 +34,7 @@ struct proc;
 struct relay;
 struct rollout;
 struct backtrace_slot;
+struct strays;
 struct symbolizer;
 struct upgrade;
 
@@ -74,6 +75,7 @@ struct primary {
 		struct primary *p, uint64_t number); /* for those who follow; NULL: nobody */
 	struct backtrace_slot *backtraces;           /* one for each slot */
 	struct symbolizer *symbolizer;               /* at work; the others behind it */
+	struct strays *strays;                       /* NULL: nothing can be known of them */
 	const struct proc *victim;                   /* taken down last for hanging */
 	uint64_t clocks_apart_us;                    /* CLOCK_BOOTTIME - CLOCK_MONOTONIC */
 	struct access_slot
@@ -99,6 +101,7 @@ struct primary {
 	char *binary, **arguments; /* what to execute */
 	struct upgrade *upgrade;   /* our successor, on its way; NULL: none */
 	struct waiters upgrade_waiters;
+	bool had_upgrade;   /* a successor was started at some time */
 	bool succeeds;      /* another primary serves until we have proven ourselves */
 	bool proven;        /* we have */
 	bool orphan;        /* it died before it could say "go" */

@@ -15,6 +15,7 @@
 #include "primary/primary.h"
 #include "primary/reload.h"
 #include "primary/scale.h"
+#include "primary/strays.h"
 #include "primary/upgrade.h"
 
 static void stop(struct primary *p)
@@ -61,6 +62,7 @@ static const struct {
 	{SIGUSR2, upgrade},
 	{SIGTTIN, scale_up},
 	{SIGTTOU, scale_down},
+	{SIGCHLD, strays_look},
 };
 
 #define N_ACTIONS (sizeof(actions) / sizeof(*actions))
@@ -71,7 +73,9 @@ static void on_signal(evutil_socket_t fd, short what, void *arg)
 	struct signalfd_siginfo si;
 
 	while (read(fd, &si, sizeof(si)) == (ssize_t)sizeof(si)) {
-		log_info("received SIG%s from pid %u", sigabbrev_np((int)si.ssi_signo), si.ssi_pid);
+		if (si.ssi_signo != SIGCHLD) /* nobody's wish */
+			log_info("received SIG%s from pid %u", sigabbrev_np((int)si.ssi_signo),
+				si.ssi_pid);
 		for (size_t i = 0; i < N_ACTIONS; i++) {
 			if (actions[i].signal == (int)si.ssi_signo)
 				actions[i].act(p);

@@ -330,6 +330,12 @@ void symbolizer_start(struct proc *pr, uint64_t crash, const char *raw)
 		start_next(p);
 }
 
+/* The number of the process that is at work, or 0. */
+pid_t symbolizer_pid(const struct primary *p)
+{
+	return p->symbolizer ? p->symbolizer->pid : 0;
+}
+
 /* The primary ends, maybe because of this very crash: the one wait of its life, and a short one. */
 void symbolizer_abandon(struct primary *p)
 {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <stdint.h>
+#include <sys/types.h>
 
 struct primary;
 struct proc;
@@ -15,3 +16,4 @@ struct proc;
 /* number: of the crash record that gets the text. */
 void symbolizer_start(struct proc *pr, uint64_t crash, const char *raw);
 void symbolizer_abandon(struct primary *p);
+pid_t symbolizer_pid(const struct primary *p);

@@ -468,7 +468,14 @@ static int begin(struct primary *p)
 	event_add(&u->ev_word, NULL);
 	event_add(&u->ev_deadline, &deadline);
 	p->upgrade = u;
+	p->had_upgrade = true;
 	return 0;
+}
+
+/* The number of our successor on its way, or 0. */
+pid_t upgrade_pid(const struct primary *p)
+{
+	return p->upgrade ? p->upgrade->pid : 0;
 }
 
 int upgrade_begin(struct primary *p, struct waiter *w, char *error, size_t size)

@@ -14,6 +14,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 struct config;
 struct primary;
@@ -22,6 +23,7 @@ struct waiter;
 /* The old one. w, unless NULL, hears the verdict. Returns 0, or -errno and why nothing was begun. */
 int upgrade_begin(struct primary *p, struct waiter *w, char *error, size_t size);
 void upgrade_abandon(struct primary *p);
+pid_t upgrade_pid(const struct primary *p);
 
 /* The new one. */
 int upgrade_adopt(struct primary *p, const struct config *c);

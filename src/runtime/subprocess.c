@@ -163,7 +163,8 @@ void subprocess_end(struct tine_child *c)
 void subprocess_fail(struct tine_child *c, int error)
 {
 	c->error = error;
-	child_stream_close(&c->streams[TINE_CHILD_CHANNEL]); /* where it came from, or never opened */
+	child_stream_close(
+		&c->streams[TINE_CHILD_CHANNEL]); /* where it came from, or never opened */
 	subprocess_end(c);
 	subprocess_settle(c);
 }

@@ -4,9 +4,11 @@
 #include <event2/event.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -32,7 +34,8 @@ static unsigned n_fds;
 
 /* What the callbacks of one child have said, in a few letters each. */
 static struct seen {
-	char order[256]; /* d: data of stdout, D: of stderr, e/E: their ends, m: message, c: end of the channel, x ! . */
+	char order
+		[256]; /* d: data of stdout, D: of stderr, e/E: their ends, m: message, c: end of the channel, x ! . */
 	char out[4096], err[4096];
 	size_t n_bytes; /* of stdout, also beyond what fits */
 	struct tine_child_exit how;
@@ -58,6 +61,16 @@ static unsigned count_fds(void)
 		n++;
 	closedir(d);
 	return n;
+}
+
+/* Under Valgrind before 3.21: no pidfd_open(2), and no life after an execve(2) that only the kernel refuses. */
+static bool lacks_system_calls(void)
+{
+	int fd = pidfd_open(getpid(), 0);
+
+	if (fd >= 0)
+		close(fd);
+	return fd < 0 && errno == ENOSYS;
 }
 
 static void setup(void)
@@ -100,8 +113,8 @@ static void append(char *to, size_t size, const void *data, size_t len)
 	to[used + (len < room ? len : room)] = '\0';
 }
 
-static void on_data(struct tine_child *c, enum tine_child_stream s, const void *data, size_t len,
-	void *arg)
+static void on_data(
+	struct tine_child *c, enum tine_child_stream s, const void *data, size_t len, void *arg)
 {
 	ck_assert_ptr_eq(arg, &seen);
 	note(s == TINE_CHILD_STDOUT ? "d" : "D");
@@ -499,7 +512,8 @@ START_TEST(test_cannot_be_executed)
 	memset(huge, 'x', 199999);
 	huge[199999] = '\0';
 	o.argv = argv;
-	fails(&o, -E2BIG);
+	if (!lacks_system_calls())
+		fails(&o, -E2BIG);
 	o.argv = NULL;
 	o.stdio[1] = (struct tine_child_stdio){TINE_CHILD_FD, 9999};
 	fails(&o, -EBADF);
@@ -656,8 +670,7 @@ END_TEST
 /* It ignores SIGTERM, and so does what it has started, which holds the output open after it. */
 START_TEST(test_time_out_that_is_ignored)
 {
-	struct tine_child_options o = {
-		.size = sizeof(o), .timeout_us = 200000, .grace_us = 20000};
+	struct tine_child_options o = {.size = sizeof(o), .timeout_us = 200000, .grace_us = 20000};
 
 	exec("trap '' TERM; sleep 1000 & while :; do sleep 1000; done", &o);
 	ck_assert_int_eq(result.error, TINE_E_TIMEOUT);
@@ -673,8 +686,7 @@ END_TEST
 /* Who has left the group holds the output: it is given up with the rest. */
 START_TEST(test_time_out_of_somebody_who_left)
 {
-	struct tine_child_options o = {
-		.size = sizeof(o), .timeout_us = 200000, .grace_us = 20000};
+	struct tine_child_options o = {.size = sizeof(o), .timeout_us = 200000, .grace_us = 20000};
 	int status = 0;
 	pid_t left;
 
@@ -821,8 +833,11 @@ END_TEST
 START_TEST(test_fork_program)
 {
 	const char *const argv[] = {"test", ECHO_ARGUMENT, NULL};
-	struct tine_child_options o = options("/proc/self/exe", argv);
+	struct tine_child_options o = options(NULL, argv);
+	char path[4096] = "";
 
+	ck_assert_int_gt(readlink("/proc/self/exe", path, sizeof(path) - 1), 0);
+	o.program = path;
 	exchange(&o);
 }
 END_TEST
@@ -994,50 +1009,55 @@ START_TEST(test_frames_byte_by_byte)
 }
 END_TEST
 
-#define TESTS(X)                            \
-	X(test_streams_and_order)           \
-	X(test_ended_by_a_signal)           \
-	X(test_usage)                       \
-	X(test_input)                       \
-	X(test_back_pressure)               \
-	X(test_input_that_nobody_reads)     \
-	X(test_paused_output_delays_the_end) \
-	X(test_output_nobody_wants)         \
-	X(test_other_kinds_of_streams)      \
-	X(test_streams_change_places)       \
-	X(test_descriptors_and_signals)     \
-	X(test_environment_and_directory)   \
-	X(test_user)                        \
-	X(test_cannot_be_executed)          \
-	X(test_no_descriptors_left)         \
-	X(test_quota)                       \
-	X(test_bad_arguments)               \
-	X(test_exec)                        \
-	X(test_exec_writes_too_much)        \
-	X(test_exec_fails)                  \
-	X(test_time_out)                    \
-	X(test_time_out_that_is_ignored)    \
+#define TESTS(X)                              \
+	X(test_streams_and_order)             \
+	X(test_ended_by_a_signal)             \
+	X(test_usage)                         \
+	X(test_input)                         \
+	X(test_back_pressure)                 \
+	X(test_input_that_nobody_reads)       \
+	X(test_paused_output_delays_the_end)  \
+	X(test_output_nobody_wants)           \
+	X(test_other_kinds_of_streams)        \
+	X(test_streams_change_places)         \
+	X(test_descriptors_and_signals)       \
+	X(test_environment_and_directory)     \
+	X(test_user)                          \
+	X(test_cannot_be_executed)            \
+	X(test_no_descriptors_left)           \
+	X(test_quota)                         \
+	X(test_bad_arguments)                 \
+	X(test_exec)                          \
+	X(test_exec_writes_too_much)          \
+	X(test_exec_fails)                    \
+	X(test_time_out)                      \
+	X(test_time_out_that_is_ignored)      \
 	X(test_time_out_of_somebody_who_left) \
-	X(test_kill_reaches_the_group)      \
-	X(test_kill_after_its_end)          \
+	X(test_kill_reaches_the_group)        \
+	X(test_kill_after_its_end)            \
+	X(test_nothing_outlives_a_child)      \
+	X(test_the_worker_stops)              \
+	X(test_fork_program)                  \
+	X(test_frames_byte_by_byte)
+
+/* Which need all that the kernel has. */
+#define MORE_TESTS(X)                       \
 	X(test_same_group)                  \
-	X(test_nothing_outlives_a_child)    \
-	X(test_the_worker_stops)            \
 	X(test_fork_function)               \
-	X(test_fork_program)                \
 	X(test_fork_messages_wait)          \
 	X(test_fork_pause_within_a_message) \
 	X(test_fork_close_within_a_message) \
 	X(test_fork_message_too_large)      \
 	X(test_fork_has_no_descriptors)     \
-	X(test_fork_crashes)                \
-	X(test_frames_byte_by_byte)
-
+	X(test_fork_crashes)
 static void add(TCase *tc)
 {
 	tcase_add_checked_fixture(tc, setup, teardown);
 #define ADD(test) tcase_add_test(tc, test);
 	TESTS(ADD)
+	if (!lacks_system_calls()) {
+		MORE_TESTS(ADD)
+	}
 #undef ADD
 }
 
