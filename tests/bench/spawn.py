@@ -1,0 +1,84 @@
+"""Child processes beside Node's: /bin/true is started, and its end awaited, one at a time and sixteen.
+
+tined: spawn_module.c through tine/child.h. Node: spawn_node.js, child_process.spawn, each child after the 'close' of another. Both
+alike with pipes for the standard streams (what Node does by itself) and without; and in a process with 1 GiB of memory in use. What
+a machine can do at most is in the rows of posix_spawn: most of a child's life is execve(2), the dynamic loader, and its end.
+Nothing is bound to a CPU. The rounds alternate; figures are medians.
+"""
+
+import pathlib
+import statistics
+import subprocess
+
+from . import provision
+from .client import fetch
+from .common import BenchError, WrongAnswer, say
+from .rows import Bar, Row
+from .servers import Tined
+
+PATH = "/spawn_module/rate"
+LARGE = 1024  # MiB
+
+
+def rate(text):
+    words = text.split()
+    return float(words[0]) / float(words[1])
+
+
+def ours(tined, seconds, flight, pipes, mib=0):
+    status, body = fetch(tined.address, f"{PATH}?seconds={seconds}&flight={flight}&pipes={int(pipes)}&mib={mib}", 120)
+    if status != 200 or body.startswith(b"error"):
+        raise WrongAnswer(f"spawn: {status} {body.decode()}")
+    return rate(body.decode())
+
+
+def run_program(command):
+    try:
+        done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=120, check=False)
+    except subprocess.TimeoutExpired:
+        raise BenchError(f"spawn: {command[0]} did not finish") from None
+    if done.returncode != 0:
+        raise BenchError(f"spawn: {command[0]}: {done.stderr.strip()[-1000:]}")
+    return rate(done.stdout)
+
+
+def node(seconds, flight, pipes, mib=0):
+    script = pathlib.Path(__file__).with_name("spawn_node.js")
+    return run_program([provision.find("node"), script, seconds, flight, "pipe" if pipes else "ignore", mib])
+
+
+def floor(seconds, flight):
+    return run_program([provision.compiled("spawn_floor"), seconds, flight])
+
+
+def beside(tined, seconds, rounds, what, **options):
+    """The median rates of both, and of their ratios."""
+    pairs = []
+    for i in range(rounds):
+        say(f"spawn: {what}: round {i + 1} of {rounds}")
+        if i % 2:
+            theirs = node(seconds, **options)
+            pairs.append((ours(tined, seconds, **options), theirs))
+        else:
+            mine = ours(tined, seconds, **options)
+            pairs.append((mine, node(seconds, **options)))
+    return [statistics.median(column) for column in (*zip(*pairs), [x / y for x, y in pairs])]
+
+
+def rows(folder, seconds, rounds):
+    """All of it, in a daemon of its own."""
+    provision.need("node")
+    (folder / "files").mkdir(parents=True, exist_ok=True)
+    found = []
+    with Tined(folder, modules=("spawn_module",), options={"hang_timeout": "1m"}) as tined:
+        for flight in (1, 16):
+            for pipes in (True, False):
+                what = f"/bin/true, {flight} at a time, {'pipes' if pipes else 'no streams'}"
+                mine, theirs, ratio = beside(tined, seconds, rounds, what, flight=flight, pipes=pipes)
+                found.append(Row(what, "children/s", mine, theirs, "node", ratio=ratio, bar=Bar("ratio", ">=", 5)))
+            least = statistics.median(floor(seconds, flight) for _ in range(rounds))
+            found.append(Row(f"the same, no streams, {flight} at a time", "children/s", mine, least, "posix_spawn"))
+        what = f"/bin/true, 1 at a time, {LARGE} MiB in use"
+        mine, theirs, ratio = beside(tined, seconds, rounds, what, flight=1, pipes=True, mib=LARGE)
+        found.append(Row(what, "children/s", mine, theirs, "node", ratio=ratio, bar=Bar("ratio", ">=", 5)))
+    return found
