@@ -24,12 +24,16 @@
  * be before the last data has come; on_close when it has ended AND its streams have, last of all, always, once. A child that could not be
  * started has on_error, then on_close. None is called after worker_stop.
  *
+ * Starting a program takes as long as execve(2) does, some tenths of a millisecond, however much memory the worker uses; the loop stands still
+ * meanwhile.
+ *
  * What a child is. A process group of its own, unless asked otherwise: so time-outs and tine_child_kill() reach all that it has
  * started. It has descriptors 0, 1, 2, with a channel 3, and no others, whatever the worker has open. No signal is blocked or
  * ignored in it. It inherits the worker's limits, nice value, CPU affinity ([workers] cpu_affinity) and no_new_privs: set-user-ID
  * programs gain nothing.
  *
- * Its end. Nothing outlives a child: once it has ended and its streams have, what is left of its process group is killed. Until
+ * Its end. Nothing outlives a child: once it has ended and its streams have, it is reaped, and what is left of its process group is
+ * killed. What has left the group (setsid(1)) is inherited by the primary, and killed with the worker at the latest. Until
  * worker_stop children live on, also while the worker drains; after worker_stop has returned they are killed with SIGKILL,
  * groups and all. When the worker is killed or crashes, the kernel kills its children (PR_SET_PDEATHSIG in prctl(2)), and the
  * primary inherits and kills what they had started. Only when worker and primary are both killed at the same moment may processes
@@ -124,7 +128,7 @@ struct tine_child_options {
 	/* fork alone: run this in a forked process instead of a program. See tine_child_fork(). */
 	int (*function)(int channel, void *arg);
 
-	/* All may be NULL. data is valid until the callback returns. exec and exec_file have but on_writable. */
+	/* All may be NULL. data is valid until the callback returns, and may lie at any address. exec and exec_file have but on_writable. */
 	void (*on_data)(struct tine_child *child, enum tine_child_stream stream, const void *data,
 		size_t len, void *arg);
 	void (*on_end)(struct tine_child *child, enum tine_child_stream stream, void *arg);
