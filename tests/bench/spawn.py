@@ -2,7 +2,8 @@
 
 tined: spawn_module.c through tine/child.h. Node: spawn_node.js, child_process.spawn, each child after the 'close' of another. Both
 alike with pipes for the standard streams (what Node does by itself) and without; and in a process with 1 GiB of memory in use. What
-a machine can do at most is in the rows of posix_spawn: most of a child's life is execve(2), the dynamic loader, and its end.
+a machine can do at most is in the rows of posix_spawn: most of the life of /bin/true is the dynamic loader, which in a virtual machine
+traps at each CPUID. The program that only ends has none.
 Nothing is bound to a CPU. The rounds alternate; figures are medians.
 """
 
@@ -42,43 +43,51 @@ def run_program(command):
     return rate(done.stdout)
 
 
-def node(seconds, flight, pipes, mib=0):
+def node(program, seconds, flight, pipes, mib=0):
     script = pathlib.Path(__file__).with_name("spawn_node.js")
-    return run_program([provision.find("node"), script, seconds, flight, "pipe" if pipes else "ignore", mib])
+    return run_program([
+        provision.find("node"), script, program, seconds, flight, "pipe" if pipes else "ignore", mib])
 
 
-def floor(seconds, flight):
-    return run_program([provision.compiled("spawn_floor"), seconds, flight])
+def floor(program, seconds, flight):
+    return run_program([provision.compiled("spawn_floor"), program, seconds, flight])
 
 
-def beside(tined, seconds, rounds, what, **options):
-    """The median rates of both, and of their ratios."""
+def beside(tined, program, seconds, rounds, what, **options):
+    """One row: the median rates of both, and of their ratios."""
     pairs = []
     for i in range(rounds):
         say(f"spawn: {what}: round {i + 1} of {rounds}")
-        if i % 2:
-            theirs = node(seconds, **options)
-            pairs.append((ours(tined, seconds, **options), theirs))
-        else:
-            mine = ours(tined, seconds, **options)
-            pairs.append((mine, node(seconds, **options)))
-    return [statistics.median(column) for column in (*zip(*pairs), [x / y for x, y in pairs])]
+        theirs = node(program, seconds, **options) if i % 2 else None
+        mine = ours(tined, seconds, **options)
+        pairs.append((mine, theirs or node(program, seconds, **options)))
+    mine, theirs = (statistics.median(column) for column in zip(*pairs))
+    ratio = statistics.median(x / y for x, y in pairs)
+    return Row(what, "children/s", mine, theirs, "node", ratio=ratio, bar=Bar("ratio", ">=", 5))
+
+
+def of_program(folder, program, name, seconds, rounds):
+    """Each way of starting one program, and what posix_spawn(3) can do at most."""
+    (folder / "files").mkdir(parents=True, exist_ok=True)
+    found = []
+    with Tined(folder, modules=("spawn_module",), options={"hang_timeout": "1m"}, keys={"program": program}) as tined:
+        for flight in (1, 16):
+            for pipes in (True, False):
+                what = f"{name}, {flight} at a time, {'pipes' if pipes else 'no streams'}"
+                found.append(beside(tined, program, seconds, rounds, what, flight=flight, pipes=pipes))
+            least = statistics.median(floor(program, seconds, flight) for _ in range(rounds))
+            found.append(Row("the same", "children/s", found[-1].ours, least, "posix_spawn"))
+        what = f"{name}, 1 at a time, {LARGE} MiB in use"
+        found.append(beside(tined, program, seconds, rounds, what, flight=1, pipes=True, mib=LARGE))
+    return found
 
 
 def rows(folder, seconds, rounds):
-    """All of it, in a daemon of its own."""
+    """All of it, in daemons of its own."""
     provision.need("node")
-    (folder / "files").mkdir(parents=True, exist_ok=True)
-    found = []
-    with Tined(folder, modules=("spawn_module",), options={"hang_timeout": "1m"}) as tined:
-        for flight in (1, 16):
-            for pipes in (True, False):
-                what = f"/bin/true, {flight} at a time, {'pipes' if pipes else 'no streams'}"
-                mine, theirs, ratio = beside(tined, seconds, rounds, what, flight=flight, pipes=pipes)
-                found.append(Row(what, "children/s", mine, theirs, "node", ratio=ratio, bar=Bar("ratio", ">=", 5)))
-            least = statistics.median(floor(seconds, flight) for _ in range(rounds))
-            found.append(Row(f"the same, no streams, {flight} at a time", "children/s", mine, least, "posix_spawn"))
-        what = f"/bin/true, 1 at a time, {LARGE} MiB in use"
-        mine, theirs, ratio = beside(tined, seconds, rounds, what, flight=1, pipes=True, mib=LARGE)
-        found.append(Row(what, "children/s", mine, theirs, "node", ratio=ratio, bar=Bar("ratio", ">=", 5)))
-    return found
+    nothing = provision.compile_c(
+        provision.HERE / "spawn_nothing.c", provision.OWN_BUILD / "spawn_nothing", "-nostdlib", "-static")
+    return [
+        *of_program(folder / "true", "/bin/true", "/bin/true", seconds, rounds),
+        *of_program(folder / "nothing", nothing, "a program that only ends", seconds, rounds),
+    ]

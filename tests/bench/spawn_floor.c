@@ -1,8 +1,8 @@
 /*
- * The least that starting a program costs here: posix_spawn(3) of /bin/true and waitpid(2), FLIGHT at a time, in a small process
+ * The least that starting a program costs here: posix_spawn(3) of PROGRAM and waitpid(2), FLIGHT at a time, in a small process
  * without a loop, without streams, without anything.
  *
- * usage: spawn_floor SECONDS FLIGHT     prints "CHILDREN SECONDS"
+ * usage: spawn_floor PROGRAM SECONDS FLIGHT     prints "CHILDREN SECONDS"
  */
 #define _GNU_SOURCE
 #include <spawn.h>
@@ -22,8 +22,8 @@ static double now(void)
 
 int main(int argc, char **argv)
 {
-	char *const child[] = {"/bin/true", NULL};
-	int seconds = argc > 2 ? atoi(argv[1]) : 1, flight = argc > 2 ? atoi(argv[2]) : 1;
+	char *const child[] = {argc > 3 ? argv[1] : "/bin/true", NULL};
+	int seconds = argc > 3 ? atoi(argv[2]) : 1, flight = argc > 3 ? atoi(argv[3]) : 1;
 	unsigned long n_done = 0;
 	double begun = now();
 	int running = 0;

@@ -1,9 +1,9 @@
 /*
  * What spawn.py asks of tined's workers, through tine/child.h alone: below /spawn_module,
  *
- * rate?seconds=&flight=&pipes=&mib=   starts /bin/true again and again, `flight` at a time, each one after the on_close of
- *                                     another; with pipes for its standard streams or without; in a process that has
- *                                     written to that much memory. Answers "CHILDREN SECONDS".
+ * rate?seconds=&flight=&pipes=&mib=   starts the option `program` again and again, `flight` at a time, each one after the
+ *                                     on_close of another; with pipes for its standard streams or without; in a process that
+ *                                     has written to that much memory. Answers "CHILDREN SECONDS".
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +13,14 @@
 #include <tine/child.h>
 #include <tine/http.h>
 
+static const struct tine_option option_rows[] = {{.name = "program",
+							 .type = TINE_OPTION_PATH,
+							 .def = "/bin/true",
+							 .doc = "What is started."},
+	{.name = NULL}};
+
 static struct tine_worker *worker;
+static const char *program;
 
 static struct load {
 	struct tine_request *request;
@@ -84,7 +91,7 @@ static void start_one(void)
 {
 	enum tine_child_stdio_kind kind = load.pipes ? TINE_CHILD_PIPE : TINE_CHILD_IGNORE;
 	struct tine_child_options o = {.size = sizeof(o),
-		.program = "/bin/true",
+		.program = program,
 		.stdio = {{.kind = kind}, {.kind = kind}, {.kind = kind}},
 		.on_exit = on_exit_of_child,
 		.on_error = on_error,
@@ -115,10 +122,12 @@ static void on_rate(struct tine_request *request, void *arg)
 static int start(struct tine_worker *w, void **ret_state)
 {
 	worker = w;
+	program = tine_config_string(tine_worker_config(w), "program");
 	return tine_http_route(w, TINE_GET, "/rate", on_rate, NULL);
 }
 
 TINE_MODULE = {.abi = TINE_ABI,
 	.size = sizeof(struct tine_module),
 	.name = "spawn_module",
+	.options = option_rows,
 	.worker_start = start};

@@ -1,8 +1,9 @@
-// What spawn.py asks of Node's child_process.spawn: /bin/true again and again, FLIGHT at a time, each one after the 'close' of another.
-// usage: node spawn_node.js SECONDS FLIGHT pipe|ignore MIB     prints "CHILDREN SECONDS"
+// What spawn.py asks of Node's child_process.spawn: PROGRAM again and again, FLIGHT at a time, each one after the 'close' of another.
+// usage: node spawn_node.js PROGRAM SECONDS FLIGHT pipe|ignore MIB     prints "CHILDREN SECONDS"
 'use strict';
 const { spawn } = require('child_process');
-const [seconds, flight, stdio, mib] = [Number(process.argv[2]), Number(process.argv[3]), process.argv[4], Number(process.argv[5])];
+const [program, stdio] = [process.argv[2], process.argv[5]];
+const [seconds, flight, mib] = [3, 4, 6].map((i) => Number(process.argv[i]));
 const memory = mib ? Buffer.alloc(mib * 1048576, 1) : null;
 const now = () => Number(process.hrtime.bigint()) / 1e9;
 const begun = now();
@@ -10,7 +11,7 @@ let done = 0, running = 0;
 
 function one() {
   running++;
-  const child = spawn('/bin/true', [], { stdio });
+  const child = spawn(program, [], { stdio });
   child.on('error', (e) => { throw e; });
   child.on('close', (code) => {
     if (code !== 0) throw new Error(`status ${code}`);
