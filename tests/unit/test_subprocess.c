@@ -670,7 +670,7 @@ END_TEST
 /* It ignores SIGTERM, and so does what it has started, which holds the output open after it. */
 START_TEST(test_time_out_that_is_ignored)
 {
-	struct tine_child_options o = {.size = sizeof(o), .timeout_us = 200000, .grace_us = 20000};
+	struct tine_child_options o = {.size = sizeof(o), .timeout_us = 1000000, .grace_us = 20000};
 
 	exec("trap '' TERM; sleep 1000 & while :; do sleep 1000; done", &o);
 	ck_assert_int_eq(result.error, TINE_E_TIMEOUT);
@@ -686,7 +686,7 @@ END_TEST
 /* Who has left the group holds the output: it is given up with the rest. */
 START_TEST(test_time_out_of_somebody_who_left)
 {
-	struct tine_child_options o = {.size = sizeof(o), .timeout_us = 200000, .grace_us = 20000};
+	struct tine_child_options o = {.size = sizeof(o), .timeout_us = 1000000, .grace_us = 20000};
 	int status = 0;
 	pid_t left;
 
