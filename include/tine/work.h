@@ -93,4 +93,11 @@ TINE_EXPORT int tine_work_stopped(struct tine_work *work);
 #ifdef __cplusplus
 }
 #endif
+
+/* Ready-made work. */
+#include "work_crypto.h"
+#include "work_dns.h"
+#include "work_file.h"
+#include "work_zlib.h"
+
 #endif

@@ -16,10 +16,7 @@
 
 #include <tine/http.h>
 #include <tine/thread.h>
-
-#if __has_include(<tine/work.h>)
 #include <tine/work.h>
-#endif
 
 #define SIZE        64
 #define CHECK_EVERY 64 /* messages between two looks at the clock */
@@ -293,7 +290,6 @@ static void on_up(struct tine_request *request, void *arg)
 
 /* --- the pool --- */
 
-#if __has_include(<tine/work.h>)
 static void on_work(struct tine_work *work, void *arg)
 {
 }
@@ -320,12 +316,6 @@ static void on_pool(struct tine_request *request, void *arg)
 	begin(request);
 	submit();
 }
-#else
-static void on_pool(struct tine_request *request, void *arg)
-{
-	tine_respond(request, 200, "text/plain", "", 0);
-}
-#endif
 
 static int start(struct tine_worker *w, void **ret_state)
 {

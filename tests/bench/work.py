@@ -1,4 +1,4 @@
-"""The thread pool beside libuv's: empty tasks one at a time and many, more threads than CPUs, requests while threads compute.
+"""Work off the loop: the thread pool beside libuv's, worker threads, child processes beside Node's.
 
 tined: work_module.c through tine/work.h in a worker; libuv: work_uv.c. Both have four threads, and nothing is bound to a CPU. Rounds
 alternate; rates are medians, ratios medians of those of the rounds, since what else the machine does changes from one to the next.
@@ -7,13 +7,11 @@ The last row: requests for 13 bytes while two threads of the pool compute, besid
 """
 
 import contextlib
-import importlib
-import importlib.util
 import itertools
 import statistics
 import subprocess
 
-from . import latency, provision
+from . import latency, provision, spawn, threads
 from .client import fetch
 from .common import BenchError, WrongAnswer, say, two_cpus
 from .rows import Bar, Row
@@ -24,7 +22,6 @@ THREADS, MANY_THREADS = 4, 16
 N_BUSY = 2
 FLIGHTS = ((1, 1.0), (64, 1.3), (1024, 1.3))
 HEADER = "/usr/include/uv.h"
-OTHERS = ("threads", "spawn")  # their rows belong to this benchmark, too
 
 
 def rate(words):
@@ -131,18 +128,17 @@ def run(options):
     libuv()
     folders = (options.folder / str(i) for i in itertools.count())
     with contextlib.ExitStack() as stack:
-        def tined(threads):
+        def tined(n):
             folder = next(folders)
             (folder / "files").mkdir(parents=True)
             return stack.enter_context(
-                Tined(folder, workers=1, modules=("work_module",), options={"threads": threads}))
+                Tined(folder, workers=1, modules=("work_module",), options={"threads": n}))
 
         few, many = tined(THREADS), tined(MANY_THREADS)
         rows = beside_libuv(few, many, seconds, rounds)
         rows += busy_rows(few, "pool", busy_pool(few), seconds, rounds)
-    for name in OTHERS:
-        if importlib.util.find_spec(f".{name}", __package__):
-            folder = next(folders)
-            (folder / "files").mkdir(parents=True)
-            rows += importlib.import_module(f".{name}", __package__).rows(folder, seconds, rounds)
+    for other in threads, spawn:
+        folder = next(folders)
+        (folder / "files").mkdir(parents=True)
+        rows += other.rows(folder, seconds, rounds)
     return rows
