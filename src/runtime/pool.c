@@ -41,6 +41,7 @@
 #define MEASURE    16  /* of more one in so many: the clock would cost more than many of them */
 #define STREAK     16  /* jobs that a thread has done without a pause: then it is known */
 #define SHORT_US   4   /* whether they are short */
+#define LEAVE      32  /* short jobs that may go before those of other lanes */
 #define WATCH_US   500 /* how long one that is not may hold up those behind it */
 
 TAILQ_HEAD(pool_queue, pool_job);
@@ -75,8 +76,10 @@ struct pool {
 	atomic_uint n_sleeping;        /* others, until they are called */
 	atomic_uint n_active;          /* that do not sleep */
 	atomic_bool brisk; /* jobs are short: one thread watches, n_brisk_max are enough */
-	_Atomic uint64_t n_begun[POOL_LANES], n_begun_all;
 	atomic_bool stopping;
+
+	/* the same, but changed by every job: the loop looks when it has to */
+	_Alignas(POOL_LINE) _Atomic uint64_t n_begun[POOL_LANES], n_begun_all;
 
 	/* under the lock */
 	_Alignas(POOL_LINE) pthread_mutex_t lock;
@@ -167,6 +170,22 @@ static struct lane *next_lane(struct pool *p)
 			return l;
 	}
 	return NULL;
+}
+
+/*
+ * The same, with what has come from the loop. While jobs are short the list is left alone as long as there are others: each look
+ * at it takes it from the CPU of the loop, which costs more than such a job.
+ */
+static struct lane *look(struct pool *p)
+{
+	struct lane *l = NULL;
+
+	if (relaxed_get(p->brisk) && relaxed_get(p->n_begun_all) % LEAVE != 0)
+		l = next_lane(p);
+	if (l)
+		return l;
+	gather(p);
+	return next_lane(p);
 }
 
 static void show(_Atomic uint64_t *figure, uint64_t value)
@@ -308,8 +327,7 @@ static struct pool_job *thread_next(struct pool *p, struct streak *streak)
 	struct lane *l;
 
 	while (!relaxed_get(p->stopping)) {
-		gather(p);
-		l = next_lane(p);
+		l = look(p);
 		if (l && !steps_back(p, streak))
 			return begin(p, l);
 		streak->n_jobs = 0;
