@@ -159,6 +159,35 @@ struct msg_served {
 };
 #define MSG_SERVED_MAX (3u << 10) /* bytes of the groups */
 
+/* Which tasks of a farm come first. The numbers are those of tine/farm.h. */
+enum msg_priority { PRIORITY_NORMAL, PRIORITY_HIGH, PRIORITY_LOW, PRIORITIES };
+
+/*
+ * TASK: this, the name of the function with zeros up to a multiple of 8, the argument. From a worker, which numbers its tasks in
+ * frame.id; then to a task process, with a number of the primary's.
+ */
+struct msg_task {
+	uint32_t farm;              /* index into the farms of the sender's configuration */
+	uint8_t function, priority; /* bytes of the name; enum msg_priority */
+	uint16_t tries;             /* how often it was begun before; 0 from a worker */
+	uint64_t timeout_us;        /* it may run that long; 0: as the farm says */
+};
+#define TASK_FUNCTION_MAX 63u /* bytes */
+
+/* Bytes of TASK before the argument. */
+static inline size_t task_head(size_t function_len)
+{
+	return sizeof(struct msg_task) + ((function_len + 7) & ~(size_t)7);
+}
+
+/* TASK_DONE: what became of the task frame.id: this, and its result, or a text that says why there is none. */
+struct msg_task_done {
+	int32_t status; /* 0 or negative errno */
+	uint32_t tries; /* how often it was begun */
+};
+
+/* TASK_CANCEL: its sender has no use for the task frame.id any more; TASK_DONE comes nevertheless. */
+
 /* LAST, to the bridge: nothing comes after this; another one goes on when it has ended. */
 
 /*
@@ -209,7 +238,12 @@ static inline uint64_t msg_window(uint64_t queue_high, uint64_t queue_low)
 		sizeof(struct msg_interest) + SUBJECT_MAX + SUBJECT_GROUP_MAX)                     \
 	X(SERVED,    30, LANE_BUS,     ROLE_PRIMARY,  0, MSG_UPTO,                                 \
 		sizeof(struct msg_served) + MSG_SERVED_MAX)                                        \
-	X(LAST,      31, LANE_BUS,     ROLE_PRIMARY,  0, MSG_EXACT, 0)
+	X(LAST,      31, LANE_BUS,     ROLE_PRIMARY,  0, MSG_EXACT, 0)                             \
+	X(TASK,      32, LANE_BUS,     ROLE_WORKER | ROLE_PRIMARY, 0, MSG_UPTO,                    \
+		sizeof(struct msg_task) + TASK_FUNCTION_MAX + 1 + MSG_PAYLOAD_MAX)                 \
+	X(TASK_DONE, 33, LANE_BUS,     ROLE_TASK | ROLE_PRIMARY, 0, MSG_UPTO,                      \
+		sizeof(struct msg_task_done) + MSG_PAYLOAD_MAX)                                    \
+	X(TASK_CANCEL, 34, LANE_BUS,   ROLE_WORKER,   0, MSG_EXACT, 0)
 /* clang-format on */
 
 /* Which flags a message may have; none, where nothing is said. */
@@ -217,7 +251,9 @@ static inline uint64_t msg_window(uint64_t queue_high, uint64_t queue_low)
 	X(SEND, FRAME_FD | FRAME_LARGE | FRAME_SYNC | FRAME_ANSWERED)    \
 	X(PUBLISH, FRAME_FD | FRAME_LARGE | FRAME_SYNC | FRAME_ANSWERED) \
 	X(ANSWER, FRAME_FD | FRAME_LARGE | FRAME_SYNC | FRAME_ERROR)     \
-	X(SUBSCRIBE, FRAME_SYNC)
+	X(SUBSCRIBE, FRAME_SYNC)                                         \
+	X(TASK, FRAME_FD | FRAME_LARGE | FRAME_SYNC)                     \
+	X(TASK_DONE, FRAME_FD | FRAME_LARGE)
 
 enum msg_type {
 #define X(name, no, ...) MSG_##name = (no),
