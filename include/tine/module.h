@@ -3,7 +3,8 @@
  *
  * A module is code that serves: a shared object (or one of tined's own, "builtin:NAME") named by `path` in a section
  * [module:NAME]. It is loaded by each worker process after the fork, never by the primary, so a reload
- * picks up new code and a crash in it costs one worker. It exports one symbol, `tine_module`:
+ * picks up new code and a crash in it costs one worker. Named by `module` in a section [farm:NAME], it is loaded by the task
+ * processes of that farm, which run its task functions (tine/farm.h). It exports one symbol, `tine_module`:
  *
  *	TINE_MODULE = {
  *		.abi = TINE_ABI, .size = sizeof(struct tine_module), .name = "hello",
@@ -11,7 +12,7 @@
  *	};
  *
  * Unless a function says otherwise it may be called only in the worker process, on the thread that runs the
- * worker's event loop, and it copies what it must keep.
+ * worker's event loop, and it copies what it must keep. tine_config_*, tine_log and tine_version may be called in a task process, too.
  */
 #ifndef TINE_MODULE_H
 #define TINE_MODULE_H
@@ -28,8 +29,9 @@ extern "C" {
 /* Grows by one when a structure below changes in a way that old modules cannot live with. */
 #define TINE_ABI 1u
 
-struct tine_config; /* the module's own section of the configuration; lives as long as the worker */
+struct tine_config; /* the module's own section of the configuration; lives as long as the process */
 struct tine_worker; /* one module in one worker process; lives until worker_stop has returned */
+struct tine_task;   /* one task in a task process; lives until its function has returned */
 
 enum tine_option_type {
 	TINE_OPTION_STRING,
@@ -50,6 +52,17 @@ struct tine_option {
 	const char *def;       /* default as text, through the same parser; NULL means "" or 0 */
 	const char *min, *max; /* inclusive, as text; NULL: no bound; not for strings and paths */
 	const char *doc;       /* one sentence */
+};
+
+/*
+ * What a task process can be asked to do; tine/farm.h says how, and what a function may call. An array of these ends with a
+ * row whose name is NULL.
+ */
+struct tine_task_function {
+	const char *name; /* up to 63 bytes; by it tasks are submitted */
+
+	/* Runs one task. state: of task_start. Returns 0, or a negative errno for which the task has failed. */
+	int (*run)(struct tine_task *task, void *state);
 };
 
 /*
@@ -74,6 +87,15 @@ struct tine_module {
 
 	/* The last call: the worker is about to exit and no request is left. */
 	void (*worker_stop)(void *state);
+
+	/* What the module does in a farm; NULL: it is none for a farm. In a farm worker_start is not called, nor anything of it. */
+	const struct tine_task_function *tasks;
+
+	/* In a task process, before its first task. To say why it fails: tine_config_error(). */
+	int (*task_start)(const struct tine_config *config, void **ret_state);
+
+	/* In a task process that ends in peace, after its last task. One that crashes, or is killed, ends without. */
+	void (*task_stop)(void *state);
 };
 
 #define TINE_MODULE TINE_EXPORT const struct tine_module tine_module
@@ -86,7 +108,8 @@ TINE_EXPORT const char *tine_config_string(const struct tine_config *config, con
 TINE_EXPORT int64_t tine_config_number(const struct tine_config *config, const char *name);
 
 /*
- * Reports what is wrong with an option as "FILE:LINE: module:NAME.option: text". Name NULL: the section itself.
+ * Reports what is wrong with an option as "FILE:LINE: module:NAME.option: text" ("farm:NAME" where it is a farm's). Name NULL: the
+ * section itself.
  * Returns -EINVAL, so that `return tine_config_error(...)` is enough.
  */
 TINE_EXPORT int tine_config_error(const struct tine_config *config, const char *name,

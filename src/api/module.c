@@ -20,8 +20,8 @@ static const struct module_value *find_value(const struct tine_config *config, c
 	for (size_t i = 0; i < config->n_values; i++)
 		if (strcmp(config->values[i].option->name, name) == 0)
 			return &config->values[i];
-	log_error("module:%s asked for option \"%s\", which it did not declare; aborting",
-		config->conf->name, name);
+	log_error("%s:%s asked for option \"%s\", which it did not declare; aborting",
+		config->conf->kind, config->conf->name, name);
 	abort();
 }
 
@@ -31,8 +31,8 @@ const char *tine_config_string(const struct tine_config *config, const char *nam
 
 	if (module_is_text(v->option->type))
 		return v->text ? v->text : "";
-	log_error("module:%s asked for option \"%s\" as a string, which it is not; aborting",
-		config->conf->name, name);
+	log_error("%s:%s asked for option \"%s\" as a string, which it is not; aborting",
+		config->conf->kind, config->conf->name, name);
 	abort();
 }
 
@@ -42,8 +42,8 @@ int64_t tine_config_number(const struct tine_config *config, const char *name)
 
 	if (!module_is_text(v->option->type))
 		return v->number;
-	log_error("module:%s asked for option \"%s\" as a number, which it is not; aborting",
-		config->conf->name, name);
+	log_error("%s:%s asked for option \"%s\" as a number, which it is not; aborting",
+		config->conf->kind, config->conf->name, name);
 	abort();
 }
 
@@ -61,8 +61,9 @@ static __attribute__((format(printf, 3, 0))) int config_verror(
 {
 	/* to the module its configuration is read-only; the text of the error is ours to write */
 	char *buf = ((struct tine_config *)(uintptr_t)config)->error;
-	int n = snprintf(buf, MODULE_ERROR_MAX, "%s:%u: module:%s%s%s: ", config->config->path,
-		error_line(config, name), config->conf->name, name ? "." : "", name ? name : "");
+	int n = snprintf(buf, MODULE_ERROR_MAX, "%s:%u: %s:%s%s%s: ", config->config->path,
+		error_line(config, name), config->conf->kind, config->conf->name, name ? "." : "",
+		name ? name : "");
 
 	if (n >= 0 && n < MODULE_ERROR_MAX)
 		vsnprintf(buf + n, MODULE_ERROR_MAX - (size_t)n, fmt, ap);

@@ -55,6 +55,7 @@ struct bus {
 	uint64_t max_message;
 	SLIST_HEAD(, bus_port) ports;
 	struct inbox *inbox;
+	struct bus_tasks tasks;
 	struct tine_subscription *peer_watch; /* made with the first request to a peer */
 
 	struct window window;
@@ -193,6 +194,7 @@ struct draft {
 	size_t n;
 	uint64_t key;
 	struct msg_publish head;
+	struct msg_task task;
 	struct msg_large large;
 	int fd;   /* the caller's */
 	int blob; /* ours; -1: none */
@@ -331,7 +333,7 @@ static int draft_send(struct draft *d, struct bus_port *p, const struct tine_sen
 		r = draft_put(d, p->bus, s);
 	if (d->blob >= 0)
 		close(d->blob);
-	if (r == 0)
+	if (r == 0 && d->f.type != MSG_TASK)
 		sb_add(p->bus->slot->bus_sent, 1);
 	return r == -EMFILE || r == -ENFILE ? TINE_E_QUOTA : r;
 }
@@ -364,6 +366,47 @@ int bus_answer(struct bus_port *p, tine_peer to, uint64_t request, int status, c
 	if (status < 0)
 		d.f.flags |= FRAME_ERROR;
 	return draft_send(&d, p, &s);
+}
+
+/* --- tasks --- */
+
+static void draft_task(struct draft *d, uint32_t farm, const struct tine_farm_task *t)
+{
+	static const char zeros[8];
+	size_t len = strlen(t->function);
+
+	d->task = (struct msg_task){.farm = farm,
+		.function = (uint8_t)len,
+		.priority = (uint8_t)t->priority,
+		.timeout_us = t->timeout_us};
+	draft_add(d, &d->task, sizeof(d->task));
+	draft_add(d, t->function, len);
+	draft_add(d, zeros, task_head(len) - sizeof(d->task) - len);
+}
+
+/* Sends a task under this number; its shape is checked. Returns 0 or an error of tine/farm.h. */
+int bus_submit(struct bus_port *p, uint32_t farm, uint64_t id, const struct tine_farm_task *t)
+{
+	const struct tine_send s = {.data = t->data, .len = t->len};
+	struct draft d;
+
+	draft_begin(&d, MSG_TASK, 0, id);
+	draft_task(&d, farm, t);
+	return draft_send(&d, p, &s);
+}
+
+/* Whatever the window says: there is one for each task at most. Returns 0 or -errno. */
+int bus_cancel(struct bus *b, uint64_t id)
+{
+	struct frame f = {.type = MSG_TASK_CANCEL, .id = id};
+
+	return put(b, &f, NULL, 0, &nothing);
+}
+
+/* Who is told what became of tasks; NULL: nobody any more. */
+void bus_set_tasks(struct bus *b, const struct bus_tasks *tasks)
+{
+	b->tasks = tasks ? *tasks : (struct bus_tasks){0};
 }
 
 /* --- receiving --- */
@@ -433,8 +476,8 @@ static void (*const takers[MSG_TYPE_END])(
 	[MSG_ANSWER] = take_answer,
 };
 
-/* Maps a payload that is in a blob. Returns 0 or -errno. */
-static int map_large(struct tine_message *m)
+/* Maps a payload that is in a blob: m->fd, described by m->data, which it replaces. Returns 0 or -errno. */
+int bus_map_large(struct tine_message *m)
 {
 	struct msg_large large;
 	uint64_t size;
@@ -457,7 +500,7 @@ static void take_large(struct bus *b, const struct frame *f, struct tine_message
 	CLEANUP(closep) int fd = m->fd;
 	const void *data;
 	size_t len;
-	int r = map_large(m);
+	int r = bus_map_large(m);
 
 	(void)fd; /* it is only there to be closed in the end */
 	if (r < 0) {
@@ -527,6 +570,15 @@ static void on_ended(struct bus *b, const struct frame *f, const void *payload, 
 		end_subscription(sub, m->error);
 }
 
+static void on_task_done(struct bus *b, const struct frame *f, const void *payload, int fd)
+{
+	b->n_in_burst++;
+	if (b->tasks.on_done)
+		b->tasks.on_done(f, payload, fd, b->tasks.arg);
+	else if (fd >= 0)
+		close(fd);
+}
+
 static void (*const handlers[MSG_TYPE_END])(
 	struct bus *b, const struct frame *f, const void *payload, int fd) = {
 	[MSG_SEND] = on_delivery,
@@ -537,6 +589,7 @@ static void (*const handlers[MSG_TYPE_END])(
 	[MSG_PAUSE] = on_pause,
 	[MSG_RESUME] = on_resume,
 	[MSG_ENDED] = on_ended,
+	[MSG_TASK_DONE] = on_task_done,
 };
 
 static void on_message(const struct frame *f, const void *payload, int fd, void *arg)
@@ -564,6 +617,8 @@ static void on_closed(const char *why, void *arg)
 
 	window_end(&b->window, TINE_E_CLOSED);
 	inbox_end(b->inbox, TINE_E_CLOSED);
+	if (b->tasks.on_end)
+		b->tasks.on_end(b->tasks.arg);
 	for (size_t i = 0; i < b->subs_size; i++) {
 		if (b->subs[i])
 			end_subscription(b->subs[i], TINE_E_CLOSED);
@@ -774,6 +829,13 @@ int bus_port_open(struct bus_port *p, const struct tine_bus_service *service)
 	p->service = *service;
 	p->open = true;
 	return 0;
+}
+
+/* Of a port that is not opened: what is called when there is room again; NULL: nothing. */
+void bus_port_watch(struct bus_port *p, void (*on_writable)(void *arg), void *arg)
+{
+	p->service.on_writable = on_writable;
+	p->service.arg = arg;
 }
 
 /* What has come so far, for a loop that may wait for more. */

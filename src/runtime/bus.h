@@ -9,12 +9,22 @@
 #include <stdint.h>
 
 #include <tine/bus.h>
+#include <tine/farm.h>
+
+#include "ipc/lane.h"
 
 struct bus;
 struct bus_port;
 struct child;
 struct event_base;
 struct spin_seen;
+
+/* Who is told what became of tasks. */
+struct bus_tasks {
+	lane_message_fn on_done;   /* TASK_DONE */
+	void (*on_end)(void *arg); /* the lane is closed, nothing comes any more */
+	void *arg;
+};
 
 int bus_new(struct event_base *base, const struct child *child, struct bus **ret);
 int bus_port_new(struct bus *b, const char *module, struct bus_port **ret);
@@ -27,6 +37,11 @@ int bus_subscribe(
 void bus_unsubscribe(struct tine_subscription *sub);
 int bus_count(struct bus_port *p, const char *subject,
 	void (*on_count)(int status, uint64_t n, void *arg), void *arg);
+void bus_port_watch(struct bus_port *p, void (*on_writable)(void *arg), void *arg);
+int bus_submit(struct bus_port *p, uint32_t farm, uint64_t id, const struct tine_farm_task *t);
+int bus_cancel(struct bus *b, uint64_t id);
+void bus_set_tasks(struct bus *b, const struct bus_tasks *tasks);
+int bus_map_large(struct tine_message *m);
 tine_peer bus_self(const struct bus *b);
 size_t bus_peers(const struct bus *b, struct tine_peer_info *ret, size_t max);
 const struct spin_seen *bus_seen(const struct bus *b);

@@ -1,5 +1,5 @@
 /*
- * Loading modules. Runs in workers and in the child of `tined --check`.
+ * Loading modules. Runs in workers, in task processes and in the child of `tined --check`.
  */
 #include "runtime/module.h"
 
@@ -11,17 +11,26 @@
 #include <string.h>
 
 #include "base/parse.h"
+#include "ipc/msg.h"
 #include "shared/config.h"
 
 #define BUILTIN_PREFIX "builtin:"
 #define OPTIONS_MAX    1024 /* rows in a module's table; beyond that its end is missing */
+#define TASKS_MAX      1024 /* the same of its task functions */
+#define SIZE_MIN       offsetof(struct tine_module, tasks) /* of the oldest descriptor there is */
 
 static int complain(const struct config *c, const struct conf_module *m, unsigned line,
 	const char *key, char error[MODULE_ERROR_MAX], const char *what, const char *detail)
 {
-	snprintf(error, MODULE_ERROR_MAX, "%s:%u: module:%s%s%s: %s%s", c->path,
-		line ? line : m->line, m->name, key ? "." : "", key ? key : "", what, detail);
+	snprintf(error, MODULE_ERROR_MAX, "%s:%u: %s:%s%s%s: %s%s", c->path, line ? line : m->line,
+		m->kind, m->name, key ? "." : "", key ? key : "", what, detail);
 	return -EINVAL;
+}
+
+/* What the key that names its file is called. */
+static const char *path_key(const struct conf_module *conf)
+{
+	return strcmp(conf->kind, "farm") == 0 ? "module" : "path";
 }
 
 /* --- finding the descriptor --- */
@@ -61,27 +70,34 @@ static int find_descriptor(const struct config *c, const struct conf_module *con
 	}
 	ret->handle = dlopen(conf->path, RTLD_NOW | RTLD_LOCAL);
 	if (!ret->handle)
-		return complain(
-			c, conf, conf->path_line, "path", error, "cannot be loaded: ", dlerror());
+		return complain(c, conf, conf->path_line, path_key(conf), error,
+			"cannot be loaded: ", dlerror());
 	ret->desc = dlsym(ret->handle, "tine_module");
 	if (!ret->desc)
-		return complain(c, conf, conf->path_line, "path", error,
+		return complain(c, conf, conf->path_line, path_key(conf), error,
 			"is no module of tined: it exports no symbol `tine_module`", "");
 	return 0;
 }
 
-/* abi and size come first and never move, whatever the rest looks like. */
-static int check_abi(const struct config *c, const struct conf_module *conf,
-	const struct tine_module *d, char error[MODULE_ERROR_MAX])
+/*
+ * abi and size come first and never move, whatever the rest looks like. What an older module's descriptor does not have yet is
+ * absent: from here on `desc` is a copy.
+ */
+static int take_descriptor(const struct config *c, const struct conf_module *conf,
+	struct tine_worker *m, char error[MODULE_ERROR_MAX])
 {
+	const struct tine_module *d = m->desc;
 	char detail[96];
 
-	if (d->abi == TINE_ABI && d->size >= sizeof(*d))
+	if (d->abi == TINE_ABI && d->size >= SIZE_MIN) {
+		memcpy(&m->copy, d, d->size < sizeof(m->copy) ? d->size : sizeof(m->copy));
+		m->desc = &m->copy;
 		return 0;
+	}
 	snprintf(detail, sizeof(detail),
 		"ABI %" PRIu32 ", %" PRIu32 " bytes; this is ABI %u, %zu bytes", d->abi, d->size,
 		TINE_ABI, sizeof(*d));
-	return complain(c, conf, conf->path_line, "path", error,
+	return complain(c, conf, conf->path_line, path_key(conf), error,
 		"was built for another tined and must be built again: ", detail);
 }
 
@@ -239,7 +255,7 @@ static int set_values(const struct config *c, const struct conf_module *conf, st
 
 /*
  * Loads a module, checks its descriptor and its options, and lets it check their values. The process keeps it
- * loaded until it exits. Returns 0, or -errno and a line for the operator.
+ * loaded until it exits; *ret is not to be moved. Returns 0, or -errno and a line for the operator.
  */
 int module_load(const struct config *c, const struct conf_module *conf,
 	const struct module_builtin *builtins, struct tine_worker *ret,
@@ -252,7 +268,7 @@ int module_load(const struct config *c, const struct conf_module *conf,
 	ret->config.conf = conf;
 	r = find_descriptor(c, conf, builtins, ret, error);
 	if (r == 0)
-		r = check_abi(c, conf, ret->desc, error);
+		r = take_descriptor(c, conf, ret, error);
 	if (r == 0)
 		r = set_values(c, conf, ret, error);
 	if (r < 0 || !ret->desc->configure)
@@ -263,6 +279,41 @@ int module_load(const struct config *c, const struct conf_module *conf,
 	else if (r < 0)
 		complain(c, conf, 0, NULL, error, "refuses its options: ", strerror(-r));
 	return r;
+}
+
+/* What is wrong with a row of its task functions, or NULL. */
+static const char *task_fault(const struct tine_task_function *tasks, size_t i)
+{
+	if (!*tasks[i].name || strlen(tasks[i].name) > TASK_FUNCTION_MAX)
+		return "the name of a task function must have 1 to 63 bytes, not those of ";
+	if (!tasks[i].run)
+		return "there is no code for its task function ";
+	for (size_t j = 0; j < i; j++) {
+		if (strcmp(tasks[i].name, tasks[j].name) == 0)
+			return "there are two task functions of the name ";
+	}
+	return NULL;
+}
+
+/* Whether a loaded module is one for a farm. Returns 0, or -errno and a line for the operator. */
+int module_check_tasks(const struct tine_worker *m, char error[MODULE_ERROR_MAX])
+{
+	const struct tine_task_function *tasks = m->desc->tasks;
+	const struct conf_module *conf = m->config.conf;
+	const char *why = NULL;
+	size_t i = 0;
+
+	if (!tasks || !tasks[0].name)
+		return complain(m->config.config, conf, conf->path_line, path_key(conf), error,
+			"the module exports no task functions", "");
+	while (tasks[i].name && i < TASKS_MAX && !why)
+		why = task_fault(tasks, i++);
+	if (!why && i == TASKS_MAX)
+		return complain(m->config.config, conf, conf->path_line, path_key(conf), error,
+			"the module's list of task functions has no end", "");
+	return why ? complain(m->config.config, conf, conf->path_line, path_key(conf), error, why,
+			     tasks[i - 1].name)
+		   : 0;
 }
 
 /* Module and listener do not go together. */

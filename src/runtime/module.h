@@ -1,6 +1,6 @@
 /*
  * Modules as a child process sees them: load, check, configure, start, stop.
- * Runs in workers and in the child of `tined --check`; never in the primary.
+ * Runs in workers, task processes and the child of `tined --check`; never in the primary.
  */
 #pragma once
 
@@ -16,6 +16,7 @@ struct bus_port;
 struct conf_module;
 struct config;
 struct event_base;
+struct farm_port;
 struct http_router;
 struct http_server;
 struct loop_figures;
@@ -65,6 +66,7 @@ struct tine_worker {
 	struct arena *arena;               /* memory shared with the other workers */
 	struct bus *bus_client;            /* of the process */
 	struct bus_port *bus;              /* this module's part of it */
+	struct farm_port *farms;           /* its way to the farms */
 	struct http_server *http;          /* NULL in a process that serves none */
 	struct http_router *router; /* of this module's listener; NULL when that speaks plain tcp */
 	struct stream_service **stream; /* of this module's listener; NULL when that speaks HTTP */
@@ -72,7 +74,8 @@ struct tine_worker {
 	bool misplaced;                 /* it wanted to serve what is not spoken on its listener */
 	struct tine_config config;
 	const struct tine_module *desc;
-	void *handle; /* of dlopen(3); NULL: built in */
+	struct tine_module copy; /* what desc points to from module_load() on */
+	void *handle;            /* of dlopen(3); NULL: built in */
 	void *state;
 	bool started;
 	bool stopped; /* nothing of it is called any more */
@@ -87,6 +90,7 @@ struct module_builtin {
 int module_load(const struct config *c, const struct conf_module *conf,
 	const struct module_builtin *builtins, struct tine_worker *ret,
 	char error[MODULE_ERROR_MAX]);
+int module_check_tasks(const struct tine_worker *m, char error[MODULE_ERROR_MAX]);
 int module_start(struct tine_worker *m, char error[MODULE_ERROR_MAX]);
 void module_drain(struct tine_worker *m);
 void module_stop(struct tine_worker *m);

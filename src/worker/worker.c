@@ -26,6 +26,7 @@
 #include "net/server.h"
 #include "net/stream.h"
 #include "runtime/bus.h"
+#include "runtime/farm_client.h"
 #include "runtime/lifeline.h"
 #include "runtime/module.h"
 #include "runtime/pool.h"
@@ -60,6 +61,7 @@ struct worker {
 	struct event_base *base;
 	struct lifeline *lifeline;
 	struct bus *bus;
+	struct farm_client *farms;
 	struct mailbox mailbox;
 	struct soon soon;
 	struct pool *pool;
@@ -227,7 +229,9 @@ static int open_lanes(struct worker *w)
 	int r = lifeline_new(&o, &w->lifeline);
 
 	evtimer_assign(&w->ev_deadline, w->base, on_deadline, w);
-	return r < 0 ? r : bus_new(w->base, w->child, &w->bus);
+	if (r == 0)
+		r = bus_new(w->base, w->child, &w->bus);
+	return r < 0 ? r : farm_client_new(w->bus, w->child->config, &w->farms);
 }
 
 static int open_access_log(struct worker *w)
@@ -423,6 +427,8 @@ static int start_modules(struct worker *w, char error[MODULE_ERROR_MAX])
 			m->router = w->routers[listener];
 		r = bus_port_new(w->bus, c->modules[i].name, &m->bus);
 		if (r == 0)
+			r = farm_port_new(w->farms, &m->farms);
+		if (r == 0)
 			r = module_start(m, error);
 		if (r < 0)
 			return r;
@@ -573,6 +579,7 @@ int worker_main(const struct child *c, const struct module_builtin *builtins)
 	run(&w);
 	n_left = stop_modules(&w);
 	subprocesses_free(w.subprocesses);
+	w.farms = farm_client_free(w.farms);
 	bus_finish(w.bus);
 	pool_free(w.pool);
 	if (n_left == 0)
