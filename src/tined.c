@@ -21,6 +21,7 @@
 #include "primary/upgrade.h"
 #include "runtime/module.h"
 #include "shared/config.h"
+#include "task/task.h"
 #include "worker/worker.h"
 
 static const struct module_builtin builtins[] = {
@@ -65,6 +66,11 @@ static int run_worker(const struct child *c)
 	return worker_main(c, builtins);
 }
 
+static int run_task(const struct child *c)
+{
+	return task_main(c, builtins);
+}
+
 /* In a child of its own, so that no module's code ever runs in the process that was asked. */
 static int check_modules(const struct config *c)
 {
@@ -75,6 +81,16 @@ static int check_modules(const struct config *c)
 		struct tine_worker m;
 
 		if (module_load(c, &c->modules[i], builtins, &m, error) == 0)
+			continue;
+		fprintf(stderr, "%s\n", error);
+		status = EXIT_FAILURE;
+	}
+	for (size_t i = 0; i < c->n_farms; i++) {
+		struct conf_module conf = config_farm_module(&c->farms[i]);
+		struct tine_worker m;
+
+		if (module_load(c, &conf, builtins, &m, error) == 0 &&
+			module_check_tasks(&m, error) == 0)
 			continue;
 		fprintf(stderr, "%s\n", error);
 		status = EXIT_FAILURE;
@@ -200,7 +216,7 @@ int main(int argc, char **argv)
 		return EXIT_FAILURE;
 	if (action == ACT_RUN)
 		return primary_run(&(struct primary_options){
-			path, c, run_worker, admin_main, bridge_main, arguments});
+			path, c, run_worker, admin_main, bridge_main, run_task, arguments});
 	status = action == ACT_CHECK ? check(c) : print(c);
 	config_free(c);
 	return status;

@@ -19,7 +19,7 @@ enum msg_role {
 	ROLE_BRIDGE = 16
 };
 #define ROLE_CHILDREN (ROLE_WORKER | ROLE_TASK | ROLE_ADMIN | ROLE_BRIDGE)
-#define ROLE_BUS      (ROLE_WORKER | ROLE_TASK) /* who speaks on the bus */
+#define ROLE_BUS      ROLE_WORKER /* who sends messages on the bus */
 
 enum msg_size { MSG_EXACT, MSG_UPTO }; /* how the payload's size is meant */
 

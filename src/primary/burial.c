@@ -17,6 +17,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "primary/events.h"
+#include "primary/farm_pool.h"
 #include "primary/primary.h"
 #include "primary/proctab.h"
 #include "primary/symbolizer.h"
@@ -125,6 +126,17 @@ static uint64_t remember(
 	return history_end_crash(h, c);
 }
 
+/* Of a task process: not that it was killed for its task's sake; and not each of hundreds of crashes in a second. */
+static bool is_worth_telling(struct proc *pr)
+{
+	if (pr->killed_for_task)
+		return false;
+	if (farm_pool_may_tell(pr->primary))
+		return true;
+	sb_add(pr->primary->history->crashes, 1);
+	return false;
+}
+
 /*
  * Reaps the child behind a pidfd that has become readable. An end nobody asked for is logged with what is known.
  * ret_how: the end in a few words; what the child said itself, if it said why it could not start.
@@ -151,7 +163,7 @@ void burial_record(struct proc *pr, char *ret_how, size_t size)
 				ret_how);
 		return;
 	}
-	if (was_expected(pr, &si))
+	if (was_expected(pr, &si) || (pr->farm && !is_worth_telling(pr)))
 		return;
 	burial_request_line(sb, line);
 	event_note(pr->primary, we_did_it ? LOG_LVL_WARNING : LOG_LVL_ERROR, EVENT_CRASH, pr,

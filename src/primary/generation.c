@@ -14,6 +14,8 @@
 
 #include "base/cpu.h"
 #include "base/log.h"
+#include "primary/farm.h"
+#include "primary/farm_pool.h"
 #include "primary/listener.h"
 #include "primary/primary.h"
 #include "shared/access_log.h"
@@ -31,6 +33,7 @@ static void generation_free(struct primary *p, struct generation *g)
 	clients_free(&g->clients);
 	if (g->access_fd > STDERR_FILENO)
 		close(g->access_fd);
+	farms_free(g->farms);
 	config_free(g->config);
 	free(g);
 }
@@ -203,6 +206,11 @@ int generation_new(
 		r = open_access(p, g, error, size);
 	if (r == 0)
 		r = map_clients(p, g, error, size);
+	if (r == 0) {
+		r = farm_pool_new(p, g);
+		if (r < 0)
+			snprintf(error, size, "out of memory");
+	}
 	if (r < 0) {
 		generation_free(p, g);
 		return r;

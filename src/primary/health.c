@@ -20,6 +20,7 @@
 #include "ipc/lane.h"
 #include "primary/burial.h"
 #include "primary/events.h"
+#include "primary/farm_pool.h"
 #include "primary/primary.h"
 #include "primary/proctab.h"
 #include "primary/supervisor.h"
@@ -159,7 +160,8 @@ void health_on_deadline(evutil_socket_t fd, short what, void *arg)
 {
 	struct proc *pr = arg;
 
-	if (pr->state == PROC_READY && pr->asked_us != 0 && pr->n_missed > 0)
+	if (pr->state == PROC_READY && pr->asked_us != 0 && pr->n_missed > 0 &&
+		!farm_pool_is_busy(pr))
 		judge(pr, now_us());
 }
 
@@ -220,7 +222,8 @@ static uint64_t slept_us(struct primary *p)
 
 /*
  * One round: judge the answers to the last PING, send the next. When this process itself was held up, the
- * children's silence proves nothing, so they get that time on top; when the machine slept, all begin anew.
+ * children's silence proves nothing, so they get that time on top; when the machine slept, all begin anew, and so does who
+ * runs a task, for which there is a time-out of its own.
  */
 void health_heartbeat(struct primary *p)
 {
@@ -234,11 +237,11 @@ void health_heartbeat(struct primary *p)
 	proctab_foreach (p, pr) {
 		if (pr->state != PROC_READY)
 			continue;
-		if (pr->asked_us == 0)
+		if (pr->asked_us == 0 && !farm_pool_is_busy(pr))
 			health_ping(pr);
-		else if (slept)
+		else if (pr->asked_us != 0 && (slept || farm_pool_is_busy(pr)))
 			begin_anew(pr, now);
-		else
+		else if (pr->asked_us != 0)
 			on_miss(pr, now, late_us);
 	}
 }

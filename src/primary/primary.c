@@ -25,6 +25,7 @@
 #include "primary/bus_figures.h"
 #include "primary/control.h"
 #include "primary/events.h"
+#include "primary/farm_pool.h"
 #include "primary/generation.h"
 #include "primary/health.h"
 #include "primary/listener.h"
@@ -199,6 +200,7 @@ static void on_heartbeat(evutil_socket_t fd, short what, void *arg)
 	relay_heartbeat(p->relay, now);
 	bridge_heartbeat(p);
 	bus_figures_heartbeat(p);
+	farm_pool_heartbeat(p);
 	scale_heartbeat(p);
 	notify_retry();
 	if (p->watchdog_us && now >= p->watchdog_due_us && is_making_progress(p, now)) {
@@ -274,8 +276,11 @@ void primary_stop(struct primary *p, int exit_status)
 	rollout_abandon(p);
 	replace_abandon(p, false, "tined is stopping");
 	scale_abandon(p, "tined is stopping");
-	proctab_foreach (p, pr)
-		supervisor_retire(pr, "stopping");
+	proctab_foreach (p, pr) {
+		if (pr->role != ROLE_TASK) /* they go when nobody has tasks any more */
+			supervisor_retire(pr, "stopping");
+	}
+	farm_pool_dismiss(p);
 	listener_pool_close(p->pool);
 	primary_settled(p);
 }
@@ -361,9 +366,6 @@ static void check_limits(const struct config *c)
 			fds, limits_connections(fds), c->workers.max_connections);
 	if (geteuid() == 0 && !c->tined.user)
 		log_warning("workers run as root; set `user` in [tined]");
-	if (c->n_farms > 0)
-		log_warning("[farm:%s]: this version runs no task processes; ignoring",
-			c->farms[0].name);
 	for (size_t i = 0; i < c->n_listeners; i++) {
 		if (c->listeners[i].protocol == PROTOCOL_TCP && !is_served(c, &c->listeners[i]))
 			log_warning("[listener:%s]: no module serves it; closing each connection "
@@ -475,6 +477,7 @@ int primary_run(const struct primary_options *o)
 		.worker_main = o->worker_main,
 		.admin_main = o->admin_main,
 		.bridge_main = o->bridge_main,
+		.task_main = o->task_main,
 		.pid = getpid(),
 		.exit_status = EXIT_FAILURE,
 		.signal_fd = -1,

@@ -29,6 +29,7 @@ struct identity {
 };
 
 struct control;
+struct farms;
 struct listener_pool;
 struct proc;
 struct relay;
@@ -41,6 +42,7 @@ struct upgrade;
 /* One configuration and the processes that run it. Gone when it serves no more and its last process has ended. */
 struct generation {
 	uint64_t number; /* 1 or more */
+	struct primary *primary;
 	struct config *config;
 	struct identity identity;
 	struct listener
@@ -51,6 +53,7 @@ struct generation {
 	struct listener admin;           /* its sockets; none without [admin] */
 	int access_fd;                   /* of the access log; -1: there is none */
 	struct clients clients;          /* mapped only with max_per_client */
+	struct farms *farms;             /* one for each of config->farms */
 	unsigned target;                 /* workers wanted */
 	unsigned n_procs;                /* slots that belong to it, and who else holds it */
 	bool staged;                     /* on its way to be current */
@@ -61,7 +64,7 @@ enum primary_phase { PRIMARY_STARTING, PRIMARY_SERVING, PRIMARY_STOPPING };
 struct primary {
 	struct event_base *base;
 	const char *config_path; /* NULL: the embedded default */
-	child_main_fn worker_main, admin_main, bridge_main;
+	child_main_fn worker_main, admin_main, bridge_main, task_main;
 	pid_t pid;
 	enum primary_phase phase;
 	uint64_t stopping_us; /* since when; PRIMARY_STOPPING only */
@@ -113,6 +116,11 @@ struct primary {
 
 	struct spin spin; /* for messages on the bus */
 
+	struct {
+		uint64_t second;
+		unsigned n;
+	} task_deaths; /* of task processes: how many in that second; farm_pool.c */
+
 	int signal_fd;
 	struct event ev_signal;
 	struct event ev_heartbeat;
@@ -125,7 +133,7 @@ struct primary {
 struct primary_options {
 	const char *config_path;
 	struct config *config; /* parsed already; taken over */
-	child_main_fn worker_main, admin_main, bridge_main;
+	child_main_fn worker_main, admin_main, bridge_main, task_main;
 	char **arguments; /* of this process, for the binary that replaces it; outlive it */
 };
 

@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "primary/events.h"
+#include "primary/farm_pool.h"
 #include "primary/generation.h"
 #include "primary/primary.h"
 #include "shared/report.h"
@@ -63,8 +64,12 @@ void proc_set_state(struct proc *pr, enum proc_state next, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(why, sizeof(why), fmt, ap);
 	va_end(ap);
-	event_note(pr->primary, LOG_LVL_INFO, EVENT_STATE, pr, "%s -> %s: %s",
-		proc_state_name(pr->state), proc_state_name(next), why);
+	if (pr->role == ROLE_TASK && next != PROC_FAILED) /* it may be hundreds of times a second */
+		log_debug("task[%u]: %s -> %s: %s", pr->slot, proc_state_name(pr->state),
+			proc_state_name(next), why);
+	else
+		event_note(pr->primary, LOG_LVL_INFO, EVENT_STATE, pr, "%s -> %s: %s",
+			proc_state_name(pr->state), proc_state_name(next), why);
 	pr->state = next;
 	event_del(&pr->ev_timer);
 	sb_set(sb->state, (uint32_t)next);
@@ -119,6 +124,7 @@ struct proc *proctab_take(
 		pr->index = index;
 		pr->gen = g;
 		pr->pidfd = -1;
+		pr->farm = NULL;
 		if (!event_initialized(&pr->ev_timer))
 			proc_assign_events(pr);
 		pr->leaving = pr->on_trial = pr->replaced = false;
@@ -166,8 +172,9 @@ bool proctab_all_ready(const struct primary *p, const struct generation *g)
 	unsigned n_others = 0;
 
 	proctab_foreach (p, pr)
-		n_others += pr->gen == g && pr->role != ROLE_WORKER && pr->state == PROC_READY;
-	return proctab_n_ready(p, g) >= g->target &&
+		n_others += pr->gen == g && pr->role != ROLE_WORKER && pr->role != ROLE_TASK &&
+			pr->state == PROC_READY;
+	return proctab_n_ready(p, g) >= g->target && farm_pool_is_ready(g) &&
 		n_others >= g->has_admin + (unsigned)(g->config->bus.nats != NULL);
 }
 

@@ -20,6 +20,7 @@
 #include "ipc/blob.h"
 #include "ipc/lane.h"
 #include "ipc/subject.h"
+#include "primary/farm.h"
 #include "primary/relay_peer.h"
 #include "primary/remote.h"
 #include "shared/scoreboard.h"
@@ -444,6 +445,18 @@ static void on_sync(struct relay_peer *p, struct frame *f, int fd)
 	p->n_seen++; /* it is about masses, and no message */
 }
 
+static void on_task(struct relay_peer *p, struct frame *f, int fd)
+{
+	end_run_before(p);
+	farm_on_task(p, f, fd);
+}
+
+static void on_task_cancel(struct relay_peer *p, struct frame *f, int fd)
+{
+	end_run_before(p);
+	farm_on_cancel(p, f);
+}
+
 static void (*const handlers[MSG_TYPE_END])(struct relay_peer *p, struct frame *f, int fd) = {
 	[MSG_SEND] = on_send,
 	[MSG_PUBLISH] = on_publish,
@@ -452,6 +465,8 @@ static void (*const handlers[MSG_TYPE_END])(struct relay_peer *p, struct frame *
 	[MSG_UNSUBSCRIBE] = on_unsubscribe,
 	[MSG_COUNT] = on_count,
 	[MSG_SYNC] = on_sync,
+	[MSG_TASK] = on_task,
+	[MSG_TASK_CANCEL] = on_task_cancel,
 };
 
 static void on_message(const struct frame *f, const void *payload, int fd, void *arg)
@@ -493,6 +508,7 @@ static void on_written(void *arg)
 	struct relay_peer *p = arg;
 
 	outlet_on_written(&p->outlet);
+	farm_on_written(p);
 	remote_go_on(p->relay->remote, p);
 	if (lane_queued(p->lane) <= p->o.queue_high)
 		lane_set_reading(p->lane, true);
@@ -596,6 +612,7 @@ struct relay_peer *relay_detach(struct relay_peer *p)
 			unsubscribe(p, p->subs[i]);
 	}
 	remote_deactivate(p->relay->remote, p);
+	farm_forget(p);
 	p->relay->by_slot[ADDRESS_SLOT(p->o.address)] = NULL;
 	TAILQ_REMOVE(&p->relay->peers, p, link);
 	TAILQ_FOREACH (other, &p->relay->peers, link)

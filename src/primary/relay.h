@@ -12,6 +12,7 @@
 #include "primary/subjects.h"
 
 struct event_base;
+struct farms;
 struct relay;
 struct relay_peer;
 struct remote;
@@ -26,6 +27,7 @@ struct relay_peer_options {
 	size_t queue_high, queue_low; /* bytes */
 	uint64_t max_message;         /* bytes of a payload */
 	size_t max_subscriptions;
+	struct farms *farms; /* for which it may have tasks; NULL: none */
 	void (*on_offence)(const char *why, void *arg); /* it broke a rule; its lane is closed */
 	void *arg;
 };

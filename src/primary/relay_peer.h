@@ -27,6 +27,7 @@ struct relay_peer {
 	struct relay_peer_options o;
 	struct lane *lane;
 	struct outlet outlet;
+	struct farm_client *farm_client; /* NULL: it has submitted no task yet */
 	bool announced;
 	uint64_t closed_us; /* when its lane was first seen to be closed; 0: it is open */
 

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "primary/events.h"
 #include "primary/bridge.h"
+#include "primary/farm_pool.h"
 #include "primary/generation.h"
 #include "primary/health.h"
 #include "primary/listener.h"
@@ -53,9 +54,10 @@ static void dismiss(struct primary *p, struct generation *g, const char *why)
 {
 	g->n_procs++; /* hold it while its members go */
 	proctab_foreach (p, pr) {
-		if (pr->gen == g && pr->state != PROC_DEAD)
+		if (pr->gen == g && pr->state != PROC_DEAD && pr->role != ROLE_TASK)
 			supervisor_retire(pr, why);
 	}
+	farm_pool_dismiss(p);
 	g->n_procs--;
 	generation_release(p, g);
 }
@@ -153,7 +155,7 @@ static void fail(struct primary *p, const char *why)
 static bool all_answer(const struct primary *p, const struct generation *g)
 {
 	proctab_foreach (p, pr) {
-		if (pr->gen == g && pr->asked_us != 0)
+		if (pr->gen == g && pr->asked_us != 0 && !farm_pool_is_busy(pr))
 			return false;
 	}
 	return true;
@@ -267,7 +269,8 @@ static bool begin(struct primary *p, struct config *c, char *error, size_t size)
 		return true;
 	}
 	if ((!ro->gen->has_admin || start_member(p, ROLE_ADMIN, 0)) &&
-		(!ro->gen->config->bus.nats || start_member(p, ROLE_BRIDGE, 0)))
+		(!ro->gen->config->bus.nats || start_member(p, ROLE_BRIDGE, 0)) &&
+		farm_pool_start(p, ro->gen))
 		start_members(p);
 	return true;
 }

@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "primary/events.h"
+#include "primary/farm_pool.h"
 #include "primary/primary.h"
 #include "primary/proctab.h"
 #include "primary/recycle.h"
@@ -52,6 +53,8 @@ static bool begin(struct proc *old, enum history_event_kind kind, const char *wh
 
 	if (!new)
 		return false;
+	if (old->farm)
+		farm_pool_join(new, old->farm);
 	old->successor = new;
 	new->predecessor = old;
 	old->replaced_for = kind;

@@ -24,6 +24,7 @@
 #include "base/log.h"
 #include "base/title.h"
 #include "ipc/lane.h"
+#include "primary/farm.h"
 #include "primary/primary.h"
 #include "primary/proctab.h"
 #include "primary/relay.h"
@@ -82,7 +83,8 @@ static int keep_descriptors(const struct proc *pr, int control_fd, int bus_fd)
 		return -ENOMEM;
 	keep[n++] = control_fd;
 	keep[n++] = bus_fd;
-	keep[n++] = pr->primary->arena_fd;
+	if (pr->role != ROLE_TASK)
+		keep[n++] = pr->primary->arena_fd;
 	if (log_keep_fd() >= 0)
 		keep[n++] = log_keep_fd();
 	if (pr->role == ROLE_ADMIN) {
@@ -177,7 +179,8 @@ static void confine(const struct proc *pr, int control_fd, int bus_fd)
 	prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
 	snprintf(name, sizeof(name), "tined-%s", proc_role_name(pr));
 	prctl(PR_SET_NAME, name, 0, 0, 0);
-	if (prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0) < 0)
+	/* In the middle of a task nobody looks at a signal; and there is nobody left to hear of the result. */
+	if (prctl(PR_SET_PDEATHSIG, pr->role == ROLE_TASK ? SIGKILL : SIGTERM, 0, 0, 0) < 0)
 		fatal("cannot arm the parent-death signal", -errno);
 	if (getppid() != pr->primary->pid)
 		_exit(EXIT_FAILURE); /* it died before the signal was armed */
@@ -196,6 +199,8 @@ static child_main_fn main_of(const struct proc *pr)
 
 	if (pr->role == ROLE_ADMIN)
 		return p->admin_main;
+	if (pr->role == ROLE_TASK)
+		return p->task_main;
 	return pr->role == ROLE_BRIDGE ? p->bridge_main : p->worker_main;
 }
 
@@ -216,6 +221,7 @@ static void run_child(struct proc *pr, int control_fd, int bus_fd)
 		.listeners = pr->gen->listeners,
 		.n_listeners = pr->gen->n_listeners,
 		.admin_listener = is_admin ? &pr->gen->admin : NULL,
+		.farm = pr->farm ? farm_conf(pr->farm) : NULL,
 		.backtrace = &p->backtraces[pr->slot],
 		.access = pr->gen->access_fd >= 0 && pr->role == ROLE_WORKER ? &p->access[pr->slot]
 									     : NULL,
@@ -223,14 +229,15 @@ static void run_child(struct proc *pr, int control_fd, int bus_fd)
 		.clients = &pr->gen->clients,
 		.control_fd = control_fd,
 		.bus_fd = bus_fd,
-		.arena_fd = p->arena_fd,
+		.arena_fd = pr->role == ROLE_TASK ? -1 : p->arena_fd,
 		.primary = p->pid,
 	};
 
 	log_set_name(proc_role_name(pr), (int)pr->slot);
 	log_set_fields("TINE_ROLE=%s\nTINE_SLOT=%u\nTINE_GENERATION=%" PRIu64 "\n",
 		proc_role_name(pr), pr->slot, pr->gen->number);
-	title_set("tined: %s[%u]", proc_role_name(pr), pr->slot);
+	title_set("tined: %s[%u]%s%s", proc_role_name(pr), pr->slot, c.farm ? " " : "",
+		c.farm ? c.farm->name : "");
 	confine(pr, control_fd, bus_fd);
 	hide_history(p->history, is_admin);
 	_exit(main_of(pr)(&c));

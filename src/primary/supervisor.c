@@ -20,6 +20,8 @@
 #include "primary/admin_commands.h"
 #include "primary/bridge.h"
 #include "primary/burial.h"
+#include "primary/farm.h"
+#include "primary/farm_pool.h"
 #include "primary/health.h"
 #include "primary/listener.h"
 #include "primary/primary.h"
@@ -53,13 +55,16 @@ void supervisor_kill(struct proc *pr, int sig, const char *why)
 		sig == BACKTRACE_SIGNAL ? "a request for a backtrace" : strsignal(sig));
 	signal_child(pr, sig);
 	proc_set_timer(pr, KILL_GRACE_US);
-	listener_pool_assign(pr->primary->pool, pr->primary);
+	if (pr->role != ROLE_TASK)
+		listener_pool_assign(pr->primary->pool, pr->primary);
 }
 
 /* Its place is not filled again when it ends. */
 void supervisor_set_leaving(struct proc *pr)
 {
 	pr->leaving = true;
+	if (pr->farm)
+		farm_pool_on_leaving(pr);
 	sb_set(pr->primary->scoreboard.slots[pr->slot].leaving, 1);
 }
 
@@ -102,10 +107,13 @@ static void vacate(struct proc *pr, const char *why)
 	struct primary *p = pr->primary;
 
 	replace_on_vacate(pr);
+	if (pr->farm)
+		farm_pool_on_leaving(pr);
 	proc_set_state(pr, PROC_EMPTY, "%s", why);
 	free(pr->words);
 	pr->words = NULL;
 	proctab_give_back(pr);
+	farm_pool_dismiss(p);
 	primary_settled(p);
 }
 
@@ -131,9 +139,9 @@ static void start_again(struct proc *pr, const char *why)
 static void wait_or_give_up(struct proc *pr, uint64_t delay_us)
 {
 	if (delay_us == BACKOFF_SPENT) {
-		log_error("worker[%u]: more crashes than crash_limit allows; giving the slot up "
+		log_error("%s[%u]: more crashes than crash_limit allows; giving the slot up "
 			  "until the next reload or restart",
-			pr->slot);
+			proc_role_name(pr), pr->slot);
 		proc_set_state(pr, PROC_FAILED, "budget spent");
 	} else if (delay_us == 0) {
 		start_again(pr, "replacing at once");
@@ -156,6 +164,16 @@ uint64_t supervisor_count_failure(struct proc *pr)
 	return backoff_failed(&pr->backoff, &limits, healthy, now, (uint32_t)random());
 }
 
+/* A task process that had tasks died of one of them, which is no reason to wait. */
+static void replace_task(struct proc *pr, const char *how)
+{
+	if (pr->was_given_tasks)
+		start_again(pr, "replacing at once");
+	else
+		wait_or_give_up(pr, supervisor_count_failure(pr));
+	farm_pool_on_settled(pr, how);
+}
+
 /* A member that was to stay is gone: fill its slot again, sooner or later. */
 static void replace(struct proc *pr)
 {
@@ -165,6 +183,14 @@ static void replace(struct proc *pr)
 }
 
 /* --- what children say --- */
+
+static void begin_to_serve(struct proc *pr)
+{
+	if (pr->role == ROLE_WORKER && pr->bus)
+		relay_announce(pr->bus);
+	bridge_activate(pr);
+	listener_pool_assign(pr->primary->pool, pr->primary);
+}
 
 static void on_ready(struct proc *pr, const void *payload, size_t len)
 {
@@ -180,12 +206,14 @@ static void on_ready(struct proc *pr, const void *payload, size_t len)
 	pr->ready_us = now_us();
 	proc_set_state(pr, PROC_READY, "generation %" PRIu64 ", started in %.1f ms",
 		pr->gen->number, (double)(pr->ready_us - pr->started_us) / 1e3);
-	if (pr->role == ROLE_WORKER && pr->bus)
-		relay_announce(pr->bus);
-	bridge_activate(pr);
-	listener_pool_assign(pr->primary->pool, pr->primary);
+	if (pr->role == ROLE_TASK)
+		farm_pool_on_ready(pr);
+	else
+		begin_to_serve(pr);
 	replace_on_ready(pr);
 	rollout_on_ready(pr->primary, pr);
+	if (pr->role == ROLE_TASK)
+		return;
 	scale_step(pr->primary);
 	primary_status(pr->primary);
 }
@@ -311,16 +339,23 @@ void supervisor_on_timer(evutil_socket_t fd, short what, void *arg)
 
 /* --- the end of a child --- */
 
+static bool is_to_stay(const struct proc *pr)
+{
+	return pr->farm ? farm_pool_needs(pr) : pr->primary->phase != PRIMARY_STOPPING;
+}
+
 /* What becomes of the slot of a child that is dead. */
 static void settle(struct proc *pr, const char *how)
 {
 	struct primary *p = pr->primary;
 
 	replace_on_exit(pr, how);
-	if (!pr->leaving && p->rollout)
+	if (!pr->leaving && p->rollout && !(pr->farm && pr->was_given_tasks))
 		rollout_on_exit(p, pr, how); /* may take it out of service */
-	if (pr->leaving || p->phase == PRIMARY_STOPPING)
+	if (pr->leaving || !is_to_stay(pr))
 		vacate(pr, "not to be replaced");
+	else if (pr->farm)
+		replace_task(pr, how);
 	else
 		replace(pr);
 }
@@ -335,6 +370,7 @@ static void on_gone(evutil_socket_t fd, short what, void *arg)
 	event_del(&pr->ev_hang);
 	lane_read_rest(pr->control); /* its last words may be the best line in the log */
 	relay_read_rest(pr->bus);
+	farm_process_read_rest(pr->task);
 	burial_record(pr, how, sizeof(how));
 	burial_salvage(pr);
 	clients_clear(&pr->gen->clients, pr->slot);
@@ -342,6 +378,7 @@ static void on_gone(evutil_socket_t fd, short what, void *arg)
 	bridge_bury(pr);
 	pr->control = lane_free(pr->control);
 	pr->bus = relay_detach(pr->bus);
+	farm_pool_on_gone(pr, how);
 	bridge_on_gone(pr);
 	event_del(&pr->ev_exit);
 	close(pr->pidfd);
@@ -349,7 +386,8 @@ static void on_gone(evutil_socket_t fd, short what, void *arg)
 	sb_set(sb->pid, 0);
 	history_bury_slot(p->history, sb);
 	proc_set_state(pr, PROC_DEAD, "%s", how);
-	listener_pool_assign(p->pool, p);
+	if (pr->role != ROLE_TASK)
+		listener_pool_assign(p->pool, p);
 	settle(pr, how);
 	replace_step(p); /* the next one's turn, if it was the last one's end */
 }
@@ -364,6 +402,7 @@ static void on_bus_offence(const char *why, void *arg)
 	supervisor_kill(arg, SIGKILL, text);
 }
 
+/* A task process is not on the bus: on the other end of its lane is its farm. */
 static int join_bus(struct proc *pr, int fd)
 {
 	const struct conf_bus *c = &pr->gen->config->bus;
@@ -375,9 +414,12 @@ static int join_bus(struct proc *pr, int fd)
 		.queue_low = pr->role == ROLE_BRIDGE ? conf_bridge_low(c) : c->queue_low,
 		.max_message = c->max_message,
 		.max_subscriptions = c->subscriptions,
+		.farms = pr->gen->farms,
 		.on_offence = on_bus_offence,
 		.arg = pr};
 
+	if (pr->role == ROLE_TASK)
+		return farm_pool_attach(pr, fd);
 	return relay_attach(pr->primary->relay, &o, &pr->bus);
 }
 

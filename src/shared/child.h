@@ -11,6 +11,7 @@
 struct access_slot;
 struct backtrace_slot;
 struct clients;
+struct conf_farm;
 struct config;
 struct history;
 struct listener;
@@ -29,6 +30,7 @@ struct child {
 	const struct listener *listeners;
 	size_t n_listeners;
 	const struct listener *admin_listener; /* for the admin process alone */
+	const struct conf_farm *farm;          /* for a task process alone: whose it is */
 	struct backtrace_slot *backtrace;      /* its own */
 	struct access_slot *access;            /* its own; NULL: there is no access log */
 	int access_fd;                         /* of the access log, when there is one */

@@ -206,6 +206,7 @@ static int config_add_module(struct config *c, const char *name, unsigned line)
 	if (!items)
 		return -ENOMEM;
 	c->modules = items;
+	items[c->n_modules].kind = option_sections[SECTION_MODULE].name;
 	items[c->n_modules].line = line;
 	stpncpy(items[c->n_modules].name, name, CONFIG_NAME_MAX);
 	return option_set_defaults(SECTION_MODULE, &items[c->n_modules++]);
@@ -330,24 +331,28 @@ static int config_add_pair(
 	struct config_loader *l, const char *key, const char *value, unsigned line)
 {
 	struct conf_module *m = &l->config->modules[l->section->index];
+	struct conf_farm *f = &l->config->farms[l->section->index];
+	bool is_farm = l->section->kind == SECTION_FARM;
+	struct conf_pair **pairs = is_farm ? &f->pairs : &m->pairs;
+	size_t *n = is_farm ? &f->n_pairs : &m->n_pairs;
 	struct conf_pair *pair;
 
-	for (size_t i = 0; i < m->n_pairs; i++) {
-		if (strcmp(m->pairs[i].key, key) == 0) {
-			config_report_duplicate(l, key, line, m->pairs[i].line);
+	for (size_t i = 0; i < *n; i++) {
+		if (strcmp((*pairs)[i].key, key) == 0) {
+			config_report_duplicate(l, key, line, (*pairs)[i].line);
 			return 0;
 		}
 	}
-	if (m->n_pairs == CONFIG_PAIRS_MAX) {
+	if (*n == CONFIG_PAIRS_MAX) {
 		config_report(
 			l, line, "%s.%s: too many keys in this section", l->section->title, key);
 		return 0;
 	}
-	pair = config_grow(m->pairs, m->n_pairs, sizeof(*pair));
+	pair = config_grow(*pairs, *n, sizeof(*pair));
 	if (!pair)
 		return -ENOMEM;
-	m->pairs = pair;
-	pair += m->n_pairs++;
+	*pairs = pair;
+	pair += (*n)++;
 	pair->line = line;
 	pair->key = strdup(key);
 	pair->value = strdup(value);
@@ -363,6 +368,8 @@ static void config_keep_line(struct config_loader *l, const char *key, unsigned 
 		c->listeners[l->section->index].address_line = line;
 	else if (l->section->kind == SECTION_MODULE && strcmp(key, "path") == 0)
 		c->modules[l->section->index].path_line = line;
+	else if (l->section->kind == SECTION_FARM && strcmp(key, "module") == 0)
+		c->farms[l->section->index].module_line = line;
 	else if (l->section->kind == SECTION_HTTP && strcmp(key, "access_log") == 0)
 		c->http.access_log_line = line;
 	else if (l->section->kind == SECTION_TINED && strcmp(key, "control") == 0)
@@ -601,6 +608,13 @@ static int config_print_section(
 	return r;
 }
 
+static void config_print_pairs(const struct conf_pair *pairs, size_t n, FILE *out)
+{
+	for (size_t i = 0; i < n; i++)
+		fprintf(out, "%s =%s%s\n", pairs[i].key, *pairs[i].value ? " " : "",
+			pairs[i].value);
+}
+
 static int config_print_named(const struct config *c, enum option_section kind, FILE *out)
 {
 	int r = 0;
@@ -608,18 +622,13 @@ static int config_print_named(const struct config *c, enum option_section kind, 
 	if (kind == SECTION_LISTENER)
 		for (size_t i = 0; i < c->n_listeners && r == 0; i++)
 			r = config_print_section(c, kind, i, c->listeners[i].name, out);
-	if (kind == SECTION_FARM)
-		for (size_t i = 0; i < c->n_farms && r == 0; i++)
-			r = config_print_section(c, kind, i, c->farms[i].name, out);
-	if (kind != SECTION_MODULE)
-		return r;
-	for (size_t i = 0; i < c->n_modules && r == 0; i++) {
-		const struct conf_module *m = &c->modules[i];
-
-		r = config_print_section(c, kind, i, m->name, out);
-		for (size_t j = 0; j < m->n_pairs; j++)
-			fprintf(out, "%s =%s%s\n", m->pairs[j].key, *m->pairs[j].value ? " " : "",
-				m->pairs[j].value);
+	for (size_t i = 0; kind == SECTION_FARM && i < c->n_farms && r == 0; i++) {
+		r = config_print_section(c, kind, i, c->farms[i].name, out);
+		config_print_pairs(c->farms[i].pairs, c->farms[i].n_pairs, out);
+	}
+	for (size_t i = 0; kind == SECTION_MODULE && i < c->n_modules && r == 0; i++) {
+		r = config_print_section(c, kind, i, c->modules[i].name, out);
+		config_print_pairs(c->modules[i].pairs, c->modules[i].n_pairs, out);
 	}
 	return r;
 }
@@ -641,14 +650,25 @@ int config_print(const struct config *c, FILE *out)
 	return r < 0 || ferror(out) ? -EIO : 0;
 }
 
+static void config_free_pairs(struct conf_pair *pairs, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		free(pairs[i].key);
+		free(pairs[i].value);
+	}
+	free(pairs);
+}
+
 static void config_free_module(struct conf_module *m)
 {
-	for (size_t i = 0; i < m->n_pairs; i++) {
-		free(m->pairs[i].key);
-		free(m->pairs[i].value);
-	}
-	free(m->pairs);
+	config_free_pairs(m->pairs, m->n_pairs);
 	option_clear_section(SECTION_MODULE, m);
+}
+
+static void config_free_farm(struct conf_farm *f)
+{
+	config_free_pairs(f->pairs, f->n_pairs);
+	option_clear_section(SECTION_FARM, f);
 }
 
 /* Returns NULL. */
@@ -664,7 +684,7 @@ struct config *config_free(struct config *c)
 	for (size_t i = 0; i < c->n_modules; i++)
 		config_free_module(&c->modules[i]);
 	for (size_t i = 0; i < c->n_farms; i++)
-		option_clear_section(SECTION_FARM, &c->farms[i]);
+		config_free_farm(&c->farms[i]);
 	free(c->listeners);
 	free(c->modules);
 	free(c->farms);
@@ -680,5 +700,28 @@ const struct conf_listener *config_listener(const struct config *c, const char *
 	for (size_t i = 0; i < c->n_listeners; i++)
 		if (strcmp(c->listeners[i].name, name) == 0)
 			return &c->listeners[i];
+	return NULL;
+}
+
+/* The module of a farm, as that of a [module:NAME]. Its texts are the farm's. */
+struct conf_module config_farm_module(const struct conf_farm *f)
+{
+	struct conf_module m = {.kind = option_sections[SECTION_FARM].name,
+		.line = f->line,
+		.path = f->module,
+		.path_line = f->module_line,
+		.pairs = f->pairs,
+		.n_pairs = f->n_pairs};
+
+	memcpy(m.name, f->name, sizeof(m.name));
+	return m;
+}
+
+/* The farm of a name, or NULL. */
+const struct conf_farm *config_farm(const struct config *c, const char *name)
+{
+	for (size_t i = 0; i < c->n_farms; i++)
+		if (strcmp(c->farms[i].name, name) == 0)
+			return &c->farms[i];
 	return NULL;
 }

@@ -121,6 +121,7 @@ struct conf_pair {
 };
 
 struct conf_module {
+	const char *kind; /* of its section: "module" or "farm" */
 	char name[CONFIG_NAME_MAX + 1];
 	unsigned line;
 	char *path; /* "builtin:NAME" or the path of a .so; relative paths are taken from the file's folder */
@@ -134,8 +135,14 @@ struct conf_module {
 struct conf_farm {
 	char name[CONFIG_NAME_MAX + 1];
 	unsigned line;
-	char *module;
-	uint64_t processes, queue_max, timeout_us, retries, recycle_after;
+	char *module;         /* as conf_module's path */
+	unsigned module_line; /* 0: the section's */
+	uint64_t processes, min, idle_time_us;
+	uint64_t queue_max, queue_memory; /* tasks that wait, and bytes of them */
+	uint64_t max_result;              /* bytes */
+	uint64_t timeout_us, retries, recycle_after;
+	struct conf_pair *pairs; /* the module's own options */
+	size_t n_pairs;
 };
 
 struct config {
@@ -163,4 +170,6 @@ int config_load_text(const char *name, const char *folder, const char *text, siz
 	config_error_fn on_error, void *arg, struct config **ret);
 int config_print(const struct config *c, FILE *out);
 struct config *config_free(struct config *c);
+struct conf_module config_farm_module(const struct conf_farm *f);
+const struct conf_farm *config_farm(const struct config *c, const char *name);
 const struct conf_listener *config_listener(const struct config *c, const char *name);

@@ -5,6 +5,7 @@
  * message.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
@@ -223,6 +224,21 @@ static bool config_speaks_tcp(const struct config *c, const char *listener)
 	return l && l->protocol == PROTOCOL_TCP;
 }
 
+static void config_check_farm(struct config_loader *l, size_t index)
+{
+	const struct conf_farm *f = &l->config->farms[index];
+	const struct config_section *s = config_find_section(l, SECTION_FARM, index);
+	const char *blame = config_key_line(s, "min") ? "min" : "processes";
+
+	if (f->min <= f->processes || config_key_is_bad(s, "min") ||
+		config_key_is_bad(s, "processes"))
+		return;
+	config_report(l, config_blame_line(s, blame),
+		"%s.%s: min = %" PRIu64 " is more than processes = %" PRIu64
+		"; write at most as much for min, or more processes",
+		s->title, blame, f->min, f->processes);
+}
+
 /*
  * Checks all of what was read and fills in the defaults that depend on it. Problems are reported to
  * the loader. Returns 0 (whether or not there were any) or -ENOMEM.
@@ -239,6 +255,8 @@ int config_check(struct config_loader *l)
 		l, SECTION_BUS, "queue_low", c->bus.queue_low, "queue_high", c->bus.queue_high);
 	config_check_nats(l);
 	config_check_listeners(l);
+	for (size_t i = 0; i < c->n_farms; i++)
+		config_check_farm(l, i);
 	for (size_t i = 0; i < c->n_modules; i++) {
 		r = config_check_module(l, i);
 		if (r < 0)

@@ -71,6 +71,41 @@ uint64_t history_end_crash(struct history *h, struct history_crash *c)
 	return number;
 }
 
+/* The oldest record, to be filled in anew; history_end_quarantined() publishes it. */
+struct history_quarantined *history_begin_quarantined(struct history *h)
+{
+	struct history_quarantined *q =
+		&h->quarantine_ring[(sb_get(h->n_quarantined) + 1) % HISTORY_QUARANTINE];
+
+	sb_set(q->number, 0);
+	atomic_thread_fence(memory_order_release);
+	return q;
+}
+
+uint64_t history_end_quarantined(struct history *h, struct history_quarantined *q)
+{
+	uint64_t number = sb_get(h->n_quarantined) + 1;
+
+	atomic_store_explicit(&q->number, number, memory_order_release);
+	atomic_store_explicit(&h->n_quarantined, number, memory_order_release);
+	return number;
+}
+
+bool history_read_quarantined(
+	const struct history *h, uint64_t number, struct history_quarantined *ret)
+{
+	const struct history_quarantined *q = &h->quarantine_ring[number % HISTORY_QUARANTINE];
+
+	if (number == 0 || atomic_load_explicit(&q->number, memory_order_acquire) != number)
+		return false;
+	memcpy((void *)ret, (const void *)q, sizeof(*ret));
+	atomic_thread_fence(memory_order_acquire);
+	ret->farm[sizeof(ret->farm) - 1] = '\0';
+	ret->function[sizeof(ret->function) - 1] = '\0';
+	ret->how[sizeof(ret->how) - 1] = '\0';
+	return sb_get(q->number) == number;
+}
+
 /* For the primary, to add what becomes known later (a backtrace); NULL when it is no longer remembered. */
 struct history_crash *history_crash(struct history *h, uint64_t number)
 {

@@ -101,6 +101,40 @@ struct history_nats {
 	_Atomic uint64_t perished;   /* that it had not passed on when it ended */
 };
 
+#define HISTORY_FARMS      64
+#define HISTORY_QUARANTINE 32
+#define HISTORY_FUNCTION   64 /* bytes of its name, with its NUL */
+
+/* A farm, under its name through all generations. Written by the primary; the texts are there before `used` is set. */
+struct history_farm {
+	_Atomic uint32_t used; /* 1: the row is in use */
+	char name[64];         /* terminated */
+	/* counters of tasks, since the start */
+	_Atomic uint64_t submitted;
+	_Atomic uint64_t done, failed; /* those that the function itself failed */
+	_Atomic uint64_t refused;      /* never begun: for want of room, or as they were */
+	_Atomic uint64_t crashed;      /* deaths of a process that ran one */
+	_Atomic uint64_t retried;      /* begun again after that */
+	_Atomic uint64_t quarantined;  /* given up after it */
+	_Atomic uint64_t timed_out, canceled;
+	_Atomic uint64_t dropped; /* whose worker had gone */
+	/* now, of the generation that serves; refreshed with each heartbeat */
+	_Atomic uint32_t processes, busy, idle, starting, not_startable;
+	_Atomic uint64_t queued, queued_bytes;
+	_Atomic uint64_t oldest_us; /* CLOCK_MONOTONIC: the oldest that waits; 0: none does */
+};
+
+/* A task that was given up, because its process died each time. */
+struct history_quarantined {
+	_Atomic uint64_t number; /* as of an event */
+	uint64_t realtime_us;
+	char farm[64]; /* its name, terminated */
+	uint32_t tries;
+	uint64_t bytes;                  /* of the argument */
+	char function[HISTORY_FUNCTION]; /* terminated; printable ASCII */
+	char how[HISTORY_TEXT];          /* the process died the last time */
+};
+
 struct history {
 	/* the primary and what it wants; everything below by the primary, relaxed */
 	_Atomic uint64_t started_us;   /* CLOCK_MONOTONIC */
@@ -120,11 +154,17 @@ struct history {
 	struct history_totals totals;
 	struct history_nats nats;
 	struct history_bus bus;
-	_Atomic uint64_t n_crashes, n_events; /* numbers of the newest */
+	_Atomic uint64_t n_crashes, n_events, n_quarantined; /* numbers of the newest */
+	struct history_farm farms[HISTORY_FARMS];
+	struct history_quarantined quarantine_ring[HISTORY_QUARANTINE];
 	struct history_crash crash_ring[HISTORY_CRASHES];
 	struct history_event event_ring[HISTORY_EVENTS];
 };
 
+struct history_quarantined *history_begin_quarantined(struct history *h);
+uint64_t history_end_quarantined(struct history *h, struct history_quarantined *q);
+bool history_read_quarantined(
+	const struct history *h, uint64_t number, struct history_quarantined *ret);
 int history_new(struct history **ret);
 const char *history_event_name(unsigned kind);
 struct history_event *history_begin_event(struct history *h);

@@ -42,8 +42,9 @@ const struct option_section_info option_sections[N_SECTIONS] = {
 	[SECTION_FARM] = {.name = "farm",
 		.named = true,
 		.optional = true,
+		.open = true,
 		.size = sizeof(struct conf_farm),
-		.doc = "A pool of task processes."},
+		.doc = "A pool of task processes; keys beyond these are the module's own."},
 	[SECTION_BUS] = {.name = "bus",
 		.size = sizeof(struct conf_bus),
 		.doc = "Messages between workers."},
@@ -219,17 +220,25 @@ const struct option_row option_table[] = {
 	OPT_TEXT(module, mount, MOUNT, "/", GENERATION,
 		"The path below which it serves.")
 
-	OPT_TEXT(farm, module, MODULE, NULL, NONE,
+	OPT_TEXT(farm, module, MODULE, NULL, GENERATION,
 		"The code of the tasks: builtin:NAME, or the path of a shared object.")
-	OPT(farm, processes, UINT, "1", "1024", "2", NONE,
-		"Processes that each take one task at a time.")
-	OPT(farm, queue_max, UINT, "1", "1000000", "1024", NONE,
+	OPT(farm, processes, UINT, "1", "1024", "2", GENERATION,
+		"Processes that each run one task at a time, at most.")
+	OPT(farm, min, UINT, "0", "1024", "1", GENERATION,
+		"Processes that are kept when there is nothing to do; the others are started when tasks wait.")
+	OPT(farm, idle_time, DURATION, "1s", "1d", "60s", GENERATION,
+		"A process above min that has had no task for this long is ended.")
+	OPT(farm, queue_max, UINT, "1", "1000000", "1024", GENERATION,
 		"Tasks that may wait; more are refused.")
-	OPT(farm, timeout, DURATION, "1ms", "1d", "30s", NONE,
-		"A task that takes longer is stopped with its process.")
-	OPT(farm, retries, UINT, "0", "100", "1", NONE,
+	OPT(farm, queue_memory, SIZE, "64K", "64G", "64M", GENERATION,
+		"Bytes that the tasks that wait may have, their arguments included; more are refused.")
+	OPT(farm, max_result, SIZE, "1", "4G", "64M", GENERATION,
+		"A task whose result is larger has failed.")
+	OPT(farm, timeout, DURATION, "1ms", "1d", "30s", GENERATION,
+		"A task that runs longer is stopped with its process, unless it was submitted with a limit of its own.")
+	OPT(farm, retries, UINT, "0", "100", "1", GENERATION,
 		"How often a task is tried again after its process died.")
-	OPT(farm, recycle_after, UINT, "0", "1000000000000", "0", NONE,
+	OPT(farm, recycle_after, UINT, "0", "1000000000000", "0", GENERATION,
 		"A process is replaced after so many tasks; 0: never.")
 
 	OPT(bus, queue_high, SIZE, "4K", "1G", "4M", GENERATION,
