@@ -105,7 +105,7 @@ static int run_function(struct task_process *p, const char *name, size_t len)
 
 	if (f)
 		return task_run(&p->task, f, p->state);
-	task_say(&p->task, "the module of farm:%s has no function \"%.*s\"", p->conf.name, (int)len,
+	task_say(&p->task, "the module of farm:%s has no function %.*s", p->conf.name, (int)len,
 		name);
 	return TINE_E_NOBODY;
 }
