@@ -98,6 +98,7 @@ static const struct {
 	{"workers", show_processes},
 	{"crashes", show_crashes},
 	{"config", show_config},
+	{"farms", show_farms},
 };
 
 /* What a command that has no records said. */

@@ -62,6 +62,13 @@
 	X("delivered", delivered, "Messages put into queues of subscribers.")                   \
 	X("dropped",   dropped,   "Messages dropped, by policies of subscribers.")              \
 	X("refused",   refused,   "Messages of which the sender was told that a subscriber has no room.")
+/* Of each farm, now. */
+#define FARM_GAUGES(X)                                                                          \
+	X("processes",    processes,     "Its processes.")                                      \
+	X("busy",         busy,          "Processes that run a task.")                          \
+	X("failed",       not_startable, "Processes that were given up: they do not start.")    \
+	X("queued",       queued,        "Tasks that wait.")                                    \
+	X("queued_bytes", queued_bytes,  "Bytes of them.")
 /* clang-format on */
 
 static void head(FILE *f, const char *name, const char *suffix, const char *type, const char *help)
@@ -280,6 +287,31 @@ static void subjects(FILE *f, const struct history *h)
 #undef X
 }
 
+static void farms(FILE *f, const struct history *h)
+{
+	const struct history_farm *farm;
+	size_t at = 0;
+
+	if (!report_next_farm(h, &at))
+		return;
+#define ROWS(metric, field)                                                                      \
+	at = 0;                                                                                \
+	while ((farm = report_next_farm(h, &at)))                                              \
+		fprintf(f, "tined_farm_" metric "{farm=\"%s\"} %" PRIu64 "\n", farm->name, \
+			(uint64_t)sb_get(farm->field));
+#define X(name, field, help)                          \
+	head(f, "farm_" name, "", "gauge", help); \
+	ROWS(name, field)
+	FARM_GAUGES(X)
+#undef X
+#define X(name, field, help)                                \
+	head(f, "farm_" name, "_total", "counter", help); \
+	ROWS(name "_total", field)
+	REPORT_FARM_COUNTERS(X)
+#undef X
+#undef ROWS
+}
+
 static void nats(FILE *f, const struct scoreboard *sb, const struct history *h,
 	const struct history_totals *t)
 {
@@ -330,6 +362,7 @@ static void serve_metrics(struct tine_request *request, void *arg)
 	shared_memory(f, a);
 	admin_note_look(a);
 	subjects(f, a->child->history);
+	farms(f, a->child->history);
 	nats(f, a->child->scoreboard, a->child->history, &t);
 	if (fclose(f) == 0)
 		tine_respond(request, 200, "text/plain; version=0.0.4; charset=utf-8", text, size);

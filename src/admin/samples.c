@@ -326,6 +326,7 @@ static void look(struct admin *a)
 	json_decref(a->status);
 	a->status = report_status(a->child->scoreboard, a->child->history);
 	json_object_set_new(a->status, "bus", report_subjects(a->child->history, SUBJECTS_SHOWN));
+	json_object_set_new(a->status, "farms", report_farms(a->child->history));
 	look_at_crashes(a);
 }
 

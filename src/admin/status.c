@@ -40,6 +40,7 @@ static void serve_status(struct tine_request *request, void *arg)
 	json_object_set_new(o, "shared_memory", describe_shared(a));
 	admin_note_look(a);
 	json_object_set_new(o, "bus", report_bus(a->child->scoreboard, a->child->history));
+	json_object_set_new(o, "farms", report_farms(a->child->history));
 	json_object_set_new(o, "crash_list", report_crashes(a->child->history));
 	admin_answer_json(request, 200, o);
 }

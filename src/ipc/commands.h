@@ -31,6 +31,7 @@ enum command_right { COMMAND_READ, COMMAND_ACT };
 	X(scale,     "N|+N|-N",   COMMAND_ACT,  "Sets how many workers there are.")                         \
 	X(upgrade,   "",          COMMAND_ACT,  "Replaces the running binary by the one on the disk; returns with the verdict.") \
 	X(bus,       "",          COMMAND_READ, "Shows the messages between processes: how many, what was dropped, what waits, by process and by subject.") \
+	X(farms,     "",          COMMAND_READ, "Shows the farms: processes, what waits, what became of tasks, and the last 32 tasks that were given up.") \
 	X(pub,       "SUBJECT DATA", COMMAND_ACT, "Publishes a message on the bus.")                       \
 	X(sub,       "PATTERN",   COMMAND_ACT,  "Follows what is published, until it is interrupted.")      \
 	X(stop,      "",          COMMAND_ACT,  "Stops the daemon gracefully; returns when it is gone.")    \

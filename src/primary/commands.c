@@ -14,6 +14,7 @@
 #include "ipc/lane.h"
 #include "primary/bus_commands.h"
 #include "primary/events.h"
+#include "primary/farm_pool.h"
 #include "primary/primary.h"
 #include "primary/proctab.h"
 #include "primary/reload.h"
@@ -82,6 +83,12 @@ static void do_workers(struct command_request *r, const char *argument)
 static void do_crashes(struct command_request *r, const char *argument)
 {
 	command_answer_list(r, report_crashes(r->primary->history));
+}
+
+static void do_farms(struct command_request *r, const char *argument)
+{
+	farm_pool_refresh(r->primary);
+	command_answer_list(r, report_farms(r->primary->history));
 }
 
 static void do_events(struct command_request *r, const char *argument)
@@ -235,6 +242,7 @@ static const struct {
 	{"scale", do_scale},
 	{"upgrade", do_upgrade},
 	{"bus", bus_do_show},
+	{"farms", do_farms},
 	{"pub", bus_do_publish},
 	{"sub", bus_do_follow},
 	{"stop", do_stop},

@@ -53,7 +53,7 @@ static json_t *text_of(const char *text, size_t size)
 }
 
 /* RFC 3339, UTC, to the millisecond. */
-static json_t *when(uint64_t realtime_us)
+json_t *report_when(uint64_t realtime_us)
 {
 	time_t seconds = (time_t)(realtime_us / US_PER_S);
 	char text[40];
@@ -253,7 +253,7 @@ json_t *report_crash(const struct history_crash *c)
 {
 	return json_pack(
 		"{s:s,s:I,s:o,s:I,s:I,s:I,s:i,s:i,s:b,s:b,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:o}", "type",
-		"crash", "number", INT(sb_get(c->number)), "time", when(c->realtime_us), "slot",
+		"crash", "number", INT(sb_get(c->number)), "time", report_when(c->realtime_us), "slot",
 		INT(c->slot), "pid", INT(c->pid), "generation", INT(c->generation), "signal",
 		c->signal, "status", c->status, "core", (int)c->core, "hung", (int)c->hung,
 		"age_ms", INT(c->age_us / US_PER_MS), "user_ms", INT(c->user_us / US_PER_MS),
@@ -267,7 +267,7 @@ json_t *report_event(const struct history_event *e)
 {
 	static const char *const levels[] = {"error", "warning", "info", "debug"};
 	json_t *o = json_pack("{s:s,s:I,s:o,s:s,s:s,s:o}", "type", "event", "number",
-		INT(sb_get(e->number)), "time", when(e->realtime_us), "event",
+		INT(sb_get(e->number)), "time", report_when(e->realtime_us), "event",
 		history_event_name(e->kind), "level", levels[e->level & 3], "text",
 		text_of(e->text, sizeof(e->text)));
 

@@ -13,6 +13,7 @@
 struct history;
 struct history_crash;
 struct history_event;
+struct history_farm;
 struct history_totals;
 struct scoreboard;
 
@@ -26,8 +27,23 @@ struct scoreboard;
 	X("away",        (t)->nats.dropped_out,    "NATS was away and nats_buffer full, or it did not take them.")           \
 	X("incoming",    (t)->nats.dropped_in,     "They came faster than the bus took them, and nats_buffer was full.")  \
 	X("overrun",     (t)->nats.overrun,        "They came faster than the bridge took them from the library.")
+/* Of each farm: name, where it is, what it says. */
+#define REPORT_FARM_COUNTERS(X)                                                                                              \
+	X("submitted",    submitted,   "Tasks submitted.")                                                                   \
+	X("done",         done,        "Tasks that have ended well.")                                                        \
+	X("failed_tasks", failed,      "Tasks that have failed, as they said themselves or for the size of their result.")  \
+	X("refused",      refused,     "Tasks that were not begun, for want of room or of processes.")                      \
+	X("crashed",      crashed,     "Deaths of a process in the middle of a task.")                                       \
+	X("retried",      retried,     "Tasks begun again after that.")                                                      \
+	X("quarantined",  quarantined, "Tasks given up after that.")                                                         \
+	X("timed_out",    timed_out,   "Tasks stopped because they took too long.")                                          \
+	X("canceled",     canceled,    "Tasks canceled by their worker.")                                                    \
+	X("dropped",      dropped,     "Tasks whose worker had gone.")
 /* clang-format on */
 
+const struct history_farm *report_next_farm(const struct history *h, size_t *at);
+json_t *report_farms(const struct history *h);
+json_t *report_when(uint64_t realtime_us);
 json_t *report_subjects(const struct history *h, size_t max);
 json_t *report_bus(const struct scoreboard *sb, const struct history *h);
 json_t *report_status(const struct scoreboard *sb, const struct history *h);

@@ -122,9 +122,7 @@ void show_lines(const char *text, FILE *out)
 }
 
 /* Prints a line; nothing that was put into it can end it. */
-static void line(FILE *out, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-
-static void line(FILE *out, const char *fmt, ...)
+void show_line(FILE *out, const char *fmt, ...)
 {
 	CLEANUP(freep) char *text = NULL;
 	va_list ap;
@@ -163,7 +161,7 @@ static void show_verdict(const json_t *s, FILE *out)
 	const char *verdict = show_text(s, "last_reload");
 
 	if (*verdict)
-		line(out, "last reload  %s", verdict);
+		show_line(out, "last reload  %s", verdict);
 }
 
 /* Nothing where nothing was measured. */
@@ -172,7 +170,7 @@ static void show_durations(const char *title, const json_t *d, FILE *out)
 	char p50[32], p90[32], p99[32], longest[32];
 
 	if (show_number(d, "count") > 0)
-		line(out, "%s p50 %s, p90 %s, p99 %s, longest %s", title,
+		show_line(out, "%s p50 %s, p90 %s, p99 %s, longest %s", title,
 			show_us(show_number(d, "p50_us"), p50, sizeof(p50)),
 			show_us(show_number(d, "p90_us"), p90, sizeof(p90)),
 			show_us(show_number(d, "p99_us"), p99, sizeof(p99)),
@@ -184,28 +182,28 @@ void show_status(const json_t *s, FILE *out)
 	const json_t *t = show_member(s, "totals");
 	char a[32], b[32], c[32], d[32];
 
-	line(out, "tined %s, pid %.0f, %s%s%s for %s, configuration %s", show_text(s, "version"),
+	show_line(out, "tined %s, pid %.0f, %s%s%s for %s, configuration %s", show_text(s, "version"),
 		show_number(s, "pid"), show_text(s, "phase"),
 		show_is(s, "reloading") ? ", reloading" : "",
 		show_is(s, "upgrading") ? ", upgrading" : "",
 		show_age(show_number(s, "uptime_ms"), a, sizeof(a)),
 		*show_text(s, "config") ? show_text(s, "config") : "(built-in)");
-	line(out, "workers      %.0f of %.0f ready, generation %.0f",
+	show_line(out, "workers      %.0f of %.0f ready, generation %.0f",
 		show_number(s, "workers_ready"), show_number(s, "workers_wanted"),
 		show_number(s, "generation"));
 	show_verdict(s, out);
-	line(out,
+	show_line(out,
 		"since start  %.0f crashes, %.0f hangs, %.0f restarts, %.0f recycled; "
 		"%.0f reloads, %.0f of them failed",
 		show_number(s, "crashes"), show_number(s, "hangs"), show_number(s, "restarts"),
 		show_number(s, "recycled"), show_number(s, "reloads"),
 		show_number(s, "reload_failures"));
-	line(out, "traffic      %s connections, %s requests, %s in, %s out",
+	show_line(out, "traffic      %s connections, %s requests, %s in, %s out",
 		show_count(show_number(t, "connections"), a, sizeof(a)),
 		show_count(show_number(t, "requests"), b, sizeof(b)),
 		show_bytes(show_number(t, "bytes_in"), c, sizeof(c)),
 		show_bytes(show_number(t, "bytes_out"), d, sizeof(d)));
-	line(out, "errors       %s by clients (4xx), %s of ours (5xx)",
+	show_line(out, "errors       %s by clients (4xx), %s of ours (5xx)",
 		show_count(show_number(t, "client_errors"), a, sizeof(a)),
 		show_count(show_number(t, "server_errors"), b, sizeof(b)));
 	show_durations("latency     ", show_member(s, "latency"), out);
@@ -366,7 +364,7 @@ static void show_indented(char *text, FILE *out)
 
 	while ((one = strsep(&rest, "\n"))) {
 		if (*one)
-			line(out, "    %s", one);
+			show_line(out, "    %s", one);
 	}
 }
 
@@ -375,16 +373,16 @@ static void show_crash(const json_t *c, FILE *out)
 	CLEANUP(freep) char *backtrace = strdup(show_text(c, "backtrace"));
 	char age[32], memory[32];
 
-	line(out, "%s  worker[%.0f], pid %.0f, generation %.0f: %s%s%s", show_text(c, "time"),
+	show_line(out, "%s  worker[%.0f], pid %.0f, generation %.0f: %s%s%s", show_text(c, "time"),
 		show_number(c, "slot"), show_number(c, "pid"), show_number(c, "generation"),
 		show_text(c, "how"), show_is(c, "hung") ? "; it hung" : "",
 		show_is(c, "core") ? "; core dumped" : "");
-	line(out, "  age %s, %.0f requests, CPU %.3f s user %.3f s system, at most %s",
+	show_line(out, "  age %s, %.0f requests, CPU %.3f s user %.3f s system, at most %s",
 		show_age(show_number(c, "age_ms"), age, sizeof(age)), show_number(c, "requests"),
 		show_number(c, "user_ms") / 1e3, show_number(c, "system_ms") / 1e3,
 		show_bytes(show_number(c, "max_memory"), memory, sizeof(memory)));
 	if (*show_text(c, "request_line"))
-		line(out, "  serving \"%s\"", show_text(c, "request_line"));
+		show_line(out, "  serving \"%s\"", show_text(c, "request_line"));
 	if (backtrace)
 		show_indented(backtrace, out);
 }
@@ -405,6 +403,6 @@ void show_event(const json_t *e, FILE *out)
 
 	if (show_member(e, "slot"))
 		snprintf(slot, sizeof(slot), " [%.0f]", show_number(e, "slot"));
-	line(out, "%s %-7s %-8s%s %s", show_text(e, "time"), show_text(e, "level"),
+	show_line(out, "%s %-7s %-8s%s %s", show_text(e, "time"), show_text(e, "level"),
 		show_text(e, "event"), slot, show_text(e, "text"));
 }

@@ -12,7 +12,10 @@ void show_crashes(const json_t *list, FILE *out);
 void show_event(const json_t *event, FILE *out);
 void show_message(const json_t *message, FILE *out);
 void show_add_rates(const json_t *before, json_t *now, double seconds);
+void show_farms(const json_t *list, FILE *out);
 void show_bus(const json_t *list, FILE *out);
+/* Prints a line; nothing that was put into it can end it. */
+void show_line(FILE *out, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Text of any number of lines, without what would be more than text to a terminal. */
 void show_lines(const char *text, FILE *out);
 

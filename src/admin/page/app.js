@@ -204,6 +204,17 @@ function showBus(records, nats, at) {
     `${count(nats.sent)} sent, ${count(lost)} lost, ${nats.reconnects} reconnects`;
 }
 
+// --- farms ---
+
+function showFarms(records) {
+  const rows = records.filter((r) => r.type === "farm");
+  byId("farms").hidden = !rows.length;
+  byId("farm-rows").tBodies[0].replaceChildren(...rows.map((r) => element("tr", {},
+    ...[r.name, r.busy, r.failed ? `${r.processes} (${r.failed} failed)` : r.processes, count(r.queued), age(r.oldest_ms),
+      count(r.done), count(r.failed_tasks), count(r.crashed), count(r.quarantined), count(r.timed_out)]
+      .map((text) => element("td", { textContent: text })))));
+}
+
 // --- the head ---
 
 function showStatus(s) {
@@ -236,6 +247,7 @@ function onPast(past) {
 function onNow(now) {
   showStatus(now.status);
   showBus(now.status.bus || [], now.status.nats, now.sample ? now.sample.t : Date.now());
+  showFarms(now.status.farms || []);
   if (now.sample) {
     state.samples.push(now.sample);
     state.samples = state.samples.slice(-SECONDS);
