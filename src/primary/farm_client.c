@@ -184,10 +184,11 @@ void farm_task_fail(struct farm_task *t, int status, const char *fmt, ...)
  * Answers at once, whether there is room or not: who sends and does not take its answers is read no further (relay.c). So what
  * it has us keep is bounded.
  */
-static void refuse(struct farm_client *c, uint64_t id, int status, const char *fmt, ...)
-	__attribute__((format(printf, 4, 5)));
+static void refuse(struct farm_client *c, uint64_t id, int status, unsigned tries,
+	const char *fmt, ...) __attribute__((format(printf, 5, 6)));
 
-static void refuse(struct farm_client *c, uint64_t id, int status, const char *fmt, ...)
+static void refuse(struct farm_client *c, uint64_t id, int status, unsigned tries,
+	const char *fmt, ...)
 {
 	struct frame like = {.dst = c->peer->o.address, .id = id};
 	char text[MSG_FAIL_MAX + 1];
@@ -198,7 +199,7 @@ static void refuse(struct farm_client *c, uint64_t id, int status, const char *f
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	f = make_failure(&d, &like, status, 0, text);
+	f = make_failure(&d, &like, status, tries, text);
 	if (lane_append(c->peer->lane, f, frame_space(f->length)) == -ENOMEM)
 		give_up(c);
 }
@@ -303,7 +304,7 @@ static void queue(struct farm_client *c, struct farm_task *t)
 		!farm_line_of(c, t->farm)) { /* the table could not grow, or there is none */
 		if (t->hh.tbl)
 			HASH_DEL(c->tasks, t);
-		refuse(c, t->id, -ENOMEM, "out of memory");
+		refuse(c, t->id, -ENOMEM, 0, "out of memory");
 		farm_task_free(t);
 		return;
 	}
@@ -324,7 +325,7 @@ static bool take(struct farm_client *c, const struct frame *f, int fd, uint64_t 
 	sb_add(farm->figures->submitted, 1);
 	if (!t) {
 		sb_add(farm->figures->refused, 1);
-		refuse(c, f->id, r ? r : -ENOMEM, "farm %s: %s", farm->conf->name,
+		refuse(c, f->id, r ? r : -ENOMEM, 0, "farm %s: %s", farm->conf->name,
 			r ? why : "out of memory");
 		return false;
 	}
@@ -375,7 +376,7 @@ void farm_on_cancel(struct relay_peer *p, const struct frame *f)
 	if (!fp)
 		farm_queue_remove(t);
 	leave_client(t);
-	refuse(c, f->id, -ECANCELED, "canceled %s", fp ? "while it ran" : "before it was begun");
+	refuse(c, f->id, -ECANCELED, t->tries, "canceled %s", fp ? "while it ran" : "before it was begun");
 	if (fp)
 		farm_process_kill(fp, "its task was canceled");
 	farm_task_free(t);

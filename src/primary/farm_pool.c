@@ -268,11 +268,27 @@ static void tell_rest(struct primary *p)
 
 /* --- what there is to see --- */
 
+static void show_nothing(struct history_farm *row)
+{
+	sb_set(row->processes, 0);
+	sb_set(row->busy, 0);
+	sb_set(row->idle, 0);
+	sb_set(row->starting, 0);
+	sb_set(row->not_startable, 0);
+	sb_set(row->queued, 0);
+	sb_set(row->queued_bytes, 0);
+	sb_set(row->oldest_us, 0);
+}
+
 /* Shows in the history what the farms of the generation that serves do now. */
 void farm_pool_refresh(struct primary *p)
 {
 	struct generation *g = p->current;
 
+	for (size_t i = 0; g && i < HISTORY_FARMS && sb_get(p->history->farms[i].used); i++) {
+		if (!config_farm(g->config, p->history->farms[i].name))
+			show_nothing(&p->history->farms[i]);
+	}
 	for (size_t i = 0; g && i < farms_count(g->farms); i++) {
 		struct farm *f = farms_at(g->farms, i);
 		struct census c = count(p, f);
