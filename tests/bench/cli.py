@@ -12,7 +12,7 @@ from . import rows as results
 from .common import BenchError, WrongAnswer
 
 NAMES = ("http", "websocket", "slow", "stalled", "cold", "fairness", "crash", "reload", "rollback", "upgrade",
-         "leaks", "memory", "hang", "budget", "supervision", "relay", "hub", "bridge", "work")
+         "leaks", "memory", "hang", "budget", "supervision", "relay", "hub", "bridge", "work", "farm")
 FAILED, CANNOT = 1, 2
 
 

@@ -146,14 +146,15 @@ class Server:
 class Tined(Server):
     name = "tined"
 
-    def __init__(self, *args, options=None, http=None, modules=(), keys=None, **more):
+    def __init__(self, *args, options=None, http=None, modules=(), keys=None, sections=None, **more):
         """options: keys of [workers]; http: keys of [http]; modules: of those here, each mounted at /NAME; keys: their
-        own options, for all of them."""
+        own options, for all of them; sections: others, with their keys."""
         super().__init__(*args, **more)
         self.options = options or {}
         self.http = http or {}
         self.modules = modules
         self.keys = keys or {}
+        self.sections = sections or {}
 
     def command(self):
         sections = {
@@ -169,6 +170,7 @@ class Tined(Server):
         }
         for name in self.modules:
             sections[f"module:{name}"] = {"path": provision.module(name), "mount": f"/{name}", **self.keys}
+        sections.update(self.sections)
         path = self.folder / "tined.ini"
         with open(path, "w", encoding="utf-8") as f:
             for section, keys in sections.items():

@@ -1,0 +1,163 @@
+"""Tasks in processes of their own, beside worker-farm and piscina: rate, crashes, large results, what clients notice of it.
+
+tined: farm_module.c through tine/farm.h: one worker submits empty tasks to a farm of two processes, 64 in flight; each answer is
+checked. The peers (farm_node.js) are npm's worker-farm, which has processes too, and piscina, which has threads of one process, with
+two of them each. The bars are for worker-farm as it has to be set for what a farm of tined promises: one task at a time in each
+process, so that a crash takes no other one along. By itself it gives each process ten at a time: a row without a bar. Nothing is
+bound to a CPU. Rates are the medians of the rounds, which alternate.
+
+Crashes: each hundredth task kills its process. With retries = 0 those fail and every other one completes; with retries = 1, where it
+happens the first time only, all complete. None is lost or done twice.
+
+Requests: how long a tiny answer takes while two tasks of the farm compute, and while two programs beside an idle server do.
+"""
+
+import os
+import pathlib
+import statistics
+import subprocess
+import threading
+
+from . import latency, provision
+from .client import fetch
+from .common import BenchError, WrongAnswer, say, two_cpus
+from .rows import Bar, Row
+from .servers import Tined
+
+IN_FLIGHT = 64
+VERSIONS = {"worker-farm": 1, "piscina": 4}
+SIZES = (1 << 10, 64 << 10, 1 << 20, 16 << 20)
+MIB = 1 << 20
+
+
+class Farm(Tined):
+    def __init__(self, folder, **keys):
+        (folder / "files").mkdir(parents=True)
+        module = provision.module("farm_module")
+        super().__init__(folder, workers=1, modules=("farm_module",), sections={
+            "farm:bench": {"module": module, "processes": 2, "min": 2, "timeout": "2m", **keys}})
+
+    def load(self, **query):
+        """Tasks that were done, those that crashed, and seconds."""
+        path = "/farm_module/rate?" + "&".join(f"{key}={value}" for key, value in query.items())
+        status, body = fetch(self.address, path, 120)
+        if status != 200:
+            raise WrongAnswer(f"farm: {path}: {status} {body.decode()}")
+        n, crashed, wrong, took = map(float, body.split())
+        if wrong:
+            raise WrongAnswer(f"farm: {path}: {wrong:.0f} of {n:.0f} tasks were lost, done twice, or have a wrong result")
+        return n, crashed, took
+
+    def rate(self, **query):
+        n, _, took = self.load(**query)
+        return n / took
+
+
+def node(which, seconds, in_flight, *at_once):
+    packages, _ = provision.npm(which, VERSIONS[which])
+    program = pathlib.Path(__file__).with_name("farm_node.js")
+    command = [provision.find("node"), *map(str, (program, which, seconds, in_flight, *at_once))]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False,
+                              env={**os.environ, "NODE_PATH": str(packages)})
+    except subprocess.TimeoutExpired:
+        raise BenchError(f"farm: {which} did not finish") from None
+    if done.returncode != 0:
+        raise BenchError(f"farm: {which}: {done.stderr.strip()[-1000:]}")
+    n, took = map(float, done.stdout.split())
+    return n / took
+
+
+PEERS = {  # what is run in turn: who, how many are in flight, how many a process is given at a time
+    "many": ("worker-farm", IN_FLIGHT, 1),
+    "one": ("worker-farm", 1, 1),
+    "default": ("worker-farm", IN_FLIGHT),
+    "threads": ("piscina", IN_FLIGHT),
+}
+
+
+def beside_node(folder, seconds, rounds):
+    ours, theirs = {IN_FLIGHT: [], 1: []}, {name: [] for name in PEERS}
+    with Farm(folder) as farm:
+        farm.rate(n=1000)
+        for i in range(rounds):
+            say(f"farm: round {i + 1} of {rounds}: empty tasks")
+            for flight, rates in ours.items():
+                rates.append(farm.rate(seconds=seconds, flight=flight))
+            for name, (which, flight, *more) in PEERS.items():
+                theirs[name].append(node(which, seconds, flight, *more))
+    many, one = (statistics.median(ours[flight]) for flight in (IN_FLIGHT, 1))
+    peer = {name: statistics.median(rates) for name, rates in theirs.items()}
+    return [
+        Row("empty task, 2 processes, 64 in flight", "tasks/s", many, peer["many"], "worker-farm", bar=Bar("ratio", ">=", 3)),
+        Row("one in flight", "tasks/s", one, peer["one"], "worker-farm"),
+        Row("64 in flight, beside ten at a time", "tasks/s", many, peer["default"], "worker-farm"),
+        Row("64 in flight, beside threads", "tasks/s", many, peer["threads"], "piscina"),
+    ]
+
+
+def with_crashes(folder, seconds, rounds):
+    rows = []
+    for retries, function in ((0, "crash"), (1, "crash_once")):
+        peaceful, crashing = [], []
+        with Farm(folder / str(retries), retries=retries) as farm:
+            farm.rate(n=1000)
+            for i in range(rounds):
+                say(f"farm: round {i + 1} of {rounds}: one task in a hundred kills its process, retries = {retries}")
+                peaceful.append(farm.rate(seconds=seconds))
+                n, crashed, took = farm.load(seconds=seconds, function=function)
+                if crashed != (n // 100 if retries == 0 else 0):
+                    raise WrongAnswer(f"farm: {crashed:.0f} of {n:.0f} tasks failed by a crash, with retries = {retries}")
+                crashing.append(n / took)
+        rows.append(Row(f"1 crash in 100 tasks, retries = {retries}", "tasks/s", statistics.median(crashing),
+                        statistics.median(peaceful), "no crash", bar=Bar("ratio", ">=", 0.5)))
+    return rows
+
+
+def by_size(folder, seconds):
+    rows = []
+    with Farm(folder) as farm:
+        for size in SIZES:
+            say(f"farm: results of {size} bytes")
+            rate = farm.rate(seconds=seconds, function="large", size=size)
+            label = f"{size >> 10} KiB" if size < MIB else f"{size >> 20} MiB"
+            rows.append(Row(f"results of {label}", "MiB/s", rate * size / MIB, None, ""))
+    return rows
+
+
+def hogs(n):
+    """Programs that do nothing but compute."""
+    return [subprocess.Popen(["sh", "-c", "while :; do :; done"], stdin=subprocess.DEVNULL) for _ in range(n)]
+
+
+def beside_requests(folder, seconds, rounds):
+    """In turn, so that what else the machine does meets both."""
+    ours, theirs = [], []
+    _, cpu = two_cpus()
+    with Farm(folder) as farm:
+        for i in range(rounds):
+            say(f"farm: round {i + 1} of {rounds}: requests while two tasks compute, and beside two programs")
+            busy = threading.Thread(target=fetch, args=(
+                farm.address, f"/farm_module/busy?n=2&seconds={seconds + 1}", 60))
+            busy.start()
+            ours.append(latency.measure(farm, cpu, seconds))
+            busy.join()
+            outside = hogs(2)
+            try:
+                theirs.append(latency.measure(farm, cpu, seconds))
+            finally:
+                for hog in outside:
+                    hog.kill()
+                    hog.wait()
+    return [Row("p99 of a request while 2 tasks compute", "ms", latency.p99_ms(ours), latency.p99_ms(theirs),
+                "2 programs outside", bar=Bar("ratio", "<=", 2))]
+
+
+def run(options):
+    seconds, rounds = options.seconds or 2, options.rounds or 5
+    provision.need("node", "npm")
+    rows = beside_node(options.folder / "rate", seconds, rounds)
+    rows += with_crashes(options.folder / "crashes", seconds, rounds)
+    rows += by_size(options.folder / "sizes", seconds)
+    rows += beside_requests(options.folder / "requests", seconds, rounds)
+    return rows
