@@ -4,6 +4,7 @@
  * submit      ?farm=, function=, tag=, priority=, timeout_ms=, size=; the body is the argument, or so many bytes; answers with what
  *             tine_farm_submit() returned
  * many        the same ?n= times, with the number instead of the argument, and as fast as they go; answers when all are done: JSON
+ * run         ?farm=, function=: answers with the task's result
  * results     those since the last time, in the order in which they came: JSON
  * cancel      ?tag=: answers with what tine_farm_cancel() returned
  * self        its pid
@@ -267,6 +268,27 @@ static void on_many(struct tine_request *request, void *arg)
 	submit_more(NULL);
 }
 
+/* --- one, with its request --- */
+
+static void on_run_done(const struct tine_farm_result *r, void *arg)
+{
+	tine_respond(arg, 200, "text/plain", r->data, r->len);
+}
+
+static void on_run(struct tine_request *request, void *arg)
+{
+	char farm[128], function[128];
+	struct tine_farm_task t = {.size = sizeof(t),
+		.farm = value(request, "farm", farm, sizeof(farm)),
+		.function = value(request, "function", function, sizeof(function)),
+		.on_done = on_run_done,
+		.arg = request};
+
+	tine_defer(request);
+	if (tine_farm_submit(worker, &t, NULL) < 0)
+		tine_respond(request, 500, "text/plain", "", 0);
+}
+
 static void on_self(struct tine_request *request, void *arg)
 {
 	char text[32];
@@ -288,6 +310,8 @@ static int start(struct tine_worker *w, void **ret_state)
 		r = tine_http_route(w, TINE_POST, "/many", on_many, NULL);
 	if (r == 0)
 		r = tine_http_route(w, TINE_GET, "/results", on_results, NULL);
+	if (r == 0)
+		r = tine_http_route(w, TINE_GET, "/run", on_run, NULL);
 	return r == 0 ? tine_http_route(w, TINE_GET, "/self", on_self, NULL) : r;
 }
 
