@@ -124,7 +124,8 @@ void farm_dispatch(struct farm *f)
 	struct farm_process *fp;
 	struct farm_task *t;
 
-	while ((fp = TAILQ_FIRST(&f->idle)) && (t = farm_queue_next(f)))
+	while (f->n_busy < f->conf->processes && (fp = TAILQ_FIRST(&f->idle)) &&
+		(t = farm_queue_next(f)))
 		farm_process_begin(fp, t);
 	if (f->broken)
 		fail_waiting(f);

@@ -1,6 +1,7 @@
 /*
  * Farms' processes. Runs in the primary.
- * A farm has `min` processes from the start and up to `processes` while tasks wait; the surplus ends when it has been idle. They stay
+ * Always holds: a farm has `min` processes from the start and up to `processes` while tasks wait; the surplus ends when it has been idle. One more is kept
+ * ready for a while after one has died in the middle of a task: it goes on at once, and the next one's start delays nobody. They stay
  * until the last worker of their generation has gone, for only then nobody submits anything any more.
  */
 #include "primary/farm_pool.h"
@@ -14,7 +15,8 @@
 #include "primary/proctab.h"
 #include "primary/supervisor.h"
 
-#define TOLD_MAX 5 /* deaths of task processes in a second */
+#define TOLD_MAX 5               /* deaths of task processes in a second */
+#define SPARE_US (10 * US_PER_S) /* after a death */
 
 #define proctab_foreach_task(p, pr) \
 	proctab_foreach (p, pr)     \
@@ -88,6 +90,12 @@ static bool start_one(struct primary *p, struct generation *g, struct farm *f, c
 	return true;
 }
 
+/* How many there may be. */
+static uint64_t most(const struct farm *f)
+{
+	return f->conf->processes + (f->spare_until_us != 0);
+}
+
 /* Tasks wait, and no process is free: one more for each, as long as there are not as many as there may be. */
 static void on_want(struct farm *f, void *arg)
 {
@@ -110,8 +118,10 @@ static void shrink(struct farm *f, uint64_t now)
 {
 	struct farm_process *fp;
 
+	if (now >= f->spare_until_us)
+		f->spare_until_us = 0;
 	while (f->n_processes > f->conf->min && (fp = TAILQ_LAST(&f->idle, farm_processes)) &&
-		now - fp->since_us >= f->conf->idle_time_us)
+		(f->n_processes > most(f) || now - fp->since_us >= f->conf->idle_time_us))
 		supervisor_retire(fp->o.arg, "idle");
 }
 
@@ -216,8 +226,12 @@ void farm_pool_on_leaving(struct proc *pr)
 /* It has died; how: in a few words. */
 void farm_pool_on_gone(struct proc *pr, const char *how)
 {
+	bool was_busy = farm_pool_is_busy(pr);
+
 	pr->was_given_tasks = farm_process_given(pr->task) > 0;
 	pr->task = farm_process_bury(pr->task, how);
+	if (was_busy && !pr->leaving)
+		pr->farm->spare_until_us = now_us() + SPARE_US;
 }
 
 /* It is decided what becomes of its place. why: it died. */
@@ -230,6 +244,8 @@ void farm_pool_on_settled(struct proc *pr, const char *why)
 		farm_set_broken(f, why);
 	else
 		farm_dispatch(f);
+	if (f->spare_until_us != 0 && f->n_processes == f->conf->processes && farm_pool_needs(pr))
+		start_one(pr->primary, pr->gen, f, "a spare one, as one has died");
 }
 
 /* Whether it is in the middle of a task: it cannot be expected to answer. */

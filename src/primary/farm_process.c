@@ -16,6 +16,7 @@
 #include "primary/farm_parts.h"
 
 #define MAX_ERRNO 4095 /* of the kernel */
+#define CLOSED_MAX_US (2 * US_PER_S) /* a process whose lane is closed has ended by then */
 #define JITTER    10 /* percent up or down of recycle_after, so that processes do not leave together */
 
 static const char *name_of(const struct farm *f)
@@ -133,6 +134,10 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
 	uint64_t now = now_us();
 
 	fp->armed_us = 0;
+	if (!lane_is_open(fp->lane)) {
+		fp->o.on_offence("closed its lane and lives on", fp->o.arg);
+		return;
+	}
 	if (!t)
 		return;
 	if (now < fp->deadline_us) {
@@ -227,14 +232,17 @@ static void on_message(const struct frame *f, const void *payload, int fd, void 
 		lane_close_foreign(fd);
 }
 
-/* The task is dealt with when it is buried. */
+/* A lane closes when its process ends. The task is dealt with when it is buried. */
 static void on_closed(const char *why, void *arg)
 {
+	const struct timeval soon = timeval_from_us(CLOSED_MAX_US);
 	struct farm_process *fp = arg;
 
 	leave_idle(fp);
 	if (why)
 		fp->o.on_offence(why, fp->o.arg);
+	else
+		event_add(&fp->ev_deadline, &soon);
 }
 
 /* --- coming and going --- */

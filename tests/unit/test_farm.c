@@ -1011,6 +1011,20 @@ START_TEST(test_a_result_nobody_asked_for)
 }
 END_TEST
 
+START_TEST(test_a_lane_that_is_closed_by_one_that_lives_on)
+{
+	set_up();
+	start(0);
+	ck_assert_int_eq(shutdown(processes[0].end.fd, SHUT_RDWR), 0);
+	submit(0, 1, "");
+	take_nothing(&workers[0].end);
+	ck_assert_uint_eq(farm->n_waiting, 1);
+	event_base_loop(base, EVLOOP_ONCE);
+	ck_assert_str_eq(processes[0].end.offence, "closed its lane and lives on");
+	tear_down();
+}
+END_TEST
+
 static void add(TCase *tc)
 {
 	tcase_add_test(tc, test_a_task_goes_to_a_process_and_its_result_back);
@@ -1035,6 +1049,7 @@ static void add(TCase *tc)
 	tcase_add_test(tc, test_a_memfd_that_can_still_change);
 	tcase_add_test(tc, test_offences_of_processes);
 	tcase_add_test(tc, test_a_result_nobody_asked_for);
+	tcase_add_test(tc, test_a_lane_that_is_closed_by_one_that_lives_on);
 }
 
 int main(void)
