@@ -19,7 +19,7 @@
 #include <tine/farm.h>
 #include <tine/http.h>
 
-#define CHECK_EVERY 64       /* tasks between two looks at the clock */
+#define CHECK_EVERY 64         /* tasks between two looks at the clock */
 #define TASKS_MAX   (1u << 26) /* of one load */
 
 static struct tine_worker *worker;
@@ -171,7 +171,8 @@ static void on_busy_done(const struct tine_farm_result *r, void *arg)
 
 	l->wrong += r->status < 0;
 	if (++l->ended == l->submitted)
-		tine_respond(l->request, l->wrong ? 500 : 200, "text/plain", r->error, strlen(r->error));
+		tine_respond(
+			l->request, l->wrong ? 500 : 200, "text/plain", r->error, strlen(r->error));
 }
 
 static void on_busy(struct tine_request *request, void *arg)

@@ -575,7 +575,8 @@ static const struct tine_task_function tasks[] = {
 
 static const struct tine_option options[] = {
 	{"greeting", TINE_OPTION_STRING, "hello", NULL, NULL, "What the task `option` answers."},
-	{"start", TINE_OPTION_STRING, "", NULL, NULL, "What task_start does: fail, crash, or nothing."},
+	{"start", TINE_OPTION_STRING, "", NULL, NULL,
+		"What task_start does: fail, crash, or nothing."},
 	{NULL},
 };
 
