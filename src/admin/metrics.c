@@ -294,17 +294,17 @@ static void farms(FILE *f, const struct history *h)
 
 	if (!report_next_farm(h, &at))
 		return;
-#define ROWS(metric, field)                                                                      \
-	at = 0;                                                                                \
-	while ((farm = report_next_farm(h, &at)))                                              \
+#define ROWS(metric, field)                                                                \
+	at = 0;                                                                            \
+	while ((farm = report_next_farm(h, &at)))                                          \
 		fprintf(f, "tined_farm_" metric "{farm=\"%s\"} %" PRIu64 "\n", farm->name, \
 			(uint64_t)sb_get(farm->field));
-#define X(name, field, help)                          \
+#define X(name, field, help)                      \
 	head(f, "farm_" name, "", "gauge", help); \
 	ROWS(name, field)
 	FARM_GAUGES(X)
 #undef X
-#define X(name, field, help)                                \
+#define X(name, field, help)                              \
 	head(f, "farm_" name, "_total", "counter", help); \
 	ROWS(name "_total", field)
 	REPORT_FARM_COUNTERS(X)

@@ -12,7 +12,8 @@
 #include "ipc/lane.h"
 #include "primary/farm_parts.h"
 
-_Static_assert(sizeof(((struct history_farm *)0)->name) == CONFIG_NAME_MAX + 1, "names are copied whole");
+_Static_assert(
+	sizeof(((struct history_farm *)0)->name) == CONFIG_NAME_MAX + 1, "names are copied whole");
 
 /* The row of a farm's name, or one that nobody has used; NULL: all are taken. */
 static struct history_farm *figures_of(struct history *h, const struct conf_farm *conf)

@@ -184,11 +184,11 @@ void farm_task_fail(struct farm_task *t, int status, const char *fmt, ...)
  * Answers at once, whether there is room or not: who sends and does not take its answers is read no further (relay.c). So what
  * it has us keep is bounded.
  */
-static void refuse(struct farm_client *c, uint64_t id, int status, unsigned tries,
-	const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+static void refuse(struct farm_client *c, uint64_t id, int status, unsigned tries, const char *fmt,
+	...) __attribute__((format(printf, 5, 6)));
 
-static void refuse(struct farm_client *c, uint64_t id, int status, unsigned tries,
-	const char *fmt, ...)
+static void refuse(
+	struct farm_client *c, uint64_t id, int status, unsigned tries, const char *fmt, ...)
 {
 	struct frame like = {.dst = c->peer->o.address, .id = id};
 	char text[MSG_FAIL_MAX + 1];
@@ -376,7 +376,8 @@ void farm_on_cancel(struct relay_peer *p, const struct frame *f)
 	if (!fp)
 		farm_queue_remove(t);
 	leave_client(t);
-	refuse(c, f->id, -ECANCELED, t->tries, "canceled %s", fp ? "while it ran" : "before it was begun");
+	refuse(c, f->id, -ECANCELED, t->tries, "canceled %s",
+		fp ? "while it ran" : "before it was begun");
 	if (fp)
 		farm_process_kill(fp, "its task was canceled");
 	farm_task_free(t);

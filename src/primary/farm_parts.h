@@ -62,7 +62,7 @@ struct farm {
 		turns[PRIORITIES]; /* whose turn it is next: lines with tasks that may begin */
 	uint64_t n_waiting, bytes_waiting;
 	struct farm_processes processes, idle; /* idle: the latest first */
-	unsigned n_processes; /* that are to stay, whatever their state (farm_pool.c) */
+	unsigned n_processes;    /* that are to stay, whatever their state (farm_pool.c) */
 	uint64_t spare_until_us; /* until then there is one more than are to run (farm_pool.c) */
 	unsigned n_ready, n_busy;
 	char *broken; /* why no process can be had; NULL: there are, or may be */

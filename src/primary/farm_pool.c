@@ -267,7 +267,8 @@ bool farm_pool_may_tell(struct primary *p)
 	if (p->task_deaths.second != second) {
 		if (p->task_deaths.n > TOLD_MAX)
 			event_note(p, LOG_LVL_WARNING, EVENT_CRASH, NULL,
-				"%u more task processes died in a second", p->task_deaths.n - TOLD_MAX);
+				"%u more task processes died in a second",
+				p->task_deaths.n - TOLD_MAX);
 		p->task_deaths.second = second;
 		p->task_deaths.n = 0;
 	}

@@ -15,9 +15,9 @@
 #include "ipc/lane.h"
 #include "primary/farm_parts.h"
 
-#define MAX_ERRNO 4095 /* of the kernel */
+#define MAX_ERRNO     4095           /* of the kernel */
 #define CLOSED_MAX_US (2 * US_PER_S) /* a process whose lane is closed has ended by then */
-#define JITTER    10 /* percent up or down of recycle_after, so that processes do not leave together */
+#define JITTER        10 /* percent up or down of recycle_after, so that processes do not leave together */
 
 static const char *name_of(const struct farm *f)
 {

@@ -44,13 +44,13 @@ struct proc {
 	struct event ev_exit;  /* the pidfd */
 	struct event ev_timer; /* the deadline of the present state */
 	struct lane *control;
-	struct relay_peer *bus;     /* NULL: it is not on the bus, such as a task process */
-	struct farm *farm;          /* of a task process; NULL: it is none */
-	struct farm_process *task;  /* what the farm knows of it, while it lives */
-	bool stays_in_farm;         /* it counts as one of it: it is not leaving */
-	bool killed_for_task;       /* its task was canceled, or took too long */
-	bool was_given_tasks;       /* the one that has died in this slot was */
-	uint32_t address; /* on it */
+	struct relay_peer *bus;    /* NULL: it is not on the bus, such as a task process */
+	struct farm *farm;         /* of a task process; NULL: it is none */
+	struct farm_process *task; /* what the farm knows of it, while it lives */
+	bool stays_in_farm;        /* it counts as one of it: it is not leaving */
+	bool killed_for_task;      /* its task was canceled, or took too long */
+	bool was_given_tasks;      /* the one that has died in this slot was */
+	uint32_t address;          /* on it */
 
 	uint64_t started_us, ready_us;
 	uint64_t asked_us; /* when the PING was sent that has no answer yet; 0: it has */

@@ -182,8 +182,8 @@ void show_status(const json_t *s, FILE *out)
 	const json_t *t = show_member(s, "totals");
 	char a[32], b[32], c[32], d[32];
 
-	show_line(out, "tined %s, pid %.0f, %s%s%s for %s, configuration %s", show_text(s, "version"),
-		show_number(s, "pid"), show_text(s, "phase"),
+	show_line(out, "tined %s, pid %.0f, %s%s%s for %s, configuration %s",
+		show_text(s, "version"), show_number(s, "pid"), show_text(s, "phase"),
 		show_is(s, "reloading") ? ", reloading" : "",
 		show_is(s, "upgrading") ? ", upgrading" : "",
 		show_age(show_number(s, "uptime_ms"), a, sizeof(a)),

@@ -156,7 +156,8 @@ static void set_up(void)
 	if (!sb.slots)
 		ck_assert_int_eq(scoreboard_new(1u << ADDRESS_SLOT_BITS, &sb), 0);
 	ck_assert_int_eq(history_new(&history), 0);
-	ck_assert_int_eq(config_load_text("t", NULL, text, strlen(text), on_error, NULL, &config), 0);
+	ck_assert_int_eq(
+		config_load_text("t", NULL, text, strlen(text), on_error, NULL, &config), 0);
 	ck_assert_int_eq(relay_new(base, &sb, &relay), 0);
 	o.base = base;
 	o.config = config;
@@ -249,8 +250,8 @@ struct submission {
 	uint64_t id;
 	struct msg_task task;
 	const char *function, *argument;
-	size_t len;   /* of the argument; 0: it is a text */
-	int fd;       /* of a large one */
+	size_t len; /* of the argument; 0: it is a text */
+	int fd;     /* of a large one */
 	uint16_t flags;
 };
 
@@ -258,8 +259,10 @@ static void submit_as(unsigned worker, const struct submission *s)
 {
 	char head[sizeof(struct msg_task) + 256] = {0};
 	struct msg_task m = s->task;
-	struct frame f = {
-		.type = MSG_TASK, .flags = s->flags, .src = workers[worker].end.address, .id = s->id};
+	struct frame f = {.type = MSG_TASK,
+		.flags = s->flags,
+		.src = workers[worker].end.address,
+		.id = s->id};
 
 	if (!m.function)
 		m.function = (uint8_t)strlen(s->function);
@@ -481,7 +484,11 @@ START_TEST(test_the_queue_is_bounded)
 	detach(0);
 	ck_assert_uint_eq(farm->n_waiting, 1);
 	for (uint64_t i = 1; i < 6; i++)
-		submit_as(1, &(struct submission){.id = i, .function = "run", .argument = large, .len = sizeof(large)});
+		submit_as(1,
+			&(struct submission){.id = i,
+				.function = "run",
+				.argument = large,
+				.len = sizeof(large)});
 	take_nothing(&workers[1].end);
 	ck_assert_uint_gt(farm->bytes_waiting, 5 * sizeof(large));
 	tear_down();
@@ -968,7 +975,10 @@ START_TEST(test_offences_of_processes)
 		{.flags = FRAME_FD, .why = "malformed result"},
 		{.flags = FRAME_FD | FRAME_LARGE, .why = "malformed large payload"},
 		{.flags = FRAME_FD | FRAME_LARGE, .len = 8, .why = "malformed large payload"},
-		{.flags = FRAME_FD | FRAME_LARGE, .status = -EDOM, .len = 8, .why = "malformed result"},
+		{.flags = FRAME_FD | FRAME_LARGE,
+			.status = -EDOM,
+			.len = 8,
+			.why = "malformed result"},
 		{.type = MSG_SEND, .why = "message its sender may not send"},
 		{.type = MSG_TASK, .why = "message its sender may not send"},
 		{.type = MSG_PUBLISH, .why = "message its sender may not send"},
@@ -980,7 +990,8 @@ START_TEST(test_offences_of_processes)
 	for (size_t i = 0; i < sizeof(lies) / sizeof(*lies); i++) {
 		const struct lie *lie = &lies[i];
 		struct msg_task_done m = {.status = lie->status};
-		struct frame f = {.type = lie->type ? lie->type : MSG_TASK_DONE, .flags = lie->flags};
+		struct frame f = {
+			.type = lie->type ? lie->type : MSG_TASK_DONE, .flags = lie->flags};
 
 		if (i % 2 == 0 && i > 0) /* it was given up the second time */
 			submit(0, 1, "");
