@@ -1,5 +1,6 @@
 """Tasks in processes of their own: tine/farm.h and [farm:NAME] through the real daemon, driven over HTTP by farm_module.c."""
 
+import json
 import os
 import pathlib
 import re
@@ -97,6 +98,16 @@ class Farm:
     def gate_pid(self, tag):
         pid = self.daemon.folder / f"{tag}.pid"
         return int(wait_until(lambda: pid.exists() and pid.read_text().endswith("\n") and pid.read_text(), f"{tag} runs"))
+
+    def report(self):
+        """What tinectl says: the farm's figures, and the tasks in quarantine."""
+        tinectl = pathlib.Path(os.environ.get("TINED", harness.REPOSITORY / "build" / "tined")).resolve().parent / "tinectl"
+        if not os.access(tinectl, os.X_OK):
+            pytest.skip("tinectl is not beside the binary under test")
+        done = subprocess.run([tinectl, "-s", self.daemon.folder / "control.sock", "farms", "--json"], capture_output=True,
+                              text=True, check=True)
+        records = [json.loads(line) for line in done.stdout.splitlines()]
+        return (next(r for r in records if r.get("type") == "farm"), [r for r in records if r.get("type") == "quarantined"])
 
     def open(self, tag):
         (self.daemon.folder / tag).touch()
@@ -327,6 +338,24 @@ def test_not_tried_again(farm):
 def test_one_in_a_hundred_crashes(farm, function, retries, crashed):
     f = farm(retries=retries)
     assert f.many(2000, function) == {"ok": 2000 - crashed, "crashed": crashed, "other": 0, "not_once": 0}
+
+
+def test_counted_and_quarantined(farm):
+    f = farm(retries=2, processes=1)
+    f.run("echo", "well")
+    f.run("fail", "badly")
+    f.run("spin", timeout_ms=50)
+    f.run("exit", 3)
+    f.gate("gate")
+    f.begin("echo", tag="waits")
+    figures, quarantined = f.report()
+    expected = {"name": "f", "busy": 1, "queued": 1, "submitted": 6, "done": 1, "failed_tasks": 1,
+                "timed_out": 1, "crashed": 3, "retried": 2, "quarantined": 1}
+    assert {key: figures.get(key) for key in expected} == expected
+    assert [(q["farm"], q["function"], q["tries"]) for q in quarantined] == [("f", "exit", 3)]
+    assert "3" in quarantined[0]["how"]
+    f.open("gate")
+    assert f.wait("waits")["status"] == "ok"
 
 
 def test_cancel_one_that_waits(farm):
