@@ -5,6 +5,7 @@
 #include "primary/farm.h"
 
 #include <errno.h>
+#include <event2/event.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -44,6 +45,7 @@ static void farm_init(struct farm *f, struct farms *all, unsigned index)
 		TAILQ_INIT(&f->turns[i]);
 	TAILQ_INIT(&f->processes);
 	TAILQ_INIT(&f->idle);
+	evtimer_assign(&f->ev_ahead, all->o.base, farm_on_ahead, f);
 	row = figures_of(all->o.history, f->conf);
 	f->figures = row ? row : &spare;
 }
@@ -74,8 +76,10 @@ struct farms *farms_free(struct farms *all)
 {
 	if (!all)
 		return NULL;
-	for (size_t i = 0; i < all->n; i++)
+	for (size_t i = 0; i < all->n; i++) {
+		event_del(&all->farms[i].ev_ahead);
 		free(all->farms[i].broken);
+	}
 	free(all->farms);
 	free(all);
 	return NULL;
@@ -119,15 +123,27 @@ static void fail_waiting(struct farm *f)
 	}
 }
 
-/* Begins what may begin now. */
-void farm_dispatch(struct farm *f)
+static bool has_idle(const struct farm *f)
 {
-	struct farm_process *fp;
+	return f->n_busy < f->conf->processes && !TAILQ_EMPTY(&f->idle);
+}
+
+static void begin_waiting(struct farm *f)
+{
 	struct farm_task *t;
 
-	while (f->n_busy < f->conf->processes && (fp = TAILQ_FIRST(&f->idle)) &&
-		(t = farm_queue_next(f)))
-		farm_process_begin(fp, t);
+	while (has_idle(f) && (t = farm_queue_next(f)))
+		farm_process_begin(TAILQ_FIRST(&f->idle), t);
+}
+
+/* Begins what may begin now. What a process has ahead does not wait while another one is free. */
+void farm_dispatch(struct farm *f)
+{
+	begin_waiting(f);
+	if (f->n_ahead_all > 0 && has_idle(f)) {
+		farm_take_back(f);
+		begin_waiting(f);
+	}
 	if (f->broken)
 		fail_waiting(f);
 	else if (f->n_waiting > 0 && TAILQ_EMPTY(&f->idle))

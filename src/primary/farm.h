@@ -17,6 +17,7 @@ struct farms;
 struct frame;
 struct history;
 struct relay_peer;
+struct sb_slot;
 
 /* What a farm wants of those who start processes. */
 struct farms_options {
@@ -30,6 +31,7 @@ struct farms_options {
 
 struct farm_process_options {
 	uint32_t address;
+	struct sb_slot *slot; /* where it and we agree on what it has begun */
 	int fd; /* of its bus lane; the process's from here on, in any case */
 	/* It has to be killed for its task's sake. The task is dealt with. */
 	void (*on_kill)(const char *why, void *arg);

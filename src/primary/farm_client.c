@@ -297,6 +297,16 @@ static int check_room(const struct farm_client *c, const struct farm *f, uint64_
 	return with_fd && c->peer->relay->fds_left == 0 ? -EDQUOT : 0;
 }
 
+/* Whether a process has one ahead that the task is to be begun before. */
+static bool is_before_one_ahead(const struct farm_task *t)
+{
+	for (unsigned i = 0; i < PRIORITIES; i++) {
+		if (t->farm->n_ahead[i] > 0 && farm_goes_before(t->priority, (enum msg_priority)i))
+			return true;
+	}
+	return false;
+}
+
 static void queue(struct farm_client *c, struct farm_task *t)
 {
 	HASH_ADD(hh, c->tasks, id, sizeof(t->id), t);
@@ -309,6 +319,8 @@ static void queue(struct farm_client *c, struct farm_task *t)
 		return;
 	}
 	farm_queue_add(t, false);
+	if (t->farm->n_ahead_all > 0 && is_before_one_ahead(t))
+		farm_take_back(t->farm);
 	farm_dispatch(t->farm);
 }
 
@@ -364,29 +376,34 @@ void farm_on_task(struct relay_peer *p, struct frame *f, int fd)
 void farm_on_cancel(struct relay_peer *p, const struct frame *f)
 {
 	struct farm_client *c = p->farm_client;
-	struct farm_process *fp;
 	struct farm_task *t = NULL;
+	struct farm *farm;
+	bool has_begun;
 
 	if (c)
 		HASH_FIND(hh, c->tasks, &f->id, sizeof(f->id), t);
 	if (!t)
 		return;
 	sb_add(t->farm->figures->canceled, 1);
-	fp = t->process;
-	if (!fp)
+	farm = t->farm;
+	if (t->process)
+		farm_process_take_back(t->process);
+	has_begun = t->process;
+	if (!has_begun)
 		farm_queue_remove(t);
 	leave_client(t);
 	refuse(c, f->id, -ECANCELED, t->tries, "canceled %s",
-		fp ? "while it ran" : "before it was begun");
-	if (fp)
-		farm_process_kill(fp, "its task was canceled");
-	farm_task_free(t);
+		has_begun ? "while it ran" : "before it was begun");
+	if (!has_begun || farm_process_stop(t->process, t, "its task was canceled"))
+		farm_task_free(t);
+	farm_dispatch(farm);
 }
 
 /* A worker has gone: its tasks that wait are dropped, those that run are nobody's. */
 void farm_forget(struct relay_peer *p)
 {
 	struct farm_client *c = p->farm_client;
+	struct farms *all = p->o.farms;
 	struct farm_task *t, *next;
 	struct farm_held *h;
 
@@ -394,6 +411,8 @@ void farm_forget(struct relay_peer *p)
 		return;
 	HASH_ITER(hh, c->tasks, t, next)
 	{
+		if (t->process)
+			farm_process_take_back(t->process);
 		if (!t->process)
 			farm_queue_remove(t);
 		leave_client(t);
@@ -408,4 +427,6 @@ void farm_forget(struct relay_peer *p)
 		free(c->lines[i]);
 	free(c);
 	p->farm_client = NULL;
+	for (size_t i = 0; i < all->n; i++)
+		farm_dispatch(&all->farms[i]);
 }

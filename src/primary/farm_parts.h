@@ -24,11 +24,13 @@ struct farm_line;
 
 /* From its submission until somebody was told what became of it. */
 struct farm_task {
-	TAILQ_ENTRY(farm_task) link; /* in its line, while it waits */
+	TAILQ_ENTRY(farm_task) link; /* in its line, while it waits; then among its process's */
 	UT_hash_handle hh;           /* among its worker's, by id */
 	struct farm *farm;
 	struct farm_client *client;   /* who wants the result; NULL: he is gone */
-	struct farm_process *process; /* that runs it; NULL: it waits */
+	struct farm_process *process; /* that was given it; NULL: it waits */
+	uint32_t number;              /* the process's, serial */
+	bool is_canceled;             /* and its process is to be killed when it comes to it */
 	uint64_t id;                  /* the worker's number */
 	uint64_t submitted_us;
 	uint64_t timeout_us;
@@ -61,6 +63,8 @@ struct farm {
 	struct farm_lines
 		turns[PRIORITIES]; /* whose turn it is next: lines with tasks that may begin */
 	uint64_t n_waiting, bytes_waiting;
+	unsigned n_ahead[PRIORITIES], n_ahead_all; /* tasks that processes have ahead */
+	struct event ev_ahead;                     /* they are looked at */
 	struct farm_processes processes, idle; /* idle: the latest first */
 	unsigned n_processes;    /* that are to stay, whatever their state (farm_pool.c) */
 	uint64_t spare_until_us; /* until then there is one more than are to run (farm_pool.c) */
@@ -97,12 +101,13 @@ struct farm_process {
 	struct farm *farm;
 	struct farm_process_options o;
 	struct lane *lane;
-	struct farm_task *running;
+	struct farm_tasks given; /* the first one runs, as far as we know; the others it has ahead */
+	unsigned n_given_now;
 	bool is_ready, is_idle, is_retired;
 	bool is_doomed;       /* it was killed; what it says is of no interest */
-	uint64_t n_given;     /* tasks: the number of the last one */
+	uint64_t n_given;     /* tasks so far: the number of the last one */
 	uint64_t n_most;      /* tasks it is to run; 0: any number */
-	uint64_t since_us;    /* of its task, or of its idleness */
+	uint64_t since_us;    /* of the first one, or of its idleness */
 	uint64_t deadline_us; /* of its task */
 	uint64_t armed_us;    /* when ev_deadline fires, perhaps too early; 0: it does not */
 	struct event ev_deadline;
@@ -117,7 +122,9 @@ struct farm_line *farm_line_of(struct farm_client *c, struct farm *f);
 uint64_t farm_task_bytes(const struct farm_task *t);
 void farm_queue_add(struct farm_task *t, bool in_front);
 void farm_queue_remove(struct farm_task *t);
+struct farm_task *farm_queue_peek(const struct farm *f);
 struct farm_task *farm_queue_next(struct farm *f);
+bool farm_goes_before(enum msg_priority a, enum msg_priority b);
 void farm_queue_pause(struct farm_client *c);
 void farm_queue_resume(struct farm_client *c);
 uint64_t farm_queue_oldest_us(const struct farm *f);
@@ -130,3 +137,7 @@ void farm_task_fail(struct farm_task *t, int status, const char *fmt, ...)
 /* farm_process.c */
 void farm_process_begin(struct farm_process *fp, struct farm_task *t);
 void farm_process_kill(struct farm_process *fp, const char *why);
+bool farm_process_stop(struct farm_process *fp, struct farm_task *t, const char *why);
+void farm_process_take_back(struct farm_process *fp);
+void farm_take_back(struct farm *f);
+void farm_on_ahead(int fd, short what, void *arg);

@@ -198,6 +198,7 @@ static void on_spent(void *arg)
 int farm_pool_attach(struct proc *pr, int bus_fd)
 {
 	struct farm_process_options o = {.address = pr->address,
+		.slot = &pr->primary->scoreboard.slots[pr->slot],
 		.fd = bus_fd,
 		.on_kill = on_kill,
 		.on_offence = on_offence,
@@ -221,6 +222,7 @@ void farm_pool_on_leaving(struct proc *pr)
 	if (pr->stays_in_farm)
 		pr->farm->n_processes--;
 	pr->stays_in_farm = false;
+	farm_dispatch(pr->farm);
 }
 
 /* It has died; how: in a few words. */
@@ -251,7 +253,7 @@ void farm_pool_on_settled(struct proc *pr, const char *why)
 /* Whether it is in the middle of a task: it cannot be expected to answer. */
 bool farm_pool_is_busy(const struct proc *pr)
 {
-	return pr->task && pr->task->running;
+	return pr->task && !TAILQ_EMPTY(&pr->task->given);
 }
 
 /* --- the log --- */

@@ -19,6 +19,14 @@
 #define CLOSED_MAX_US (2 * US_PER_S) /* a process whose lane is closed has ended by then */
 #define JITTER        10 /* percent up or down of recycle_after, so that processes do not leave together */
 
+/* Tasks given to a process before it has ended the one it runs. */
+#define AHEAD_MAX   15              /* of them */
+#define AHEAD_LOW   4               /* it is given more when it has no more than that, the first one included */
+#define AHEAD_BYTES 4096            /* of the largest */
+#define SHORT_US    200             /* the one before took less */
+#define AHEAD_US    (1 * US_PER_MS) /* the first one runs longer: they are taken back */
+#define BELIEVED_US (1 * US_PER_S)  /* that it is beyond its first one, though it has not said what became of it */
+
 static const char *name_of(const struct farm *f)
 {
 	return f->conf->name;
@@ -53,29 +61,70 @@ static void enter_idle(struct farm_process *fp)
 	TAILQ_INSERT_HEAD(&fp->farm->idle, fp, idle_link);
 }
 
-static void set_running(struct farm_process *fp, struct farm_task *t)
+/* The task that it runs, as far as we know; NULL: none. */
+static struct farm_task *first(const struct farm_process *fp)
 {
-	fp->farm->n_busy += (t != NULL) - (fp->running != NULL);
-	if (fp->running)
-		fp->running->process = NULL;
-	fp->running = t;
-	if (t)
-		t->process = fp;
+	return TAILQ_FIRST(&fp->given);
+}
+
+static void add_given(struct farm_process *fp, struct farm_task *t)
+{
+	struct farm *f = fp->farm;
+
+	if (first(fp)) {
+		f->n_ahead[t->priority]++;
+		f->n_ahead_all++;
+	} else {
+		f->n_busy++;
+	}
+	TAILQ_INSERT_TAIL(&fp->given, t, link);
+	fp->n_given_now++;
+	t->process = fp;
+}
+
+/* The next one is its first one then. */
+static void remove_given(struct farm_process *fp, struct farm_task *t)
+{
+	struct farm *f = fp->farm;
+	bool was_first = t == first(fp);
+	const struct farm_task *ahead;
+
+	TAILQ_REMOVE(&fp->given, t, link);
+	fp->n_given_now--;
+	t->process = NULL;
+	ahead = was_first ? first(fp) : t;
+	if (ahead) {
+		f->n_ahead[ahead->priority]--;
+		f->n_ahead_all--;
+	} else {
+		f->n_busy--;
+	}
+}
+
+static void wait_for_deadline(struct farm_process *fp, uint64_t now)
+{
+	uint64_t us = fp->deadline_us > now ? fp->deadline_us - now : US_PER_MS;
+	struct timeval tv = timeval_from_us(us);
+
+	fp->armed_us = now + us;
+	event_add(&fp->ev_deadline, &tv);
 }
 
 /* One timer for many tasks: when it fires too early it is armed anew. */
 static void set_deadline(struct farm_process *fp, uint64_t timeout_us)
 {
-	struct timeval tv = timeval_from_us(timeout_us);
-
 	fp->deadline_us = fp->since_us + timeout_us;
-	if (fp->armed_us != 0 && fp->armed_us <= fp->deadline_us)
-		return;
-	fp->armed_us = fp->deadline_us;
-	event_add(&fp->ev_deadline, &tv);
+	if (fp->armed_us == 0 || fp->armed_us > fp->deadline_us)
+		wait_for_deadline(fp, fp->since_us);
 }
 
 /* --- tasks --- */
+
+/* Whether the process has begun a task that it was given, as it says. */
+static bool has_begun(uint32_t begun, const struct farm_task *t)
+{
+	return (int32_t)(begun - t->number) >= 0;
+}
 
 /* The process is about to be buried, or cannot be given the task: another one may. */
 static void put_back(struct farm_process *fp, struct farm_task *t, int r)
@@ -90,8 +139,8 @@ static void put_back(struct farm_process *fp, struct farm_task *t, int r)
 		name_of(t->farm), strerror(-r));
 }
 
-/* Has an idle process begin a task; another one, if that is what it takes. */
-void farm_process_begin(struct farm_process *fp, struct farm_task *t)
+/* Returns whether the process has the task now; else it is dealt with. */
+static bool give(struct farm_process *fp, struct farm_task *t)
 {
 	struct msg_task *m = (void *)t->payload;
 	struct frame f = {.length = t->length,
@@ -107,29 +156,148 @@ void farm_process_begin(struct farm_process *fp, struct farm_task *t)
 	r = lane_put(fp->lane, &f, &body, 1, t->fd);
 	if (r != 0) {
 		put_back(fp, t, r);
-		return;
+		return false;
 	}
-	leave_idle(fp);
-	fp->n_given++;
+	t->number = (uint32_t)++fp->n_given;
 	t->tries++;
-	set_running(fp, t);
-	fp->since_us = now_us();
-	set_deadline(fp, t->timeout_us);
+	add_given(fp, t);
+	return true;
 }
 
-/* It is not waited for. Its task, if it has one, is the caller's from here on. */
+static void on_first(struct farm_process *fp, uint64_t now)
+{
+	fp->since_us = now;
+	set_deadline(fp, first(fp)->timeout_us);
+}
+
+/* Has an idle process begin a task; another one, if that is what it takes. */
+void farm_process_begin(struct farm_process *fp, struct farm_task *t)
+{
+	if (!give(fp, t))
+		return;
+	leave_idle(fp);
+	on_first(fp, now_us());
+}
+
+/* --- ahead --- */
+
+static bool may_have_more(const struct farm_process *fp)
+{
+	return !fp->is_retired && !fp->is_doomed && lane_is_open(fp->lane) &&
+		(fp->n_most == 0 || fp->n_given < fp->n_most);
+}
+
+/*
+ * Where tasks take no longer than it takes to wake a process, a busy one is given the next few before it asks. Not more than its
+ * share of those that wait.
+ */
+static void give_ahead(struct farm_process *fp)
+{
+	struct timeval tv = timeval_from_us(AHEAD_US);
+	struct farm *f = fp->farm;
+	uint64_t n = f->n_waiting / (f->n_ready ? f->n_ready : 1);
+	struct farm_task *t;
+
+	for (; n > 0 && fp->n_given_now <= AHEAD_MAX && may_have_more(fp); n--) {
+		t = farm_queue_peek(f);
+		if (!t || t->fd >= 0 || t->length > AHEAD_BYTES)
+			break;
+		if (!give(fp, farm_queue_next(f)))
+			break;
+	}
+	if (f->n_ahead_all > 0 && !event_pending(&f->ev_ahead, EV_TIMEOUT, NULL))
+		event_add(&f->ev_ahead, &tv);
+}
+
+/* A task that it has not begun. */
+static void return_task(struct farm_process *fp, struct farm_task *t)
+{
+	remove_given(fp, t);
+	t->tries--;
+	if (t->client) {
+		farm_queue_add(t, true);
+		return;
+	}
+	sb_add(t->farm->figures->dropped, 1);
+	farm_task_free(t);
+}
+
+/* Takes back what the process has ahead, but for what it has come to by now. It may be idle then. */
+void farm_process_take_back(struct farm_process *fp)
+{
+	struct farm_task *t;
+	uint32_t begun;
+
+	if (fp->n_given_now < 2)
+		return;
+	begun = scoreboard_revoke_tasks(fp->o.slot, (uint32_t)fp->n_given);
+	while ((t = TAILQ_LAST(&fp->given, farm_tasks)) && !has_begun(begun, t))
+		return_task(fp, t);
+	if (!t)
+		enter_idle(fp);
+}
+
+/* The same of all. */
+void farm_take_back(struct farm *f)
+{
+	struct farm_process *fp;
+
+	TAILQ_FOREACH (fp, &f->processes, link)
+		farm_process_take_back(fp);
+}
+
+/* None is to wait for long behind one that takes longer than those before it, whether another process is free or not. */
+void farm_on_ahead(evutil_socket_t fd, short what, void *arg)
+{
+	const struct timeval again = timeval_from_us(AHEAD_US);
+	uint64_t now = now_us();
+	struct farm_process *fp;
+	struct farm *f = arg;
+
+	TAILQ_FOREACH (fp, &f->processes, link) {
+		if (fp->n_given_now > 1 && now - fp->since_us >= AHEAD_US)
+			farm_process_take_back(fp);
+	}
+	farm_dispatch(f);
+	if (f->n_ahead_all > 0)
+		event_add(&f->ev_ahead, &again);
+}
+
+/* --- ending a process for its task's sake --- */
+
+/* What it had ahead was taken back. Its first task is the caller's from here on. */
 void farm_process_kill(struct farm_process *fp, const char *why)
 {
-	leave_idle(fp);
-	set_running(fp, NULL);
 	fp->is_doomed = true;
+	leave_idle(fp);
+	remove_given(fp, first(fp));
 	fp->o.on_kill(why, fp->o.arg);
+}
+
+/* Whether the process is beyond a task: what became of it is on its way. */
+static bool is_beyond(const struct farm_process *fp, const struct farm_task *t)
+{
+	return has_begun(scoreboard_begun_task(fp->o.slot) - 1, t);
+}
+
+/*
+ * Ends a task that a process was given and nobody wants any more. Returns true when that is done, and the task is the caller's; false
+ * when the process is at another one: this one is over, or its turn comes.
+ */
+bool farm_process_stop(struct farm_process *fp, struct farm_task *t, const char *why)
+{
+	if (t == first(fp) && !is_beyond(fp, t)) {
+		farm_process_kill(fp, why);
+		return true;
+	}
+	t->is_canceled = true;
+	return false;
 }
 
 static void on_deadline(evutil_socket_t fd, short what, void *arg)
 {
 	struct farm_process *fp = arg;
-	struct farm_task *t = fp->running;
+	struct farm_task *t = first(fp);
 	char function[HISTORY_FUNCTION], why[HISTORY_FUNCTION + 64];
 	uint64_t now = now_us();
 
@@ -140,8 +308,14 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
 	}
 	if (!t)
 		return;
-	if (now < fp->deadline_us) {
-		set_deadline(fp, fp->deadline_us - fp->since_us);
+	if (now >= fp->deadline_us)
+		farm_process_take_back(fp);
+	if (t != first(fp)) {
+		farm_dispatch(fp->farm);
+		return;
+	}
+	if (now < fp->deadline_us || (is_beyond(fp, t) && now < fp->deadline_us + BELIEVED_US)) {
+		wait_for_deadline(fp, now);
 		return;
 	}
 	function_of(t, function);
@@ -152,6 +326,8 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
 	farm_task_fail(t, -ETIMEDOUT, "farm %s: %s", name_of(fp->farm), why);
 	farm_dispatch(fp->farm);
 }
+
+/* --- results --- */
 
 /* Looks behind the descriptor of a large result. Returns its size, or 0 when it is not what it has to be. */
 static uint64_t check_large(const struct frame *f, int fd)
@@ -174,7 +350,7 @@ static const char *malformed(
 	*ret_large = 0;
 	if (f->src != fp->o.address)
 		return "wrong sender";
-	if (!fp->is_doomed && (!fp->running || f->id != fp->n_given))
+	if (!fp->is_doomed && (!first(fp) || (uint32_t)f->id != first(fp)->number))
 		return "result of a task it was not given";
 	if (f->length < sizeof(*m) || m->status > 0 || m->status < -MAX_ERRNO ||
 		(fd >= 0) != ((f->flags & FRAME_LARGE) != 0))
@@ -188,11 +364,11 @@ static const char *malformed(
 
 static void end_task(struct farm_process *fp, struct frame *f, int fd, uint64_t large)
 {
-	struct farm_task *t = fp->running;
+	struct farm_task *t = first(fp);
 	const struct msg_task_done *m = (const void *)(f + 1);
 	uint64_t size = large ? large : f->length - sizeof(*m);
 
-	set_running(fp, NULL);
+	remove_given(fp, t);
 	if (m->status == 0 && size > fp->farm->conf->max_result) {
 		sb_add(fp->farm->figures->failed, 1);
 		farm_task_fail(t, -EMSGSIZE,
@@ -207,13 +383,34 @@ static void end_task(struct farm_process *fp, struct frame *f, int fd, uint64_t 
 	farm_task_end(t, f, fd, large);
 }
 
+/* It has come to one that was canceled meanwhile, unless it is beyond it already. */
+static void end_canceled(struct farm_process *fp)
+{
+	struct farm_task *t = first(fp);
+
+	farm_process_take_back(fp);
+	if (t != first(fp) || is_beyond(fp, t))
+		return;
+	farm_process_kill(fp, "its task was canceled");
+	farm_task_free(t);
+}
+
 /* The next task, if there is one. */
 static void go_on(struct farm_process *fp)
 {
-	if (fp->n_most != 0 && fp->n_given >= fp->n_most && !fp->is_retired)
+	uint64_t now = now_us(), took_us = now - fp->since_us;
+
+	if (first(fp) && first(fp)->is_canceled)
+		end_canceled(fp);
+	if (first(fp))
+		on_first(fp, now);
+	else if (!fp->is_doomed && !may_have_more(fp) && !fp->is_retired)
 		fp->o.on_spent(fp->o.arg);
-	enter_idle(fp);
+	if (!first(fp))
+		enter_idle(fp);
 	farm_dispatch(fp->farm);
+	if (first(fp) && fp->n_given_now <= AHEAD_LOW && took_us < SHORT_US)
+		give_ahead(fp);
 }
 
 static void on_message(const struct frame *f, const void *payload, int fd, void *arg)
@@ -279,6 +476,7 @@ int farm_process_new(
 		free(fp);
 		return r;
 	}
+	TAILQ_INIT(&fp->given);
 	evtimer_assign(&fp->ev_deadline, f->all->o.base, on_deadline, fp);
 	TAILQ_INSERT_TAIL(&f->processes, fp, link);
 	*ret = fp;
@@ -304,6 +502,7 @@ void farm_process_retire(struct farm_process *fp)
 	fp->is_retired = true;
 	fp->farm->n_ready -= fp->is_ready;
 	leave_idle(fp);
+	farm_process_take_back(fp);
 }
 
 /* What it said before it died counts. */
@@ -349,24 +548,37 @@ static void on_crash(struct farm_task *t, const char *how)
 	}
 }
 
+/* Those that it has not come to are as they were; the last ones first, for they go to the front. */
+static void return_given(struct farm_process *fp, const char *how)
+{
+	uint32_t begun = scoreboard_begun_task(fp->o.slot);
+	struct farm_task *t;
+
+	while ((t = TAILQ_LAST(&fp->given, farm_tasks))) {
+		if (t != first(fp) && !has_begun(begun, t)) {
+			return_task(fp, t);
+			continue;
+		}
+		remove_given(fp, t);
+		on_crash(t, how);
+	}
+}
+
 /* It has died, as said by how. Returns NULL. */
 struct farm_process *farm_process_bury(struct farm_process *fp, const char *how)
 {
-	struct farm_task *t;
 	struct farm *f;
 
 	if (!fp)
 		return NULL;
 	f = fp->farm;
-	t = fp->running;
-	set_running(fp, NULL);
+	fp->is_doomed = true;
 	farm_process_retire(fp);
+	return_given(fp, how);
 	TAILQ_REMOVE(&f->processes, fp, link);
 	event_del(&fp->ev_deadline);
 	lane_free(fp->lane);
 	free(fp);
-	if (t)
-		on_crash(t, how);
 	farm_dispatch(f);
 	return NULL;
 }

@@ -86,23 +86,41 @@ void farm_queue_remove(struct farm_task *t)
 		leave_turns(f, l, t->priority);
 }
 
-/* Takes the task out that is to be begun next; NULL: there is none. */
-struct farm_task *farm_queue_next(struct farm *f)
+/* The task that is to be begun next; NULL: there is none. */
+struct farm_task *farm_queue_peek(const struct farm *f)
 {
 	for (unsigned i = 0; i < PRIORITIES; i++) {
-		enum msg_priority priority = order[i];
-		struct farm_line *l = TAILQ_FIRST(&f->turns[priority]);
-		struct farm_task *t;
+		struct farm_line *l = TAILQ_FIRST(&f->turns[order[i]]);
 
-		if (!l)
-			continue;
-		t = TAILQ_FIRST(&l->tasks[priority]);
-		leave_turns(f, l, priority);
-		farm_queue_remove(t);
-		take_turn(f, l, priority, false);
-		return t;
+		if (l)
+			return TAILQ_FIRST(&l->tasks[order[i]]);
 	}
 	return NULL;
+}
+
+/* Takes it out. */
+struct farm_task *farm_queue_next(struct farm *f)
+{
+	struct farm_task *t = farm_queue_peek(f);
+	struct farm_line *l;
+
+	if (!t)
+		return NULL;
+	l = line_of(t);
+	leave_turns(f, l, t->priority);
+	farm_queue_remove(t);
+	take_turn(f, l, t->priority, false);
+	return t;
+}
+
+/* Whether one of the first priority is begun before one of the other. */
+bool farm_goes_before(enum msg_priority a, enum msg_priority b)
+{
+	unsigned i = 0;
+
+	while (order[i] != a && order[i] != b)
+		i++;
+	return a != b && order[i] == a;
 }
 
 /* No task of this worker's is begun. */

@@ -90,3 +90,42 @@ void scoreboard_end_turn(struct sb_slot *s)
 	sb_add(s->busy_us, us);
 	histogram_add(&s->loop_lag, us, 1);
 }
+
+/*
+ * Tasks are given to a process with serial numbers, some of them before it has come to them. Until it has, the primary may take
+ * them back. Who is first is decided in one word: the number begun last, and above it that of the last one taken back.
+ */
+static uint64_t task_word(uint32_t begun, uint32_t revoked)
+{
+	return (uint64_t)revoked << 32 | begun;
+}
+
+/* By the task process, before it runs a task. Returns whether it may: false when the task was taken back. */
+bool scoreboard_begin_task(struct sb_slot *s, uint32_t n)
+{
+	uint64_t word = atomic_load_explicit(&s->task_word, memory_order_acquire);
+
+	do {
+		if ((int32_t)(n - (uint32_t)(word >> 32)) <= 0)
+			return false;
+	} while (!atomic_compare_exchange_weak_explicit(&s->task_word, &word,
+		task_word(n, n - 1), memory_order_acq_rel, memory_order_acquire));
+	return true;
+}
+
+/* The number of the task it has begun last. */
+uint32_t scoreboard_begun_task(const struct sb_slot *s)
+{
+	return (uint32_t)atomic_load_explicit(&s->task_word, memory_order_acquire);
+}
+
+/* By the primary: takes back all up to the last one given that are not begun. Returns the number of the last one that is. */
+uint32_t scoreboard_revoke_tasks(struct sb_slot *s, uint32_t last)
+{
+	uint64_t word = atomic_load_explicit(&s->task_word, memory_order_acquire);
+
+	while (!atomic_compare_exchange_weak_explicit(&s->task_word, &word,
+		task_word((uint32_t)word, last), memory_order_acq_rel, memory_order_acquire))
+		;
+	return (uint32_t)word;
+}

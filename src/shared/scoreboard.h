@@ -79,6 +79,9 @@ struct sb_slot {
 	_Alignas(64) _Atomic uint64_t pool_begun;
 	_Atomic uint64_t pool_jobs; /* that are finished */
 
+	/* written by the primary and by a task process: scoreboard_begin_task() */
+	_Alignas(64) _Atomic uint64_t task_word;
+
 	/* written by the bridge, by several threads, each its own */
 	_Alignas(64) struct nats_counters nats;
 	_Atomic uint32_t nats_connected; /* 1 while it is */
@@ -115,5 +118,8 @@ uint64_t scoreboard_pool_running(const struct sb_slot *s);
 int scoreboard_new(size_t n_slots, struct scoreboard *ret);
 const char *scoreboard_state_name(uint32_t state);
 void scoreboard_clear_slot(struct sb_slot *s);
+bool scoreboard_begin_task(struct sb_slot *s, uint32_t n);
+uint32_t scoreboard_begun_task(const struct sb_slot *s);
+uint32_t scoreboard_revoke_tasks(struct sb_slot *s, uint32_t last);
 void scoreboard_end_turn(struct sb_slot *s);
 void scoreboard_clear_counters(struct sb_slot *s);

@@ -1,7 +1,8 @@
 /*
  * Set-up, the loop, drain. Runs in a task process, of which each farm has several: it loads the farm's module, and runs what
  * comes as TASK on the lane of the bus, one task after the other, each to its end. While a task runs nothing else happens: the
- * primary knows that, watches over the task's time, and kills the process when that is up.
+ * primary knows that, watches over the task's time, and kills the process when that is up. It may send tasks ahead, to be run
+ * after the one that runs; before we begin one we look in shared memory whether it has been taken back.
  */
 #include "task/task.h"
 
@@ -144,6 +145,8 @@ static void on_task(struct task_process *p, const struct frame *f, const void *p
 		lane_reject(p->lane, "malformed task");
 		return;
 	}
+	if (!scoreboard_begin_task(p->slot, (uint32_t)f->id))
+		return; /* another process has it by now */
 	m.data = (const char *)payload + task_head(head->function);
 	m.len = f->length - task_head(head->function);
 	if (f->flags & FRAME_LARGE)

@@ -1,6 +1,7 @@
 /*
- * What a worker may say of tasks, and a task process of their results: any bytes at all on both lanes, in turns: a byte (odd: the
- * process), the number of bytes that follow (two bytes), these. The worker is at address 0x1000, the process at 0x1001. Each may
+ * What a worker may say of tasks, and a task process of their results: any bytes at all on both lanes, in turns: a byte (0: the
+ * worker's lane, 1: the process's, 2: the word in shared memory that says which task it has begun), the number of bytes that
+ * follow (two bytes), these. The worker is at address 0x1000, the process at 0x1001. Each may
  * be cut off, once; what the primary says to the worker is legal; no more is said of tasks than there were; and neither
  * descriptors nor memory are left.
  */
@@ -92,6 +93,7 @@ static struct relay_peer *attach_worker(struct relay *relay, struct farms *farms
 static struct farm_process *attach_process(struct relay *relay, struct farms *farms, int fd)
 {
 	struct farm_process_options o = {.address = relay_next_address(relay, 1),
+		.slot = &sb.slots[1],
 		.fd = fd,
 		.on_kill = on_kill,
 		.on_offence = on_offence,
@@ -123,16 +125,26 @@ static void check_answers(int fd)
 	}
 }
 
+/* In memory that the process shares with the primary. */
+static void set_word(const uint8_t *data, size_t n)
+{
+	uint64_t word = 0;
+
+	memcpy(&word, data, n < sizeof(word) ? n : sizeof(word));
+	atomic_store(&sb.slots[1].task_word, word);
+}
+
 /* fds: the worker's end, and the process's. */
 static void feed(const int fds[2], const uint8_t *data, size_t size)
 {
 	while (size >= 3) {
 		size_t n = data[1] | (size_t)data[2] << 8;
-		int fd = fds[data[0] & 1];
 
 		n = n < size - 3 ? n : size - 3;
-		if (n > 0)
-			(void)!send(fd, data + 3, n, MSG_NOSIGNAL | MSG_DONTWAIT);
+		if (data[0] & 2)
+			set_word(data + 3, n);
+		else if (n > 0)
+			(void)!send(fds[data[0] & 1], data + 3, n, MSG_NOSIGNAL | MSG_DONTWAIT);
 		event_base_loop(base, EVLOOP_NONBLOCK);
 		event_base_loop(base, EVLOOP_NONBLOCK);
 		check_answers(fds[0]);

@@ -115,10 +115,11 @@ static void attach(unsigned i)
 static void start_in(struct farm *f, unsigned i)
 {
 	struct process *p = &processes[i];
-	struct farm_process_options o = {
+	struct farm_process_options o = {.slot = &sb.slots[WORKERS + i],
 		.on_kill = on_kill, .on_offence = on_offence, .on_spent = on_spent, .arg = p};
 
 	memset(p, 0, sizeof(*p));
+	sb_set(sb.slots[WORKERS + i].task_word, 0);
 	o.fd = open_lane(&p->end, WORKERS + i, false);
 	o.address = p->end.address;
 	ck_assert_int_eq(farm_process_new(f, &o, &p->fp), 0);
@@ -367,10 +368,21 @@ static void take_nothing(const struct end *e)
 	}
 }
 
-/* The argument of the task that a process is given. Returns the number. */
+/* The next task that a process may begin, which it does. */
+static struct got take_begun(unsigned process)
+{
+	struct got g;
+
+	do
+		g = take(&processes[process].end, MSG_TASK);
+	while (!scoreboard_begin_task(&sb.slots[WORKERS + process], (uint32_t)g.f.id));
+	return g;
+}
+
+/* The argument of the task that a process begins. Returns the number. */
 static uint64_t take_task(unsigned process, const char *argument, unsigned tries)
 {
-	struct got g = take(&processes[process].end, MSG_TASK);
+	struct got g = take_begun(process);
 
 	ck_assert_uint_eq(g.f.dst, processes[process].end.address);
 	ck_assert_uint_eq(g.task.tries, tries);
@@ -399,7 +411,7 @@ START_TEST(test_a_task_goes_to_a_process_and_its_result_back)
 	set_up();
 	start(0);
 	submit(0, 77, "two");
-	g = take(&processes[0].end, MSG_TASK);
+	g = take_begun(0);
 	ck_assert_uint_eq(g.task.timeout_us, 3600 * US_PER_S);
 	ck_assert_uint_eq(g.task.function, 3);
 	ck_assert_mem_eq(&g.task + 1, "run\0\0\0\0\0two", 11);
@@ -536,14 +548,14 @@ START_TEST(test_large_arguments_and_results)
 	submit_large(0, 3, fd, 400000);
 	take_done(0, 3, -EAGAIN, 0, "queue_memory");
 	start(0);
-	g = take(&processes[0].end, MSG_TASK);
+	g = take_begun(0);
 	ck_assert_int_ge(g.fd, 0);
 	ck_assert_int_eq(blob_check(g.fd, &size), 0);
 	ck_assert_uint_eq(size, 400000);
 	close(g.fd);
 	die(0, "killed"); /* the argument is there for the next try */
 	start(0);
-	g = take(&processes[0].end, MSG_TASK);
+	g = take_begun(0);
 	ck_assert_uint_eq(g.task.tries, 1);
 	ck_assert_int_eq(blob_check(g.fd, &size), 0);
 	close(g.fd);
@@ -1036,6 +1048,164 @@ START_TEST(test_a_lane_that_is_closed_by_one_that_lives_on)
 }
 END_TEST
 
+/* --- tasks that a process has ahead --- */
+
+/* Has the first process end a short task, so that it is given some ahead; of worker 0, numbered from 1. */
+static void give_ahead(unsigned n)
+{
+	uint64_t id;
+
+	submit(0, 0, "");
+	id = take_task(0, "", 0);
+	for (uint64_t i = 1; i <= n; i++)
+		submit(0, i, "");
+	answer(0, id, 0, "");
+	take_done(0, 0, 0, 1, "");
+}
+
+START_TEST(test_short_tasks_are_given_ahead)
+{
+	set_up();
+	start(0);
+	give_ahead(6);
+	ck_assert_uint_eq(farm->n_ahead_all, 5);
+	ck_assert_uint_eq(farm->n_waiting, 0);
+	ck_assert_uint_eq(farm->n_busy, 1);
+	for (uint64_t i = 1; i <= 6; i++) {
+		answer(0, take_task(0, "", 0), 0, "");
+		take_done(0, i, 0, 1, "");
+	}
+	ck_assert_uint_eq(farm->n_ahead_all, 0);
+	tear_down();
+}
+END_TEST
+
+START_TEST(test_what_is_ahead_goes_to_one_that_is_free)
+{
+	uint64_t id;
+
+	set_up();
+	start(0);
+	give_ahead(6);
+	id = take_task(0, "", 0); /* a long one, as it turns out */
+	start(1);
+	for (uint64_t i = 2; i <= 6; i++) {
+		answer(1, take_task(1, "", 0), 0, "");
+		take_done(0, i, 0, 1, "");
+	}
+	answer(0, id, 0, "");
+	take_done(0, 1, 0, 1, "");
+	submit(0, 7, "");
+	ck_assert_uint_eq(farm->n_busy, 1);
+	tear_down();
+}
+END_TEST
+
+START_TEST(test_what_is_ahead_of_a_long_one_is_taken_back)
+{
+	set_up();
+	start(0);
+	give_ahead(6);
+	take_task(0, "", 0);
+	while (farm->n_ahead_all > 0)
+		event_base_loop(base, EVLOOP_ONCE);
+	ck_assert_uint_eq(farm->n_waiting, 5);
+	cancel(0, 4);
+	take_done(0, 4, -ECANCELED, 0, "before");
+	ck_assert_uint_eq(processes[0].n_kills, 0);
+	tear_down();
+}
+END_TEST
+
+START_TEST(test_a_higher_priority_goes_before_what_is_ahead)
+{
+	uint64_t id;
+
+	set_up();
+	start(0);
+	give_ahead(3);
+	answer(0, take_task(0, "", 0), 0, "");
+	take_done(0, 1, 0, 1, "");
+	submit_first(1, 1, PRIORITY_LOW);
+	answer(0, take_task(0, "", 0), 0, "");
+	take_done(0, 2, 0, 1, "");
+	id = take_task(0, "", 0);
+	submit_first(1, 2, PRIORITY_HIGH);
+	answer(0, id, 0, "");
+	take_done(0, 3, 0, 1, "");
+	answer(0, take_task(0, "", 0), 0, "");
+	take_done(1, 2, 0, 1, "");
+	answer(0, take_task(0, "", 0), 0, "");
+	take_done(1, 1, 0, 1, "");
+	tear_down();
+}
+END_TEST
+
+START_TEST(test_a_death_costs_no_task_that_is_ahead)
+{
+	set_up();
+	start(0);
+	give_ahead(4);
+	take_task(0, "", 0);
+	die(0, "killed by signal 11");
+	ck_assert_uint_eq(sb_get(farm->figures->crashed), 1);
+	start(0);
+	answer(0, take_task(0, "", 1), 0, "");
+	take_done(0, 1, 0, 2, "");
+	for (uint64_t i = 2; i <= 4; i++) {
+		answer(0, take_task(0, "", 0), 0, "");
+		take_done(0, i, 0, 1, "");
+	}
+	tear_down();
+}
+END_TEST
+
+/* It has begun the next one, and what became of the one before is on its way. */
+START_TEST(test_cancel_one_that_is_over_and_the_one_after_it)
+{
+	uint64_t first, second;
+
+	set_up();
+	start(0);
+	give_ahead(3);
+	first = take_task(0, "", 0);
+	second = take_task(0, "", 0);
+	cancel(0, 1);
+	take_done(0, 1, -ECANCELED, 1, "");
+	ck_assert_uint_eq(processes[0].n_kills, 0);
+	cancel(0, 2);
+	take_done(0, 2, -ECANCELED, 1, "");
+	ck_assert_uint_eq(processes[0].n_kills, 0); /* not yet: it might hit the first one */
+	answer(0, first, 0, "");
+	ck_assert_uint_eq(processes[0].n_kills, 1);
+	answer(0, second, 0, "");
+	die(0, "killed by signal 9");
+	start(0);
+	answer(0, take_task(0, "", 0), 0, "");
+	take_done(0, 3, 0, 1, "");
+	take_nothing(&workers[0].end);
+	tear_down();
+}
+END_TEST
+
+START_TEST(test_what_is_ahead_of_a_worker_that_has_gone)
+{
+	uint64_t id;
+
+	set_up();
+	start(0);
+	give_ahead(3);
+	id = take_task(0, "", 0);
+	submit(1, 1, "stays");
+	detach(0);
+	answer(0, id, 0, "");
+	answer(0, take_task(0, "stays", 0), 0, "");
+	take_done(1, 1, 0, 1, "");
+	ck_assert_uint_eq(sb_get(farm->figures->dropped), 3);
+	tear_down();
+}
+END_TEST
+
 static void add(TCase *tc)
 {
 	tcase_add_test(tc, test_a_task_goes_to_a_process_and_its_result_back);
@@ -1055,6 +1225,13 @@ static void add(TCase *tc)
 	tcase_add_test(tc, test_a_farm_that_has_no_process_that_starts);
 	tcase_add_test(tc, test_a_process_is_spent);
 	tcase_add_test(tc, test_a_process_told_to_leave_ends_its_task);
+	tcase_add_test(tc, test_short_tasks_are_given_ahead);
+	tcase_add_test(tc, test_what_is_ahead_goes_to_one_that_is_free);
+	tcase_add_test(tc, test_what_is_ahead_of_a_long_one_is_taken_back);
+	tcase_add_test(tc, test_a_higher_priority_goes_before_what_is_ahead);
+	tcase_add_test(tc, test_a_death_costs_no_task_that_is_ahead);
+	tcase_add_test(tc, test_cancel_one_that_is_over_and_the_one_after_it);
+	tcase_add_test(tc, test_what_is_ahead_of_a_worker_that_has_gone);
 	tcase_add_test(tc, test_offences_of_workers);
 	tcase_add_test(tc, test_two_tasks_of_one_number);
 	tcase_add_test(tc, test_a_memfd_that_can_still_change);
