@@ -1,6 +1,6 @@
 /*
  * The farms of a generation. Runs in the primary.
- * Always holds: a task waits in its worker's line, or runs in one process; no process is idle while a task may begin.
+ * Always holds: a task waits in its worker's line, or one process was given it; no process is idle while a task may begin.
  */
 #include "primary/farm.h"
 

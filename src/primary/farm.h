@@ -32,7 +32,7 @@ struct farms_options {
 struct farm_process_options {
 	uint32_t address;
 	struct sb_slot *slot; /* where it and we agree on what it has begun */
-	int fd; /* of its bus lane; the process's from here on, in any case */
+	int fd;               /* of its bus lane; the process's from here on, in any case */
 	/* It has to be killed for its task's sake. The task is dealt with. */
 	void (*on_kill)(const char *why, void *arg);
 	void (*on_offence)(const char *why, void *arg); /* it broke a rule; its lane is closed */

@@ -1,7 +1,7 @@
 /*
  * What workers want of farms, and what they are told. Runs in the primary.
  * Always holds: for each task that a worker has submitted it is told once what became of it. A worker that takes none of its results
- * has as many of them held for it as tasks of its were running, and no more of its tasks are begun.
+ * has as many of them held for it as tasks of its were with processes, and no more of its tasks are given to any.
  */
 #include <errno.h>
 #include <fcntl.h>

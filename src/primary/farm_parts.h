@@ -65,7 +65,7 @@ struct farm {
 	uint64_t n_waiting, bytes_waiting;
 	unsigned n_ahead[PRIORITIES], n_ahead_all; /* tasks that processes have ahead */
 	struct event ev_ahead;                     /* they are looked at */
-	struct farm_processes processes, idle; /* idle: the latest first */
+	struct farm_processes processes, idle;     /* idle: the latest first */
 	unsigned n_processes;    /* that are to stay, whatever their state (farm_pool.c) */
 	uint64_t spare_until_us; /* until then there is one more than are to run (farm_pool.c) */
 	unsigned n_ready, n_busy;
@@ -101,7 +101,8 @@ struct farm_process {
 	struct farm *farm;
 	struct farm_process_options o;
 	struct lane *lane;
-	struct farm_tasks given; /* the first one runs, as far as we know; the others it has ahead */
+	struct farm_tasks
+		given; /* the first one runs, as far as we know; the others it has ahead */
 	unsigned n_given_now;
 	bool is_ready, is_idle, is_retired;
 	bool is_doomed;       /* it was killed; what it says is of no interest */

@@ -1,6 +1,7 @@
 /*
  * The processes of a farm, as the other ends of lanes. Runs in the primary.
- * Always holds: a process has one task or none; one that was told to die has none, and its task was dealt with.
+ * Always holds: of the tasks that a process was given it runs the first one, or has just ended it; the others it has ahead, and they are
+ * taken back when that would delay them. Of one that was told to die, what it says is of no interest, and its task was dealt with.
  */
 #include <errno.h>
 #include <event2/event.h>
@@ -20,12 +21,13 @@
 #define JITTER        10 /* percent up or down of recycle_after, so that processes do not leave together */
 
 /* Tasks given to a process before it has ended the one it runs. */
-#define AHEAD_MAX   15              /* of them */
-#define AHEAD_LOW   4               /* it is given more when it has no more than that, the first one included */
+#define AHEAD_MAX   15 /* of them */
+#define AHEAD_LOW   4  /* it is given more when it has no more than that, the first one included */
 #define AHEAD_BYTES 4096            /* of the largest */
 #define SHORT_US    200             /* the one before took less */
 #define AHEAD_US    (1 * US_PER_MS) /* the first one runs longer: they are taken back */
-#define BELIEVED_US (1 * US_PER_S)  /* that it is beyond its first one, though it has not said what became of it */
+#define BELIEVED_US \
+	(1 * US_PER_S) /* that it is beyond its first one, though it has not said what became of it */
 
 static const char *name_of(const struct farm *f)
 {
@@ -436,6 +438,7 @@ static void on_closed(const char *why, void *arg)
 	struct farm_process *fp = arg;
 
 	leave_idle(fp);
+	event_del(&fp->ev_deadline);
 	if (why)
 		fp->o.on_offence(why, fp->o.arg);
 	else

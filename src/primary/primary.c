@@ -39,6 +39,7 @@
 #include "primary/supervisor.h"
 #include "primary/symbolizer.h"
 #include "primary/upgrade.h"
+#include "runtime/backtrace.h"
 #include "shared/arena.h"
 #include "shared/backtrace.h"
 #include "shared/limits.h"
@@ -385,6 +386,7 @@ static int set_up(struct primary *p, const struct config *c)
 	}
 	check_limits(c);
 	p->watchdog_us = notify_watchdog_us();
+	backtrace_preload(); /* children start often, and each would have to */
 	r = loop_new(&p->base);
 	if (r == 0)
 		r = evtimer_assign(&p->ev_heartbeat, p->base, on_heartbeat, p);

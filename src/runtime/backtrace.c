@@ -190,6 +190,14 @@ static int use_own_stack(void)
 	return sigaltstack(&stack, NULL) < 0 ? -errno : 0;
 }
 
+/* Loads what backtrace(3) needs. In a process that forks children it does so for all of them. */
+void backtrace_preload(void)
+{
+	void *warm[1];
+
+	backtrace(warm, 1);
+}
+
 /* To be called once, by the thread that runs the loop. Returns 0 or -errno. */
 int backtrace_install(struct backtrace_slot *slot)
 {
@@ -197,12 +205,11 @@ int backtrace_install(struct backtrace_slot *slot)
 		.sa_sigaction = on_request, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART};
 	struct sigaction crash = {.sa_sigaction = on_fatal, .sa_flags = SA_SIGINFO | SA_ONSTACK};
 	ssize_t n = readlink("/proc/self/exe", state.self, sizeof(state.self) - 1);
-	void *warm[1];
 	int r = use_own_stack();
 
 	state.self[n > 0 ? n : 0] = '\0';
 	state.slot = slot;
-	backtrace(warm, 1); /* loads what it needs, now that it may */
+	backtrace_preload(); /* now that it may load something */
 	for (size_t i = 0; i < N_FATAL && r == 0; i++)
 		r = sigaction(fatal[i], &crash, &state.before[i]) < 0 ? -errno : 0;
 	if (r == 0)

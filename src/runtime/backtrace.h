@@ -10,4 +10,5 @@ struct backtrace_slot;
 /* Asks for it (besides the signals of crashes). Not SIGRTMIN itself: glibc and sanitizers use the first ones. */
 #define BACKTRACE_SIGNAL (SIGRTMIN + 6)
 
+void backtrace_preload(void);
 int backtrace_install(struct backtrace_slot *slot);

@@ -108,8 +108,8 @@ bool scoreboard_begin_task(struct sb_slot *s, uint32_t n)
 	do {
 		if ((int32_t)(n - (uint32_t)(word >> 32)) <= 0)
 			return false;
-	} while (!atomic_compare_exchange_weak_explicit(&s->task_word, &word,
-		task_word(n, n - 1), memory_order_acq_rel, memory_order_acquire));
+	} while (!atomic_compare_exchange_weak_explicit(&s->task_word, &word, task_word(n, n - 1),
+		memory_order_acq_rel, memory_order_acquire));
 	return true;
 }
 

@@ -116,7 +116,10 @@ static void start_in(struct farm *f, unsigned i)
 {
 	struct process *p = &processes[i];
 	struct farm_process_options o = {.slot = &sb.slots[WORKERS + i],
-		.on_kill = on_kill, .on_offence = on_offence, .on_spent = on_spent, .arg = p};
+		.on_kill = on_kill,
+		.on_offence = on_offence,
+		.on_spent = on_spent,
+		.arg = p};
 
 	memset(p, 0, sizeof(*p));
 	sb_set(sb.slots[WORKERS + i].task_word, 0);
