@@ -19,7 +19,7 @@ import websockets
 import harness
 from harness import DEADLINE, REPOSITORY, Client, wait_until
 
-NAMES = ["hello", "json", "streaming", "tcp", "upload", "websocket"]
+NAMES = ["compute", "hello", "json", "streaming", "tcp", "upload", "websocket"]
 BUILD = pathlib.Path(os.environ.get("TINED", REPOSITORY / "build" / "tined")).parent
 NEW_MODULE = REPOSITORY / "scripts" / "new-module"
 TOKEN = "Authorization: Bearer secret"

@@ -75,6 +75,6 @@ def test_the_page(compute, browser):
 
 
 def test_the_page_without_the_example(tined, browser):
-    t = tined(config={"module:site": {"path": "builtin:static", "mount": "/", "root": REPOSITORY / "conf/site"}}).start()
+    t = tined({"module:site": {"path": "builtin:static", "mount": "/", "root": REPOSITORY / "conf/site"}}).start()
     browser.get(t.url("/compute.html"))
     wait_until(lambda: "must be mounted at /compute" in browser.find_element("id", "state").text, "it says what is missing")
