@@ -2,13 +2,11 @@
 
 import json
 import os
-import pathlib
 import re
-import signal
 
 import pytest
 
-from harness import DEADLINE, REPOSITORY, wait_until
+from harness import REPOSITORY, wait_until
 from test_20_examples import BUILD, curl
 
 WAYS = ["inline", "slices", "pool", "thread", "farm", "child"]
@@ -75,6 +73,6 @@ def test_the_page(compute, browser):
 
 
 def test_the_page_without_the_example(tined, browser):
-    t = tined({"module:site": {"path": "builtin:static", "mount": "/", "root": REPOSITORY / "conf/site"}}).start()
+    t = tined({"module:hello": {"path": "builtin:static", "root": REPOSITORY / "conf/site"}}).start()
     browser.get(t.url("/compute.html"))
     wait_until(lambda: "must be mounted at /compute" in browser.find_element("id", "state").text, "it says what is missing")
