@@ -39,13 +39,14 @@ class Server:
     name = None
     programs = ()  # to be installed when missing
 
-    def __init__(self, folder, cpu=None, workers=1, connections=1024, first=False):
-        """cpu: the only one it may use. connections: how many each worker must be able to hold. first: run before all
+    def __init__(self, folder, cpu=None, workers=1, connections=1024, first=False, own_session=True):
+        """own_session: a session of its own, which the kernel's autogroups (sched(7)) treat as one when CPUs are short. cpu: the only one it may use. connections: how many each worker must be able to hold. first: run before all
         else on that CPU (if it is permitted), where times are measured and what else runs must not count."""
         self.files = folder / "files"
         self.folder = folder / self.name
         self.cpu = cpu
         self.first = first
+        self.own_session = own_session
         self.n_workers = workers
         self.n_connections = connections
         self.port = free_port()
@@ -62,7 +63,8 @@ class Server:
         command = self.command()
         with open(self.folder / "log", "wb") as log:
             self.process = subprocess.Popen(
-                command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=self.own_session, process_group=None if self.own_session else 0,
                 preexec_fn=self.prepare,
             )
         try:
@@ -105,7 +107,7 @@ class Server:
         except subprocess.TimeoutExpired:
             pass
         try:
-            os.killpg(self.process.pid, signal.SIGKILL)  # its own session: only what it started itself
+            os.killpg(self.process.pid, signal.SIGKILL)  # its own group: only what it started itself
         except ProcessLookupError:
             pass
         self.process.wait()

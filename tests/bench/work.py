@@ -20,6 +20,7 @@ from .servers import Tined
 PATH = "/work_module"
 THREADS, MANY_THREADS = 4, 16
 N_BUSY = 2
+WINDOWS = 3  # each round: where a thread happens to run decides about many requests that follow each other
 FLIGHTS = ((1, 1.0), (64, 1.3), (1024, 1.3))
 HEADER = "/usr/include/uv.h"
 
@@ -92,11 +93,14 @@ def hogs(n):
 
 
 def busy_rows(server, name, busy, seconds, rounds):
-    """Requests beside what the server computes. busy(): a context inside of which it computes in N_BUSY threads or processes."""
+    """
+    Requests beside what the server computes. busy(): a context inside of which it computes in N_BUSY threads or processes. The server is
+    in our session, as the processes outside of it are: else it would be one autogroup against another.
+    """
     _, cpu = two_cpus()
     inside, outside = [], []
-    for i in range(rounds):
-        say(f"work: requests while it is busy ({name}), round {i + 1} of {rounds}")
+    for i in range(WINDOWS * rounds):
+        say(f"work: requests while it is busy ({name}), {i + 1} of {WINDOWS * rounds}")
         with hogs(N_BUSY):
             outside.append(latency.measure(server, cpu, seconds).p99_ms)
         with busy():
@@ -132,7 +136,7 @@ def run(options):
             folder = next(folders)
             (folder / "files").mkdir(parents=True)
             return stack.enter_context(
-                Tined(folder, workers=1, modules=("work_module",), options={"threads": n}))
+                Tined(folder, workers=1, modules=("work_module",), options={"threads": n}, own_session=False))
 
         few, many = tined(THREADS), tined(MANY_THREADS)
         rows = beside_libuv(few, many, seconds, rounds)
