@@ -90,7 +90,7 @@ def beside_node(folder, seconds, rounds):
     peer = {name: statistics.median(rates) for name, rates in theirs.items()}
     return [
         Row("empty task, 2 processes, 64 in flight", "tasks/s", many, peer["many"], "worker-farm", bar=Bar("ratio", ">=", 3)),
-        Row("one in flight", "tasks/s", one, peer["one"], "worker-farm"),
+        Row("one in flight", "tasks/s", one, peer["one"], "worker-farm", bar=Bar("ratio", ">=", 3)),
         Row("64 in flight, beside ten at a time", "tasks/s", many, peer["default"], "worker-farm"),
         Row("64 in flight, beside threads", "tasks/s", many, peer["threads"], "piscina"),
     ]
