@@ -4,7 +4,7 @@
  * A section [farm:NAME] of the configuration is a pool of task processes, all of which have loaded its module. Each runs one
  * task at a time, a call of a function that the module exports, and is used again. Any module of any worker may submit tasks to
  * any farm. They go through the primary, which keeps the farm's queue: the next free process gets the first one of the highest
- * priority. So the order in which tasks end is not the order in which they were submitted.
+ * priority, the workers that have submitted some taking turns. So the order in which tasks end is not the order in which they were submitted.
  *
  * What happens in a task process does not touch the worker that submitted the task. A task that runs longer than it may is killed
  * with its process. When a task's process dies, by a signal or by exit(3), the task is tried again as often as the farm's `retries`
@@ -53,7 +53,7 @@ struct tine_farm_result {
  *	TINE_E_CANCELED	tine_farm_cancel() was called
  *	TINE_E_CRASHED	its process died, as often as it was tried
  *	TINE_E_TOO_LARGE	the result has more than the farm's max_result, or the argument more than its queue_memory
- *	TINE_E_NOBODY	the farm's module has no such function
+ *	TINE_E_NOBODY	the farm's module has no such function, or none of its processes can be started
  *	TINE_E_QUOTA	too many descriptors are in use
  *	TINE_E_CLOSED	the primary is gone
  *	-ENOMEM
