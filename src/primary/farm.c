@@ -10,8 +10,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "ipc/lane.h"
 #include "primary/farm_parts.h"
+
+#define SHORT_US 200
+#define AHEAD_US (1 * US_PER_MS)
 
 _Static_assert(
 	sizeof(((struct history_farm *)0)->name) == CONFIG_NAME_MAX + 1, "names are copied whole");
@@ -45,6 +49,8 @@ static void farm_init(struct farm *f, struct farms *all, unsigned index)
 		TAILQ_INIT(&f->turns[i]);
 	TAILQ_INIT(&f->processes);
 	TAILQ_INIT(&f->idle);
+	f->short_us = SHORT_US;
+	f->ahead_us = AHEAD_US;
 	evtimer_assign(&f->ev_ahead, all->o.base, farm_on_ahead, f);
 	row = figures_of(all->o.history, f->conf);
 	f->figures = row ? row : &spare;

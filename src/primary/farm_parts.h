@@ -64,8 +64,10 @@ struct farm {
 		turns[PRIORITIES]; /* whose turn it is next: lines with tasks that may begin */
 	uint64_t n_waiting, bytes_waiting;
 	unsigned n_ahead[PRIORITIES], n_ahead_all; /* tasks that processes have ahead */
-	struct event ev_ahead;                     /* they are looked at */
-	struct farm_processes processes, idle;     /* idle: the latest first */
+	uint64_t short_us;     /* a process that took less for its last task is given some ahead */
+	uint64_t ahead_us;     /* of one that takes longer they are taken back */
+	struct event ev_ahead; /* they are looked at */
+	struct farm_processes processes, idle; /* idle: the latest first */
 	unsigned n_processes;    /* that are to stay, whatever their state (farm_pool.c) */
 	uint64_t spare_until_us; /* until then there is one more than are to run (farm_pool.c) */
 	unsigned n_ready, n_busy;

@@ -23,9 +23,7 @@
 /* Tasks given to a process before it has ended the one it runs. */
 #define AHEAD_MAX   7 /* of them */
 #define AHEAD_LOW   2 /* it is given more when it has no more than that, the first one included */
-#define AHEAD_BYTES 4096            /* of the largest */
-#define SHORT_US    200             /* the one before took less */
-#define AHEAD_US    (1 * US_PER_MS) /* the first one runs longer: they are taken back */
+#define AHEAD_BYTES 4096 /* of the largest */
 #define BELIEVED_US \
 	(1 * US_PER_S) /* that it is beyond its first one, though it has not said what became of it */
 
@@ -195,8 +193,8 @@ static bool may_have_more(const struct farm_process *fp)
  */
 static void give_ahead(struct farm_process *fp)
 {
-	struct timeval tv = timeval_from_us(AHEAD_US);
 	struct farm *f = fp->farm;
+	struct timeval tv = timeval_from_us(f->ahead_us);
 	uint64_t n = f->n_waiting / (f->n_ready ? f->n_ready : 1);
 	struct farm_task *t;
 
@@ -251,13 +249,13 @@ void farm_take_back(struct farm *f)
 /* None is to wait for long behind one that takes longer than those before it, whether another process is free or not. */
 void farm_on_ahead(evutil_socket_t fd, short what, void *arg)
 {
-	const struct timeval again = timeval_from_us(AHEAD_US);
+	struct farm *f = arg;
+	const struct timeval again = timeval_from_us(f->ahead_us);
 	uint64_t now = now_us();
 	struct farm_process *fp;
-	struct farm *f = arg;
 
 	TAILQ_FOREACH (fp, &f->processes, link) {
-		if (fp->n_given_now > 1 && now - fp->since_us >= AHEAD_US)
+		if (fp->n_given_now > 1 && now - fp->since_us >= f->ahead_us)
 			farm_process_take_back(fp);
 	}
 	farm_dispatch(f);
@@ -411,7 +409,7 @@ static void go_on(struct farm_process *fp)
 	if (!first(fp))
 		enter_idle(fp);
 	farm_dispatch(fp->farm);
-	if (first(fp) && fp->n_given_now <= AHEAD_LOW && took_us < SHORT_US)
+	if (first(fp) && fp->n_given_now <= AHEAD_LOW && took_us < fp->farm->short_us)
 		give_ahead(fp);
 }
 
