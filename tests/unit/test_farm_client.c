@@ -22,10 +22,10 @@ static struct event_base *base;
 static struct scoreboard sb;
 static struct config *config;
 static struct bus *bus;
-static struct {
+static volatile struct {
 	struct event_base *base;
 	struct bus *bus;
-} kept[32]; /* of tests before: a bus lives as long as its process */
+} kept[32]; /* of tests before: a bus lives as long as its process. Nobody reads it but those who look for leaks. */
 static unsigned n_kept;
 static struct farm_client *client;
 static struct farm_port *port;
