@@ -21,8 +21,8 @@
 #define JITTER        10 /* percent up or down of recycle_after, so that processes do not leave together */
 
 /* Tasks given to a process before it has ended the one it runs. */
-#define AHEAD_MAX   7 /* of them */
-#define AHEAD_LOW   2 /* it is given more when it has no more than that, the first one included */
+#define AHEAD_MAX   1 /* of them */
+#define AHEAD_LOW   1 /* it is given more when it has no more than that, the first one included */
 #define AHEAD_BYTES 4096 /* of the largest */
 #define BELIEVED_US \
 	(1 * US_PER_S) /* that it is beyond its first one, though it has not said what became of it */

@@ -164,13 +164,18 @@ uint64_t supervisor_count_failure(struct proc *pr)
 	return backoff_failed(&pr->backoff, &limits, healthy, now, (uint32_t)random());
 }
 
-/* A task process that had tasks died of one of them, which is no reason to wait. */
+/*
+ * A task process that had tasks died of one of them, which is no reason to wait; but a fork takes as long as many tasks, and those
+ * that go to other processes go first, with the end of this turn.
+ */
 static void replace_task(struct proc *pr, const char *how)
 {
-	if (pr->was_given_tasks)
-		start_again(pr, "replacing at once");
-	else
+	if (pr->was_given_tasks) {
+		proc_set_state(pr, PROC_BACKOFF, "replacing in the next turn");
+		proc_set_timer(pr, 0);
+	} else {
 		wait_or_give_up(pr, supervisor_count_failure(pr));
+	}
 	farm_pool_on_settled(pr, how);
 }
 

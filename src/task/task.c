@@ -15,7 +15,6 @@
 
 #include "base/log.h"
 #include "base/loop.h"
-#include "base/spin.h"
 #include "base/turn.h"
 #include "ipc/blob.h"
 #include "ipc/lane.h"
@@ -37,10 +36,7 @@ struct task_process {
 	struct tine_worker module;
 	void *state; /* of the module */
 	const struct tine_task_function
-		*last;         /* that was run: the next one is likely to be the same */
-	struct spin_seen seen; /* bursts of tasks */
-	struct spin spin;
-	bool spinning; /* the next turn does not wait */
+		*last; /* that was run: the next one is likely to be the same */
 	bool done;
 	int exit_status;
 	struct tine_task task;
@@ -173,13 +169,6 @@ static void on_message(const struct frame *f, const void *payload, int fd, void 
 		close(fd);
 }
 
-static void on_burst(void *arg)
-{
-	struct task_process *p = arg;
-
-	p->seen.n++;
-}
-
 static void on_closed(const char *why, void *arg)
 {
 	struct task_process *p = arg;
@@ -221,7 +210,6 @@ static int open_lanes(struct task_process *p)
 		.queue_max = SIZE_MAX, /* there is one answer at a time */
 		.on_message = on_message,
 		.on_closed = on_closed,
-		.on_burst = on_burst,
 		.arg = p};
 	int r = lifeline_new(&o, &p->lifeline);
 
@@ -254,23 +242,15 @@ static int start_module(
 	return r;
 }
 
-/* Between two tasks that follow each other closely it does not go to sleep: to be woken up takes longer than a short task does. */
-static void end_turn(struct task_process *p)
-{
-	if (!p->spinning || turn.begun_us != 0)
-		scoreboard_end_turn(p->slot);
-	p->spinning = spin_again(&p->spin, &p->seen);
-}
-
 static void run(struct task_process *p)
 {
 	while (!p->done) {
-		if (event_base_loop(p->base, p->spinning ? EVLOOP_NONBLOCK : EVLOOP_ONCE) < 0) {
+		if (event_base_loop(p->base, EVLOOP_ONCE) < 0) {
 			log_error("event loop: %s; exiting", strerror(errno));
 			p->exit_status = EXIT_FAILURE;
 			return;
 		}
-		end_turn(p);
+		scoreboard_end_turn(p->slot);
 	}
 	lane_read_rest(p->lane);
 }
@@ -287,7 +267,6 @@ int task_main(const struct child *c, const struct module_builtin *builtins)
 
 	p.child = c;
 	p.slot = &c->scoreboard->slots[c->slot];
-	p.spin.budget_us = c->config->bus.spin_us;
 	if (loop_new(&p.base) < 0 || open_lanes(&p) < 0) {
 		log_error("out of memory; exiting");
 		return EXIT_FAILURE;
