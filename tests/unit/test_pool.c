@@ -715,8 +715,11 @@ END_TEST
 START_TEST(test_no_thread)
 {
 	struct task t = task_init(NULL, NULL);
+	const char *preload = getenv("LD_PRELOAD");
 	struct rlimit old, none;
 
+	if (preload && strstr(preload, "vgpreload"))
+		return; /* Valgrind does not live through it, either */
 	ck_assert_int_eq(getrlimit(RLIMIT_AS, &old), 0);
 	none = (struct rlimit){0, old.rlim_max};
 	ck_assert_int_eq(setrlimit(RLIMIT_AS, &none), 0);
