@@ -44,13 +44,15 @@ static int step(struct tine_slices *s, size_t n)
 static int step_for_a_while(struct tine_slices *s, size_t end)
 {
 	uint64_t begun = now_us(), last = begun, now;
+	size_t n;
 	int r = 0;
 
 	do {
-		r = step(s, least(s->step, end - s->next));
+		n = least(s->step, end - s->next);
+		r = step(s, n);
 		now = now_us();
 		if ((now - last) * PART < s->o.budget_us)
-			s->step *= 2;
+			s->step = n == s->step && n <= SIZE_MAX / 2 ? 2 * n : s->step;
 		else if (now - last > s->o.budget_us / PART && s->step > 1)
 			s->step /= 2;
 		last = now;

@@ -262,6 +262,17 @@ START_TEST(test_slices_by_both)
 }
 END_TEST
 
+/* In many slices by both, each of which takes less time than there is. */
+START_TEST(test_many_slices_by_both)
+{
+	walk = (struct walk){.status = 1};
+	start(1000, 10, 60 * US_PER_S);
+	ck_assert_uint_eq(turns(), 100);
+	ck_assert_uint_eq(walk.next, 1000);
+	ck_assert_int_eq(walk.status, 0);
+}
+END_TEST
+
 START_TEST(test_slices_fail)
 {
 	walk = (struct walk){.status = 1, .fail_at = 6};
@@ -317,6 +328,7 @@ static void add(TCase *tc)
 	tcase_add_test(tc, test_slices_by_time);
 	tcase_add_test(tc, test_slices_of_cheap_elements);
 	tcase_add_test(tc, test_slices_by_both);
+	tcase_add_test(tc, test_many_slices_by_both);
 	tcase_add_test(tc, test_slices_fail);
 	tcase_add_test(tc, test_slices_cancel);
 	tcase_add_test(tc, test_slices_at_the_end);
