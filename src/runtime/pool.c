@@ -251,16 +251,16 @@ static bool call_one(struct pool *p)
 	return true;
 }
 
-/* Looks for the next job for a moment, without the lock. Returns whether it is worth looking again at once. */
+/*
+ * Waits for the next job for a moment, without the lock. Returns whether to look before sleeping: as this one was counted upon, what others
+ * have moved into the queues meanwhile is its business, too, and so is the end.
+ */
 static bool look_again(struct pool *p)
 {
 	struct spin_seen seen = {.n = relaxed_get(p->n_begun_all)};
-	bool again;
+	bool again = true;
 
-	if (p->spinning)
-		return false;
-	again = spin_again(&p->spin, &seen);
-	if (!again)
+	if (p->spinning || !spin_again(&p->spin, &seen))
 		return false;
 	p->spinning = true;
 	atomic_fetch_add(&p->n_looking, 1);
@@ -270,7 +270,7 @@ static bool look_again(struct pool *p)
 	pthread_mutex_lock(&p->lock);
 	p->spinning = false;
 	atomic_fetch_sub(&p->n_looking, 1);
-	return again;
+	return true;
 }
 
 static void sleep_until_called(struct pool *p)

@@ -449,20 +449,66 @@ START_TEST(test_a_long_job_among_short_ones)
 }
 END_TEST
 
-/* The same jobs as in test_many_jobs with threads that look again before they sleep. */
-START_TEST(test_threads_that_look_again)
+static void new_pool_that_looks_again(unsigned n_threads)
 {
-	struct task t = task_init(NULL, NULL);
 	struct pool_options o = {.mailbox = &mailbox,
-		.n_threads = N_THREADS,
+		.n_threads = n_threads,
 		.queue_max = QUEUE_MAX,
 		.spin_us = 1000};
 
 	pool_free(pool);
 	ck_assert_int_eq(pool_new(&o, &pool), 0);
+}
+
+/* The same jobs as in test_many_jobs with threads that look again before they sleep. */
+START_TEST(test_threads_that_look_again)
+{
+	struct task t = task_init(NULL, NULL);
+
+	new_pool_that_looks_again(N_THREADS);
 	t.n_left = 5000;
 	ck_assert_int_eq(pool_submit(pool, &t.job), 0);
 	run_until_done(5001);
+}
+END_TEST
+
+/* What is moved into the queues by somebody else while a thread looks again is not forgotten. */
+START_TEST(test_cancel_while_a_thread_looks_again)
+{
+	struct task warm, t, other;
+
+	new_pool_that_looks_again(1);
+	for (int i = 0; i < 2000; i++) {
+		n_done = 0;
+		warm = t = other = task_init(NULL, NULL);
+		warm.n_left = 20; /* one after the other, so that it is worth it */
+		ck_assert_int_eq(pool_submit(pool, &warm.job), 0);
+		run_until_done(21);
+		ck_assert_int_eq(pool_submit(pool, &t.job), 0);
+		ck_assert_int_eq(pool_submit(pool, &other.job), 0);
+		pool_cancel(pool, &other.job);
+		run_until_done(23);
+	}
+}
+END_TEST
+
+/* Nor that it is time to stop. */
+START_TEST(test_free_while_a_thread_looks_again)
+{
+	struct task t;
+
+	for (int i = 0; i < 1000; i++) {
+		new_pool_that_looks_again(1);
+		n_done = 0;
+		t = task_init(NULL, NULL);
+		t.n_left = 20;
+		ck_assert_int_eq(pool_submit(pool, &t.job), 0);
+		run_until_done(21);
+		for (uint64_t end = now_us() + 900 + (uint64_t)i % 200; now_us() < end;)
+			;
+		pool = pool_free(pool);
+	}
+	new_pool(N_THREADS, QUEUE_MAX);
 }
 END_TEST
 
@@ -750,6 +796,8 @@ static void add(TCase *tc)
 	tcase_add_test(tc, test_a_full_lane_refuses_only_its_own);
 	tcase_add_test(tc, test_a_long_job_among_short_ones);
 	tcase_add_test(tc, test_threads_that_look_again);
+	tcase_add_test(tc, test_cancel_while_a_thread_looks_again);
+	tcase_add_test(tc, test_free_while_a_thread_looks_again);
 	tcase_add_test(tc, test_measures);
 	tcase_add_test(tc, test_posts);
 	tcase_add_test(tc, test_a_burst_is_one_wake_up);
