@@ -35,14 +35,15 @@
 #include "runtime/thread_spawn.h"
 #include "shared/histogram.h"
 
-#define POOL_STACK (256u << 10) /* of a thread */
-#define POOL_LINE  64           /* of the cache: what the loop writes and what threads write */
-#define FEW        4            /* jobs under way of which each is measured */
-#define MEASURE    16  /* of more one in so many: the clock would cost more than many of them */
-#define STREAK     16  /* jobs that a thread has done without a pause: then it is known */
-#define SHORT_US   4   /* whether they are short */
-#define LEAVE      32  /* short jobs that may go before those of other lanes */
-#define WATCH_US   500 /* how long one that is not may hold up those behind it */
+#define POOL_STACK    (256u << 10) /* of a thread */
+#define POOL_LINE     64           /* of the cache: what the loop writes and what threads write */
+#define FEW           4            /* jobs under way of which each is measured */
+#define MEASURE       16  /* of more one in so many: the clock would cost more than many of them */
+#define STREAK        16  /* jobs that a thread has done without a pause: then it is known */
+#define SHORT_US      4   /* whether they are short */
+#define LEAVE         32  /* short jobs that may go before those of other lanes */
+#define WATCH_US      500 /* how long one that is not may hold up those behind it */
+#define SETTLE_ROUNDS 64  /* of posts, at the end */
 
 TAILQ_HEAD(pool_queue, pool_job);
 
@@ -464,20 +465,25 @@ static void take_back(struct pool *p, struct pool_job *job)
 	show(p->figures.n_submitted, p->n_submitted_all);
 }
 
-/* All threads have ended. What these callbacks post or cancel still arrives, nothing they submit is taken. */
+/*
+ * All threads have ended. All jobs are finished by the first round; what those callbacks post still arrives, but not without end: there may be
+ * some that post themselves again, or others who post on. Nothing they submit is taken.
+ */
 static void settle(struct pool *p)
 {
 	struct pool_job *job;
 
-	do {
-		gather(p);
-		for (unsigned i = 0; i < POOL_LANES; i++) {
-			while ((job = TAILQ_FIRST(&p->lanes[i].queue))) {
-				take_back(p, job);
-				job_finish(p, job, -ECANCELED);
-			}
+	gather(p);
+	for (unsigned i = 0; i < POOL_LANES; i++) {
+		while ((job = TAILQ_FIRST(&p->lanes[i].queue))) {
+			take_back(p, job);
+			job_finish(p, job, -ECANCELED);
 		}
-	} while (mailbox_run(p->mailbox) || !mailbox_may_sleep(p->mailbox));
+	}
+	for (int i = 0; i < SETTLE_ROUNDS; i++) {
+		if (!mailbox_run(p->mailbox) && mailbox_may_sleep(p->mailbox))
+			return;
+	}
 }
 
 /*

@@ -710,6 +710,24 @@ START_TEST(test_post_again)
 }
 END_TEST
 
+static void on_message_for_ever(struct mail *post)
+{
+	n_done++;
+	ck_assert_int_eq(mailbox_post(&mailbox, post), 0);
+}
+
+/* Whoever posts from within a post without end does not keep the pool from ending. */
+START_TEST(test_free_with_posts_without_end)
+{
+	static struct mail post;
+
+	post = (struct mail){.fn = on_message_for_ever};
+	ck_assert_int_eq(mailbox_post(&mailbox, &post), 0);
+	pool = pool_free(pool);
+	ck_assert_uint_ge(n_done, 1);
+}
+END_TEST
+
 START_TEST(test_posts_arrive_when_freed)
 {
 	struct mail post = {.fn = on_message_again};
@@ -805,6 +823,7 @@ static void add(TCase *tc)
 	tcase_add_test(tc, test_no_wake_up_for_jobs_of_the_turn);
 	tcase_add_test(tc, test_post_again);
 	tcase_add_test(tc, test_posts_arrive_when_freed);
+	tcase_add_test(tc, test_free_with_posts_without_end);
 	tcase_add_test(tc, test_threads_are_quiet);
 }
 
