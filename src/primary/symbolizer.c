@@ -151,7 +151,7 @@ static void run_child(char *raw, const struct identity *id, int fd)
 
 	spawn_confine_helper(id, fd);
 	limit(RLIMIT_CPU, CPU_MAX_S);
-#ifndef __SANITIZE_ADDRESS__ /* which reserves terabytes */
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) /* which reserve terabytes */
 	limit(RLIMIT_AS, MEMORY_MAX);
 #endif
 	limit(RLIMIT_CORE, 0);
