@@ -25,8 +25,14 @@ size_t soon_cancel(struct soon *s, soon_fn fn, void *arg);
 void soon_finish(struct soon *s);
 bool soon_run_some(struct soon *s);
 
-/* At the end of a turn. Returns whether there is more to do, so that the next turn is not to wait. */
+/* Whether there is something to do, so that the next turn is not to wait. */
+static inline bool soon_waits(const struct soon *s)
+{
+	return s->n > 0;
+}
+
+/* At the end of a turn. Returns whether there is more to do, as above. */
 static inline bool soon_end_turn(struct soon *s)
 {
-	return s->n > 0 && soon_run_some(s);
+	return soon_waits(s) && soon_run_some(s);
 }

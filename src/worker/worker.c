@@ -499,7 +499,7 @@ static bool end_turn(struct worker *w)
 	bool more = mailbox_end_turn(&w->mailbox);
 	struct spin_seen seen;
 
-	more |= soon_end_turn(&w->soon);
+	soon_end_turn(&w->soon);
 	more |= net_server_end_turn(w->net);
 	http_server_end_turn(w->http);
 	if (w->probe)
@@ -508,13 +508,13 @@ static bool end_turn(struct worker *w)
 		scoreboard_end_turn(w->slot);
 	seen = seen_by(w);
 	w->spinning = spin_again(&w->spin, &seen);
-	return more || w->spinning || !mailbox_may_sleep(&w->mailbox);
+	return more || w->spinning || soon_waits(&w->soon) || !mailbox_may_sleep(&w->mailbox);
 }
 
 /* One turn after the other; what was closed in a turn is freed at its end. */
 static void run(struct worker *w)
 {
-	int flags = EVLOOP_ONCE;
+	int flags = EVLOOP_NONBLOCK; /* modules may have something to be done in the first one */
 
 	while (!w->done) {
 		if (event_base_loop(w->base, flags) < 0) {

@@ -2,10 +2,11 @@
 
 import errno
 import re
+import time
 
 import pytest
 
-from harness import wait_until
+from harness import DEADLINE, wait_until
 from conftest import HERE
 from test_24_measures import ONE, only
 
@@ -83,6 +84,19 @@ def test_calls_of_each_turn_starve_nobody(working):
         t.hello()
     assert t.stop() == 0
     assert len(t.find("again: closed")) == 1
+
+
+def test_calls_that_come_late_in_a_turn_do_not_wait(working):
+    """The second request is begun with when the first one's answer has left, at the very end of a turn. Nothing but the primary's
+    heartbeats would wake the loop up, two in a second."""
+    t = working()
+    end = time.monotonic() + DEADLINE
+    with t.connect() as c:
+        for _ in range(200):
+            assert time.monotonic() < end
+            c.send(b"GET /w/work HTTP/1.1\r\nHost: x\r\n\r\nGET /w/soon HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert c.response().body.decode() == outcome(0)
+            assert c.response().body.decode() == "soon"
 
 
 def test_a_walk_leaves_turns_to_others(working):

@@ -6,6 +6,7 @@
  *   /cancel   the same without one, cancelled by a request for /cancel/now
  *   /hold     such work without a deadline: it runs when the worker ends; answers at once
  *   /again    calls that call themselves anew turn after turn, from now on
+ *   /soon     answers in a call at the end of the turn
  *   /slices   answers when a long walk is over: elements walked over, and turns
  *   /figures  of the loop
  */
@@ -128,6 +129,17 @@ static void on_again(struct tine_request *request, void *arg)
 	answer(request, "again");
 }
 
+static void answer_soon(void *arg)
+{
+	answer(arg, "soon");
+}
+
+static void on_soon(struct tine_request *request, void *arg)
+{
+	tine_defer(request);
+	tine_loop_soon(worker, answer_soon, request);
+}
+
 static struct walk {
 	struct tine_request *request;
 	size_t n;
@@ -179,7 +191,7 @@ static int start(struct tine_worker *w, void **ret_state)
 		void (*fn)(struct tine_request *request, void *arg);
 	} routes[] = {{"/work", on_work}, {"/late", on_late}, {"/cancel", on_cancel},
 		{"/cancel/now", on_cancel_now}, {"/hold", on_hold}, {"/again", on_again},
-		{"/slices", on_slices}, {"/figures", on_figures}};
+		{"/soon", on_soon}, {"/slices", on_slices}, {"/figures", on_figures}};
 	int r = 0;
 
 	worker = w;
