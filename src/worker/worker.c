@@ -581,9 +581,10 @@ int worker_main(const struct child *c, const struct module_builtin *builtins)
 	subprocesses_free(w.subprocesses);
 	w.farms = farm_client_free(w.farms);
 	bus_finish(w.bus);
-	pool_free(w.pool);
-	if (n_left == 0)
+	if (n_left == 0) { /* else nothing is called any more: what it may use is gone */
+		pool_free(w.pool);
 		mailbox_close(&w.mailbox);
+	}
 	w.access = access_log_free(w.access);
 	lifeline_say_goodbye(w.lifeline, MSG_DRAINED, NULL);
 	return w.exit_status;

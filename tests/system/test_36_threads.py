@@ -89,10 +89,12 @@ def test_all_threads_end_before_the_module(threaded):
     assert t.errors() == []
 
 
-def test_stuck_thread_holds_up_nobody(threaded):
-    """The loop serves on beside it. At the end the process goes with it: its module cannot be torn down while it runs."""
+@pytest.mark.parametrize("how", ["stuck", "loud"])
+def test_stuck_thread_holds_up_nobody(threaded, how):
+    """The loop serves on beside it. At the end the process goes with it: its module cannot be torn down while it runs. A loud one
+    posts to the loop to the last, which starts children."""
     t = threaded({"hang_timeout": "1s"})
-    assert ask(t, "/text?stuck") == "it is"
+    assert ask(t, f"/text?{how}") == "it is"
     assert ask(t, "/text?1") == "1"
     t.stop()
     assert t.errors() == ["threads: 1 did not end when told to; exiting with them"]

@@ -3,8 +3,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
+#include <tine/child.h>
 #include <tine/http.h>
+#include <tine/loop.h>
 #include <tine/thread.h>
 
 /* Names in backtraces are those of functions that stay as they are. */
@@ -51,6 +54,23 @@ OWN static int overflows_on_thread(int depth)
 	return overflows_on_thread(depth + 1) + space[0];
 }
 
+/* On the loop. */
+static void start_a_child(void *arg)
+{
+	static const struct tine_child_options o = {.size = sizeof(o), .program = "/no/such"};
+
+	tine_child_spawn(worker, &o, NULL);
+}
+
+static void posts_on_when_told_to_end(struct tine_thread_self *self)
+{
+	const struct timespec a_moment = {.tv_nsec = 10000};
+
+	if (tine_thread_stopping(self))
+		tine_loop_post(worker, start_a_child, NULL);
+	nanosleep(&a_moment, NULL);
+}
+
 /* Echoes, with the request that it is for in front. */
 static void on_text(struct tine_thread_self *self, struct tine_thread_message *m, void *arg)
 {
@@ -62,6 +82,8 @@ static void on_text(struct tine_thread_self *self, struct tine_thread_message *m
 		turns += overflows_on_thread(1);
 	while (strcmp(text, "stuck") == 0)
 		turns++;
+	while (strcmp(text, "loud") == 0)
+		posts_on_when_told_to_end(self);
 	tine_parent_post(self, m->data, m->len);
 }
 
@@ -121,11 +143,13 @@ static void on_text_request(struct tine_request *request, void *arg)
 		struct tine_request *request;
 		char text[64];
 	} m = {.request = request};
+	int stuck;
 
 	query(request, m.text);
-	if (tine_thread_post(early[strcmp(m.text, "stuck") == 0 ? 1 : 0], &m, sizeof(m)) < 0)
+	stuck = strcmp(m.text, "stuck") == 0 || strcmp(m.text, "loud") == 0;
+	if (tine_thread_post(early[stuck ? 1 : 0], &m, sizeof(m)) < 0)
 		respond(request, "error");
-	else if (strcmp(m.text, "stuck") == 0)
+	else if (stuck)
 		respond(request, "it is");
 	else
 		tine_defer(request);
