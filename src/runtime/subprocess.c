@@ -263,7 +263,7 @@ static int watch(struct tine_child *c, struct stdio_ends *e)
 	return r;
 }
 
-/* Everything the system may refuse. Returns 0 or -errno, and then nothing runs and nothing is open. */
+/* Everything the system may refuse. Returns 0 or -errno, and then nothing runs, or it has been killed, and nothing is open. */
 static int begin(struct tine_child *c, const struct tine_child_options *o, bool channel)
 {
 	struct stdio_ends e;
@@ -277,8 +277,6 @@ static int begin(struct tine_child *c, const struct tine_child_options *o, bool 
 		r = watch(c, &e);
 		if (r < 0)
 			subprocess_fail(c, r);
-		stdio_close(&e);
-		return 0;
 	}
 	stdio_close(&e);
 	return r;
@@ -304,14 +302,16 @@ static struct tine_child *child_new(
 }
 
 /*
- * Starts a child, whose options are complete. Returns 0, TINE_E_QUOTA or -ENOMEM; what the system refuses is told later, and *ret is
- * set all the same.
+ * Starts a child, whose options are complete. Returns 0, TINE_E_CLOSED, TINE_E_QUOTA or -ENOMEM; what the system refuses is told later, and
+ * *ret is set all the same.
  */
 int subprocess_start(struct subprocesses *all, const struct tine_child_options *o, bool channel,
 	struct tine_child **ret)
 {
 	struct tine_child *c;
 
+	if (all->ending)
+		return TINE_E_CLOSED;
 	if (all->n >= TINE_CHILD_MAX)
 		return TINE_E_QUOTA;
 	c = child_new(all, o, channel);
@@ -382,6 +382,12 @@ int subprocesses_new(struct event_base *base, struct subprocesses **ret)
 	TAILQ_INIT(&all->children);
 	*ret = all;
 	return 0;
+}
+
+/* The loop has ended: of a child that were started now nothing would be heard. */
+void subprocesses_end(struct subprocesses *all)
+{
+	all->ending = true;
 }
 
 /* Waits for one that was killed, though not for ever: one that hangs in the kernel is left to whoever inherits it. */

@@ -9,6 +9,7 @@ struct event_base;
 struct subprocesses;
 
 int subprocesses_new(struct event_base *base, struct subprocesses **ret);
+void subprocesses_end(struct subprocesses *all);
 struct subprocesses *subprocesses_free(struct subprocesses *all);
 int subprocess_start(struct subprocesses *all, const struct tine_child_options *o, bool channel,
 	struct tine_child **ret);

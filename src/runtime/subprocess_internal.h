@@ -54,6 +54,7 @@ struct subprocesses {
 	struct event_base *base;
 	TAILQ_HEAD(, tine_child) children;
 	unsigned n;
+	bool ending;  /* none is started any more */
 	int null_fd;  /* /dev/null; -1: not opened yet */
 	char *buffer; /* for what is read; NULL: not needed yet */
 };

@@ -534,8 +534,10 @@ static void run(struct worker *w)
  */
 static unsigned stop_modules(struct worker *w)
 {
-	unsigned n = threads_end(w->threads, THREADS_END_US);
+	unsigned n;
 
+	subprocesses_end(w->subprocesses);
+	n = threads_end(w->threads, THREADS_END_US);
 	if (n > 0)
 		log_error("threads: %u did not end when told to; exiting with them", n);
 	soon_finish(&w->soon);

@@ -774,6 +774,10 @@ START_TEST(test_the_worker_stops)
 	o.program = "/no/such/program";
 	ck_assert_int_eq(tine_child_spawn(&worker, &o, NULL), 0);
 	event_base_loop(base, EVLOOP_NONBLOCK);
+	subprocesses_end(worker.subprocesses);
+	ck_assert_int_eq(tine_child_spawn(&worker, &o, NULL), TINE_E_CLOSED);
+	ck_assert_int_eq(
+		tine_child_exec(&worker, "true", NULL, on_done, &result, NULL), TINE_E_CLOSED);
 	worker.subprocesses = subprocesses_free(worker.subprocesses);
 	ck_assert(!result.done);
 	ck_assert_ptr_null(strchr(seen.order, 'x'));
