@@ -27,8 +27,8 @@ TINE_EXPORT struct event_base *tine_loop_base(struct tine_worker *worker);
 
 /*
  * Has fn called with arg on the loop thread, soon. May be called from ANY thread: it is how a thread tells the loop that
- * it is done. Calls made by one thread are run in their order. Those that come after worker_stop are not run. Returns 0 or
- * -ENOMEM.
+ * it is done. Calls made by one thread are run in their order. Those that come after worker_stop are not run, nor those that
+ * other calls go on making while the worker ends. Returns 0, -EINVAL without fn, or -ENOMEM.
  */
 TINE_EXPORT int tine_loop_post(struct tine_worker *worker, void (*fn)(void *arg), void *arg);
 
