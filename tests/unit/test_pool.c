@@ -478,7 +478,7 @@ START_TEST(test_cancel_while_a_thread_looks_again)
 	struct task warm, t, other;
 
 	new_pool_that_looks_again(1);
-	for (int i = 0; i < 2000; i++) {
+	for (int i = 0; i < 300; i++) {
 		n_done = 0;
 		warm = t = other = task_init(NULL, NULL);
 		warm.n_left = 20; /* one after the other, so that it is worth it */
@@ -497,7 +497,7 @@ START_TEST(test_free_while_a_thread_looks_again)
 {
 	struct task t;
 
-	for (int i = 0; i < 1000; i++) {
+	for (int i = 0; i < 400; i++) {
 		new_pool_that_looks_again(1);
 		n_done = 0;
 		t = task_init(NULL, NULL);
