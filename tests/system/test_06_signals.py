@@ -26,6 +26,7 @@ def test_reload_replaces_every_worker(start):
 def test_new_generation_is_ready_before_the_old_one_drains(start):
     t = start()
     mark = t.reload()
+    t.wait_log("ready -> draining", mark)
     log = "\n".join(t.log(mark))
     last_ready = log.rindex("starting -> ready: generation 2")
     assert last_ready < log.index("reload: generation 2 serves") < log.index("ready -> draining")
