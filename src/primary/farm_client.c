@@ -33,27 +33,58 @@ static void give_up(struct farm_client *c)
 	lane_reject(c->peer->lane, "no memory for its answers");
 }
 
+static struct frame *make_failure(
+	union done *d, const struct frame *like, int status, unsigned tries, const char *text)
+{
+	size_t len = strnlen(text, MSG_FAIL_MAX);
+	struct msg_task_done m = {.status = status, .tries = tries};
+
+	memset(d, 0, sizeof(*d));
+	d->frame = (struct frame){.length = (uint32_t)(sizeof(m) + len),
+		.type = MSG_TASK_DONE,
+		.dst = like->dst,
+		.id = like->id};
+	memcpy(d->space + sizeof(struct frame), &m, sizeof(m));
+	memcpy(d->space + sizeof(struct frame) + sizeof(m), text, len);
+	return &d->frame;
+}
+
+/* What is told of a result with a descriptor, when there is none for it here. */
+static struct frame *make_unpassable(union done *d, const struct frame *f)
+{
+	const struct msg_task_done *m = (const void *)(f + 1);
+
+	return make_failure(d, f, -EDQUOT, m->tries,
+		"the result cannot be passed on: too many descriptors are in use");
+}
+
 static void hold(struct farm_client *c, const struct frame *f, int fd, uint64_t large)
 {
-	size_t n = frame_space(f->length);
-	struct farm_held *h = malloc(sizeof(*h) - sizeof(*f) + n);
 	int copy = fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1;
+	struct farm_held *h;
+	union done d;
 
-	if (!h || (fd >= 0 && copy < 0)) {
-		free(h);
+	if (fd >= 0 && copy < 0) {
+		f = make_unpassable(&d, f);
+		large = 0;
+	}
+	h = malloc(sizeof(*h) - sizeof(*f) + frame_space(f->length));
+	if (!h) {
+		if (copy >= 0)
+			lane_close_foreign(copy);
 		give_up(c);
 		return;
 	}
 	h->fd = copy;
 	h->large = large;
-	memcpy(&h->frame, f, n);
+	memcpy(&h->frame, f, frame_space(f->length));
 	if (STAILQ_EMPTY(&c->held))
 		farm_queue_pause(c);
 	STAILQ_INSERT_TAIL(&c->held, h, link);
 }
 
 /* Puts a result into the worker's queue. Returns 0, -EAGAIN for want of room, or another -errno. */
-static int put(struct farm_client *c, const struct frame *f, int fd, uint64_t large)
+static int put_whole(struct farm_client *c, const struct frame *f, int fd, uint64_t large)
 {
 	struct iovec body = {(void *)(uintptr_t)(f + 1), f->length};
 	uint64_t n = frame_space(f->length) + large;
@@ -71,36 +102,19 @@ static int put(struct farm_client *c, const struct frame *f, int fd, uint64_t la
 	return r;
 }
 
-static struct frame *make_failure(
-	union done *d, const struct frame *like, int status, unsigned tries, const char *text)
+/* The same; without a descriptor to be had it says so instead: waiting for one might be waiting for ever. */
+static int put(struct farm_client *c, const struct frame *f, int fd, uint64_t large)
 {
-	size_t len = strnlen(text, MSG_FAIL_MAX);
-	struct msg_task_done m = {.status = status, .tries = tries};
+	int r = put_whole(c, f, fd, large);
+	union done d;
 
-	memset(d, 0, sizeof(*d));
-	d->frame = (struct frame){.length = (uint32_t)(sizeof(m) + len),
-		.type = MSG_TASK_DONE,
-		.dst = like->dst,
-		.id = like->id};
-	memcpy(d->space + sizeof(struct frame), &m, sizeof(m));
-	memcpy(d->space + sizeof(struct frame) + sizeof(m), text, len);
-	return &d->frame;
+	return r == -EDQUOT ? put_whole(c, make_unpassable(&d, f), -1, 0) : r;
 }
 
 static void tell(struct farm_client *c, const struct frame *f, int fd, uint64_t large)
 {
 	int r = STAILQ_EMPTY(&c->held) ? put(c, f, fd, large) : -EAGAIN;
-	union done d;
 
-	if (r == -EDQUOT) {
-		const struct msg_task_done *m = (const void *)(f + 1);
-
-		f = make_failure(&d, f, r, m->tries,
-			"the result cannot be passed on: too many descriptors are in use");
-		fd = -1;
-		large = 0;
-		r = put(c, f, fd, large);
-	}
 	if (r == -EAGAIN)
 		hold(c, f, fd, large);
 	else if (r < 0 && r != -EPIPE) /* one that has ended needs not be told */
@@ -126,10 +140,10 @@ void farm_on_written(struct relay_peer *p)
 	while ((h = STAILQ_FIRST(&c->held))) {
 		int r = put(c, &h->frame, h->fd, h->large);
 
-		if (r == -EAGAIN || r == -EDQUOT) /* tried again as more is written */
+		if (r == -EAGAIN) /* tried again as more is written */
 			return;
 		forget_held(c, h);
-		if (r < 0)
+		if (r < 0 && r != -EPIPE)
 			give_up(c);
 	}
 	farm_queue_resume(c);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -843,6 +844,94 @@ START_TEST(test_a_worker_that_takes_no_results)
 }
 END_TEST
 
+/* A result of 90000 bytes, which are behind the descriptor. */
+static void answer_large(unsigned process, uint64_t id, int fd)
+{
+	struct msg_large large = {.size = 90000};
+	struct frame f = {.type = MSG_TASK_DONE,
+		.flags = FRAME_FD | FRAME_LARGE,
+		.src = processes[process].end.address,
+		.id = id};
+	char body[sizeof(struct msg_task_done) + sizeof(large)] = "";
+
+	memcpy(body + sizeof(struct msg_task_done), &large, sizeof(large));
+	put(&processes[process].end, f, body, sizeof(body), "", 0, fd);
+}
+
+/* Fills the way to a worker, by results, until one of 90000 bytes is held. Returns how many there are before that one. */
+static unsigned fill(unsigned worker)
+{
+	static char result[50001];
+	unsigned n = 0;
+
+	memset(result, 'x', sizeof(result) - 1);
+	while (outlet_has_room(&workers[worker].peer->outlet, 90000)) {
+		ck_assert_uint_lt(n, 50);
+		submit(worker, n++, "");
+		answer(0, take_task(0, "", 0), 0, result);
+	}
+	submit(worker, n, "");
+	return n;
+}
+
+static void take_filled(unsigned worker, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		ck_assert_uint_eq(take(&workers[worker].end, MSG_TASK_DONE).f.id, i);
+}
+
+/* When its turn comes there is no descriptor for it; nobody need send this worker anything more for it to hear of that. */
+START_TEST(test_a_held_result_for_which_there_is_no_descriptor)
+{
+	int fd = sealed(90000);
+	size_t left;
+	unsigned n;
+
+	set_up();
+	start(0);
+	n = fill(0);
+	answer_large(0, take_task(0, "", 0), fd);
+	ck_assert(!STAILQ_EMPTY(&workers[0].peer->farm_client->held));
+	submit(0, n + 1, "later");
+	left = relay->fds_left;
+	relay->fds_left = 0;
+	take_filled(0, n);
+	take_done(0, n, -EDQUOT, 1, "descriptors");
+	relay->fds_left = left;
+	answer(0, take_task(0, "later", 0), 0, "");
+	take_done(0, n + 1, 0, 1, "");
+	close(fd);
+	tear_down();
+}
+END_TEST
+
+/* There is none for the copy that is held. The worker hears of it, and serves on. */
+START_TEST(test_no_descriptor_to_hold_a_result)
+{
+	int fd = sealed(90000), next_fd;
+	struct rlimit all, few;
+	unsigned n;
+	uint64_t id;
+
+	set_up();
+	start(0);
+	n = fill(0);
+	id = take_task(0, "", 0);
+	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &all), 0);
+	next_fd = dup(fd);
+	close(next_fd);
+	few = (struct rlimit){(rlim_t)next_fd + 1, all.rlim_max}; /* one, with which it comes */
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
+	answer_large(0, id, fd);
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &all), 0);
+	ck_assert_ptr_null(workers[0].end.offence);
+	take_filled(0, n);
+	take_done(0, n, -EDQUOT, 1, "descriptors");
+	close(fd);
+	tear_down();
+}
+END_TEST
+
 START_TEST(test_a_farm_that_has_no_process_that_starts)
 {
 	set_up();
@@ -1230,6 +1319,8 @@ static void add(TCase *tc)
 	tcase_add_test(tc, test_cancel);
 	tcase_add_test(tc, test_tasks_of_a_worker_that_has_gone);
 	tcase_add_test(tc, test_a_worker_that_takes_no_results);
+	tcase_add_test(tc, test_a_held_result_for_which_there_is_no_descriptor);
+	tcase_add_test(tc, test_no_descriptor_to_hold_a_result);
 	tcase_add_test(tc, test_a_farm_that_has_no_process_that_starts);
 	tcase_add_test(tc, test_a_process_is_spent);
 	tcase_add_test(tc, test_a_process_told_to_leave_ends_its_task);
