@@ -10,6 +10,8 @@
 
 #include "ipc/blob.h"
 
+#define MAX_ERRNO 4095 /* of the kernel; the primary takes no other from us */
+
 void task_init(struct tine_task *t, const struct tine_config *config, const char *farm,
 	uint64_t max_result)
 {
@@ -66,7 +68,7 @@ int task_run(struct tine_task *t, const struct tine_task_function *function, voi
 
 	if (t->status < 0) /* and it has said so */
 		return t->status;
-	if (r > 0) {
+	if (r > 0 || r < -MAX_ERRNO) {
 		task_say(t,
 			"farm:%s: the function %s returned %d, which is neither 0 nor a negative "
 			"errno",

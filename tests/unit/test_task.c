@@ -126,6 +126,12 @@ static int positive(struct tine_task *t, void *state)
 	return 7;
 }
 
+/* As other libraries number their errors: the primary would take it for an offence. */
+static int beyond_errno(struct tine_task *t, void *state)
+{
+	return -0x7200;
+}
+
 START_TEST(test_failures)
 {
 	ck_assert_int_eq(run(careless), TINE_E_TOO_LARGE);
@@ -137,6 +143,9 @@ START_TEST(test_failures)
 	ck_assert_uint_eq(task.text_len, 0);
 	ck_assert_int_eq(run(positive), -EINVAL);
 	ck_assert_ptr_nonnull(strstr(task.text, "the function fn returned 7"));
+	task_begin(&task, "", 0, 0);
+	ck_assert_int_eq(run(beyond_errno), -EINVAL);
+	ck_assert_ptr_nonnull(strstr(task.text, "the function fn returned -29184"));
 }
 END_TEST
 
