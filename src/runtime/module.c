@@ -54,7 +54,7 @@ static int refuse_builtin(const struct config *c, const struct conf_module *conf
 	for (; builtins->name && n < (int)sizeof(detail); builtins++)
 		n += snprintf(detail + n, sizeof(detail) - (size_t)n, " %s%s", builtins->name,
 			builtins[1].name ? "," : "");
-	return complain(c, conf, conf->path_line, "path", error,
+	return complain(c, conf, conf->path_line, path_key(conf), error,
 		"no built-in module of this name: ", detail);
 }
 
