@@ -462,13 +462,13 @@ void supervisor_start(struct proc *pr, const char *why)
 	recycle_draw_limits(pr);
 	pr->ready_us = 0;
 	pr->asked_us = 0;
-	pr->drained = pr->hung = pr->aborted = false;
+	pr->drained = pr->hung = pr->aborted = pr->was_given_tasks = false;
 	free(pr->words);
 	pr->words = NULL;
 	pr->address = relay_next_address(pr->primary->relay, pr->slot);
 	r = spawn(pr, &control_fd, &bus_fd);
 	if (r < 0) {
-		log_error("worker[%u]: cannot fork: %s", pr->slot, strerror(-r));
+		log_error("%s[%u]: cannot fork: %s", proc_role_name(pr), pr->slot, strerror(-r));
 		proc_set_state(pr, PROC_DEAD, "never lived");
 		settle(pr, strerror(-r));
 		return;

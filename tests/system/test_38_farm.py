@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import resource
 import signal
 import subprocess
 import time
@@ -473,6 +474,23 @@ def test_processes_that_crash_at_their_start(farm):
 
 
 # --- workers come and go ---
+
+
+def test_one_that_cannot_be_forked(farm):
+    """A process dies of its task, and no descriptors are left for the next one's lanes: it is tried later, as a worker is."""
+    f = farm({"workers": {"count": 1, "backoff_min": "10ms", "backoff_max": "50ms", "crash_limit": "1000/1s"}}, processes=1)
+    t = f.daemon
+    pid, mark = f.gate("late"), t.mark()
+    normal = resource.prlimit(t.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(t.pid, resource.RLIMIT_NOFILE, (3, normal[1]))
+    os.kill(pid, signal.SIGKILL)
+    t.wait_log(r"task\[\d+\]: cannot fork: Too many open files", mark)
+    t.signal(signal.SIGHUP)  # the primary does other things meanwhile
+    t.wait_log(r"\.ini: .*Too many open files", mark)
+    resource.prlimit(t.pid, resource.RLIMIT_NOFILE, normal)
+    f.open("late")
+    result = f.wait("late")
+    assert (result["status"], result["tries"]) == ("ok", 2)
 
 
 def test_worker_dies(farm):
