@@ -190,8 +190,11 @@ static void on_probation_over(evutil_socket_t fd, short what, void *arg)
 	const struct generation *g = p->rollout->gen;
 	const struct timeval retry = timeval_from_us(PROOF_RETRY_US);
 
-	if (!proctab_all_ready(p, g)) /* one is on its way out: rollout_on_exit() will decide */
+	/* One is on its way out: rollout_on_exit() will decide. Or a task process starts in place of one that its task has killed. */
+	if (!proctab_all_ready(p, g)) {
+		event_add(&p->rollout->ev_probation, &retry);
 		return;
+	}
 	if (p->rollout->asked && all_answer(p, g)) {
 		finish(p);
 		return;

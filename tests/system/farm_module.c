@@ -299,11 +299,15 @@ static void on_self(struct tine_request *request, void *arg)
 
 static int start(struct tine_worker *w, void **ret_state)
 {
-	int r;
+	struct tine_farm_task first = {.size = sizeof(first),
+		.farm = "f",
+		.function = tine_config_string(tine_worker_config(w), "first")};
+	int r = *first.function ? tine_farm_submit(w, &first, NULL) : 0;
 
 	worker = w;
 	tine_farm_on_writable(w, submit_more, NULL);
-	r = tine_http_route(w, TINE_POST, "/submit", on_submit, NULL);
+	if (r == 0)
+		r = tine_http_route(w, TINE_POST, "/submit", on_submit, NULL);
 	if (r == 0)
 		r = tine_http_route(w, TINE_POST, "/cancel", on_cancel, NULL);
 	if (r == 0)
@@ -576,9 +580,23 @@ static const struct tine_task_function tasks[] = {
 static const struct tine_option options[] = {
 	{"greeting", TINE_OPTION_STRING, "hello", NULL, NULL, "What the task `option` answers."},
 	{"start", TINE_OPTION_STRING, "", NULL, NULL,
-		"What task_start does: fail, crash, or nothing."},
+		"What task_start does: fail, crash, or nothing; a PATH: only the first to make it "
+		"goes on before there is PATH.go."},
+	{"first", TINE_OPTION_STRING, "", NULL, NULL, "A task that a worker submits as it starts."},
 	{NULL},
 };
+
+static void wait_unless_first(const char *path)
+{
+	const struct timespec soon = {.tv_nsec = 5000000};
+	int fd = open(path, O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+	char go[4096];
+
+	snprintf(go, sizeof(go), "%s.go", path);
+	while (fd < 0 && access(go, F_OK) < 0)
+		nanosleep(&soon, NULL);
+	close(fd);
+}
 
 static int task_start(const struct tine_config *config, void **ret_state)
 {
@@ -589,6 +607,8 @@ static int task_start(const struct tine_config *config, void **ret_state)
 		abort();
 	if (strcmp(how, "fail") == 0)
 		return tine_config_error(config, "start", "fails as it was told to");
+	if (*how == '/')
+		wait_unless_first(how);
 	*ret_state = &count;
 	return 0;
 }

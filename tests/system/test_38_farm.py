@@ -523,6 +523,19 @@ def test_reload(farm):
     wait_until(lambda: not alive(pid), "the old process ends")
 
 
+def test_reload_while_a_process_starts_again(farm):
+    """A process of the new generation dies of a task. The next one starts when probation ends, and is waited for."""
+    f = farm({"workers": {"count": 1, "probation": "20ms"}}, processes=1, retries=0)
+    t, first = f.daemon, f.daemon.folder / "first"
+    t.configure({"module:farm": {"first": "abort"}, "farm:f": {"start": str(first)}})
+    mark = t.mark()
+    t.signal(signal.SIGHUP)
+    t.wait_log(r"task\[\d+\]: crash", mark)
+    time.sleep(0.3)  # probation ends
+    pathlib.Path(f"{first}.go").touch()
+    t.wait_log(r"reload: generation 2 serves", mark)
+
+
 def test_stop_while_a_task_runs(farm):
     f = farm({"workers": {"count": 1, "drain_timeout": "30s"}}, processes=1)
     f.gate("last")
