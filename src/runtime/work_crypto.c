@@ -294,7 +294,7 @@ static struct crypto_op *op_new(
 	const struct crypto_row *row, const struct tine_crypto *c, const EVP_MD *digest)
 {
 	const char *name = row->needs_digest ? NULL : c->algorithm;
-	size_t n_data = c->lent ? 0 : c->len, n_name = name ? strlen(name) + 1 : 0;
+	size_t n_data = c->lent ? 0 : c->len, n_name = work_op_text_size(name);
 	struct crypto_op *o = (struct crypto_op *)work_op_new(
 		&row->kind, sizeof(*o), n_data + c->key_len + c->salt_len + n_name);
 

@@ -115,11 +115,6 @@ static bool is_callable(const struct tine_worker *worker, const struct tine_dns 
 	return worker && worker->pool && d->on_done;
 }
 
-static size_t text_size(const char *text)
-{
-	return text ? strlen(text) + 1 : 0;
-}
-
 int work_dns_lookup(
 	struct tine_worker *worker, const struct tine_dns *given, struct tine_work **ret)
 {
@@ -131,7 +126,7 @@ int work_dns_lookup(
 		!fits(d.host, NI_MAXHOST) || !fits(d.service, SERVICE_MAX))
 		return -EINVAL;
 	o = (struct dns_op *)work_op_new(
-		&lookup, sizeof(*o), text_size(d.host) + text_size(d.service));
+		&lookup, sizeof(*o), work_op_text_size(d.host) + work_op_text_size(d.service));
 	if (!o)
 		return -ENOMEM;
 	o->d = d;

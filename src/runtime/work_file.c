@@ -298,15 +298,10 @@ static void forget_unused(const struct file_row *row, struct tine_file *f)
 		f->max = 0;
 }
 
-static size_t text_size(const char *text)
-{
-	return text ? strlen(text) + 1 : 0;
-}
-
 static struct file_op *op_new(const struct file_row *row, const struct tine_file *f)
 {
 	size_t n_data = f->lent || !f->data ? 0 : f->len;
-	size_t n = text_size(f->path) + text_size(f->to) + n_data;
+	size_t n = work_op_text_size(f->path) + work_op_text_size(f->to) + n_data;
 	struct file_op *o = (struct file_op *)work_op_new(&row->kind, sizeof(*o), n);
 
 	if (!o)

@@ -10,8 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <tine/errors.h>
-
 #include "runtime/module.h"
 
 static void op_drop(struct work_op *op)
@@ -81,9 +79,15 @@ void *work_op_copy(struct work_op *op, const void *data, size_t len)
 	return copy;
 }
 
+/* Bytes of a copy; NULL needs none. */
+size_t work_op_text_size(const char *text)
+{
+	return text ? strlen(text) + 1 : 0;
+}
+
 const char *work_op_copy_text(struct work_op *op, const char *text)
 {
-	return work_op_copy(op, text, text ? strlen(text) + 1 : 0);
+	return work_op_copy(op, text, work_op_text_size(text));
 }
 
 /* Returns status, with a text that says why. On the operation's thread, or on the loop's when there is none. */
@@ -106,7 +110,7 @@ int work_op_submit(
 
 	if (r < 0) {
 		op_free(op);
-		return r == -ENOBUFS ? TINE_E_FULL : r == -ESHUTDOWN ? TINE_E_CLOSED : r;
+		return r;
 	}
 	if (ret)
 		*ret = &op->work;

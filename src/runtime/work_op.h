@@ -40,6 +40,7 @@ struct work_op {
 
 struct work_op *work_op_new(const struct work_op_kind *kind, size_t size, size_t n_copied);
 void *work_op_copy(struct work_op *op, const void *data, size_t len);
+size_t work_op_text_size(const char *text);
 const char *work_op_copy_text(struct work_op *op, const char *text);
 int work_op_submit(struct tine_worker *worker, struct work_op *op, uint64_t timeout_us,
 	struct tine_work **ret);
