@@ -70,6 +70,12 @@ bool farm_pool_needs(const struct proc *pr)
 
 /* --- more and fewer --- */
 
+/* Whether it has fewer than are to be there in any case. */
+bool farm_pool_is_short(const struct farm *f)
+{
+	return f->n_processes < f->conf->min;
+}
+
 /* Makes a slot that was taken for it the farm's. */
 void farm_pool_join(struct proc *pr, struct farm *f)
 {
@@ -190,7 +196,7 @@ static void on_spent(void *arg)
 	struct generation *g = pr->gen;
 
 	supervisor_retire(pr, "recycle_after");
-	if (f->n_processes < f->conf->min && is_needed(pr->primary, g))
+	if (farm_pool_is_short(f) && is_needed(pr->primary, g))
 		start_one(pr->primary, g, f, "in place of one that has run its tasks");
 }
 

@@ -18,6 +18,7 @@ void farm_pool_heartbeat(struct primary *p);
 void farm_pool_refresh(struct primary *p);
 bool farm_pool_may_tell(struct primary *p);
 
+bool farm_pool_is_short(const struct farm *f);
 void farm_pool_join(struct proc *pr, struct farm *f);
 int farm_pool_attach(struct proc *pr, int bus_fd);
 void farm_pool_on_ready(struct proc *pr);

@@ -127,7 +127,7 @@ struct proc *proctab_take(
 		pr->farm = NULL;
 		if (!event_initialized(&pr->ev_timer))
 			proc_assign_events(pr);
-		pr->leaving = pr->on_trial = pr->replaced = false;
+		pr->leaving = pr->on_trial = pr->replaced = pr->was_given_tasks = false;
 		pr->restart = RESTART_NONE;
 		pr->successor = pr->predecessor = NULL;
 		pr->not_before_us = 0;

@@ -262,13 +262,20 @@ static void on_leaving(struct proc *pr, const void *payload, size_t len)
 		rollout_on_exit(p, pr, "left of its own accord");
 	if (pr->gen != p->current || p->phase != PRIMARY_SERVING || replace_on_leaving(pr))
 		return;
+	if (pr->farm && !farm_pool_is_short(pr->farm))
+		return;
 	next = proctab_take(p, pr->gen, pr->role, pr->index);
 	if (!next)
 		return;
+	if (pr->farm)
+		farm_pool_join(next, pr->farm);
 	next->backoff =
 		pr->backoff; /* one that leaves again and again is no better than one that crashes */
 	next->ready_us = pr->ready_us;
-	replace(next);
+	if (next->farm)
+		replace_task(next, "left of its own accord");
+	else
+		replace(next);
 }
 
 static void (*const handlers[MSG_TYPE_END])(struct proc *pr, const void *payload, size_t len) = {

@@ -493,6 +493,20 @@ def test_one_that_cannot_be_forked(farm):
     assert (result["status"], result["tries"]) == ("ok", 2)
 
 
+def test_told_to_leave_by_somebody(farm):
+    """SIGTERM to a process, with a task or without: it ends what it has, and another one takes its place."""
+    f = farm(processes=2, min=2)
+    busy = f.gate("last")
+    (idle,) = set(f.pids()) - {busy}
+    os.kill(idle, signal.SIGTERM)
+    wait_until(lambda: idle not in f.pids() and len(f.pids()) == 2, "another one is there")
+    os.kill(busy, signal.SIGTERM)
+    f.open("last")
+    assert f.wait("last")["status"] == "ok"
+    wait_until(lambda: busy not in f.pids() and len(f.pids()) == 2, "another one is there")
+    assert f.run("echo", "after it")["data"] == "after it"
+
+
 def test_worker_dies(farm):
     """Its tasks that wait are dropped; the one that runs is nobody's, and its process serves the next worker."""
     f = farm(processes=1)
