@@ -239,6 +239,24 @@ static void config_check_farm(struct config_loader *l, size_t index)
 		s->title, blame, f->min, f->processes);
 }
 
+/* There are so many places for processes, and two generations at a time in a reload. */
+static void config_check_farms(struct config_loader *l)
+{
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < l->config->n_farms; i++) {
+		sum += l->config->farms[i].min;
+		if (sum > CONFIG_TASK_PROCESSES_MAX) {
+			config_report(l, l->config->farms[i].line,
+				"farm:%s: the farms' min are more than %u processes together; "
+				"write less "
+				"for some",
+				l->config->farms[i].name, CONFIG_TASK_PROCESSES_MAX);
+			return;
+		}
+	}
+}
+
 /*
  * Checks all of what was read and fills in the defaults that depend on it. Problems are reported to
  * the loader. Returns 0 (whether or not there were any) or -ENOMEM.
@@ -257,6 +275,7 @@ int config_check(struct config_loader *l)
 	config_check_listeners(l);
 	for (size_t i = 0; i < c->n_farms; i++)
 		config_check_farm(l, i);
+	config_check_farms(l);
 	for (size_t i = 0; i < c->n_modules; i++) {
 		r = config_check_module(l, i);
 		if (r < 0)

@@ -7,11 +7,12 @@
 #include "shared/config.h"
 #include "shared/options.h"
 
-#define CONFIG_ERRORS_MAX    100 /* more are only counted */
-#define CONFIG_LISTENERS_MAX 64
-#define CONFIG_MODULES_MAX   256
-#define CONFIG_FARMS_MAX     64
-#define CONFIG_PAIRS_MAX     256 /* own options of one module */
+#define CONFIG_ERRORS_MAX         100 /* more are only counted */
+#define CONFIG_LISTENERS_MAX      64
+#define CONFIG_MODULES_MAX        256
+#define CONFIG_FARMS_MAX          64
+#define CONFIG_TASK_PROCESSES_MAX 1024u /* that are there in any case */
+#define CONFIG_PAIRS_MAX          256   /* own options of one module */
 
 struct config_error {
 	unsigned line; /* 0: the file as a whole */
