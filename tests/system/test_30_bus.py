@@ -240,7 +240,8 @@ def test_descriptors_do_not_pile_up(bus):
         assert a.ask("hand", to=b.peer) == f"slot {b.slot}"
         assert a.ask("send", to=b.peer, size=100000) == "ok"
     b.got(41)
-    wait_until(lambda: [n_descriptors(pid) for pid in (t.pid, a.pid, b.pid)] == before, "all are closed")
+    # What was open for a moment only when they were counted first may be missing.
+    wait_until(lambda: all(n_descriptors(pid) <= n for pid, n in zip((t.pid, a.pid, b.pid), before)), "all are closed")
 
 
 def test_queue_group_gets_each_message_once(bus):
