@@ -94,7 +94,8 @@ def test_stuck_thread_holds_up_nobody(threaded, how):
     """The loop serves on beside it. At the end the process goes with it: its module cannot be torn down while it runs. A loud one
     posts to the loop to the last, which starts children."""
     t = threaded({"hang_timeout": "1s"})
-    assert ask(t, f"/text?{how}") == "it is"
+    assert ask(t, f"/text?{how}") == "it is told"
+    wait_until(lambda: ask(t, "/stuck") == "1", "the thread has read it")
     assert ask(t, "/text?1") == "1"
     t.stop()
     assert t.errors() == ["threads: 1 did not end when told to; exiting with them"]

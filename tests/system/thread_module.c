@@ -1,5 +1,6 @@
 /* Handlers that use worker threads: well, badly, and until they crash. */
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,7 @@ static struct tine_thread *early[N_EARLY];
 static struct tine_thread_pool *pool;
 static unsigned n_online, n_exits, n_pool_errors, n_pool_stopped;
 static volatile int turns = 1;
+static atomic_uint n_stuck; /* threads that have begun it: a thread told to end first never would */
 
 static void respond(struct tine_request *request, const char *text)
 {
@@ -80,6 +82,8 @@ static void on_text(struct tine_thread_self *self, struct tine_thread_message *m
 		dies_by_null_on_thread();
 	if (strcmp(text, "overflow") == 0)
 		turns += overflows_on_thread(1);
+	if (strcmp(text, "stuck") == 0 || strcmp(text, "loud") == 0)
+		atomic_fetch_add(&n_stuck, 1);
 	while (strcmp(text, "stuck") == 0)
 		turns++;
 	while (strcmp(text, "loud") == 0)
@@ -150,7 +154,7 @@ static void on_text_request(struct tine_request *request, void *arg)
 	if (tine_thread_post(early[stuck ? 1 : 0], &m, sizeof(m)) < 0)
 		respond(request, "error");
 	else if (stuck)
-		respond(request, "it is");
+		respond(request, "it is told");
 	else
 		tine_defer(request);
 }
@@ -219,6 +223,14 @@ static void on_many_request(struct tine_request *request, void *arg)
 	respond(request, text);
 }
 
+static void on_stuck_request(struct tine_request *request, void *arg)
+{
+	char text[16];
+
+	snprintf(text, sizeof(text), "%u", atomic_load(&n_stuck));
+	respond(request, text);
+}
+
 static void on_pool_error(struct tine_thread_pool *p, int error, const char *text, void *arg)
 {
 	n_pool_errors++;
@@ -254,6 +266,8 @@ static int start(struct tine_worker *w, void **ret_state)
 		r = tine_http_route(w, TINE_GET, "/fail", on_fail_request, NULL);
 	if (r == 0)
 		r = tine_http_route(w, TINE_GET, "/many", on_many_request, NULL);
+	if (r == 0)
+		r = tine_http_route(w, TINE_GET, "/stuck", on_stuck_request, NULL);
 	return r == 0 ? tine_http_route(w, TINE_GET, "/task", on_task_request, NULL) : r;
 }
 
