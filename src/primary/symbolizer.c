@@ -84,9 +84,14 @@ static Dwfl_Module *open_module(Dwfl *dwfl, const char *path)
 /* Below these there is only how the process came to be. */
 static bool is_bottom(const char *name)
 {
-	return name &&
-		(strcmp(name, "worker_main") == 0 || strcmp(name, "admin_main") == 0 ||
-			strcmp(name, "bridge_main") == 0);
+	static const char *const mains[] = {
+		"worker_main", "task_main", "admin_main", "bridge_main"};
+
+	for (size_t i = 0; name && i < sizeof(mains) / sizeof(*mains); i++) {
+		if (strcmp(name, mains[i]) == 0)
+			return true;
+	}
+	return false;
 }
 
 /* "name (file.c:12) in object", as far as it can be found out. Returns false when no other frame is of interest. */

@@ -105,14 +105,18 @@ class Farm:
         pid = self.daemon.folder / f"{tag}.pid"
         return int(wait_until(lambda: pid.exists() and pid.read_text().endswith("\n") and pid.read_text(), f"{tag} runs"))
 
-    def report(self):
-        """What tinectl says: the farm's figures, and the tasks in quarantine."""
+    def tinectl(self, command):
+        """What it says, as records."""
         tinectl = pathlib.Path(os.environ.get("TINED", harness.REPOSITORY / "build" / "tined")).resolve().parent / "tinectl"
         if not os.access(tinectl, os.X_OK):
             pytest.skip("tinectl is not beside the binary under test")
-        done = subprocess.run([tinectl, "-s", self.daemon.folder / "control.sock", "farms", "--json"], capture_output=True,
+        done = subprocess.run([tinectl, "-s", self.daemon.folder / "control.sock", command, "--json"], capture_output=True,
                               text=True, check=True)
-        records = [json.loads(line) for line in done.stdout.splitlines()]
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def report(self):
+        """The farm's figures, and the tasks in quarantine."""
+        records = self.tinectl("farms")
         return (next(r for r in records if r.get("type") == "farm"), [r for r in records if r.get("type") == "quarantined"])
 
     def open(self, tag):
@@ -128,12 +132,12 @@ def farm(start, folder, farm_module):
     """Makes a daemon with a farm f; what is given are keys of its section."""
     folder.chmod(0o777)
 
-    def make(changes=None, workers=1, **keys):
+    def make(changes=None, workers=1, env=None, **keys):
         section = {"module": str(farm_module), "processes": 2, **keys}
         return Farm(start({
             "workers": {"count": workers},
             "module:farm": {"path": str(farm_module), "listener": "web", "mount": "/farm"},
-            "farm:f": section, **(changes or {})}))
+            "farm:f": section, **(changes or {})}, env=env))
 
     return make
 
@@ -335,6 +339,16 @@ def test_crash(farm, function, data, how):
     assert all(f.seen[f"{when}{i}"]["tries"] == 1 for when in ("before", "after") for i in range(10))
     assert (f.seen[function]["status"], f.seen[function]["tries"]) == ("crashed", 2)
     assert re.search(how, f.seen[function]["error"]), f.seen[function]
+
+
+def test_crash_is_named(farm):
+    """In the log and in the crash's record: the function, its callers down to the task process, and nothing below."""
+    f = farm(retries=0, env={"ASAN_OPTIONS": "handle_segv=0:" + os.environ.get("ASAN_OPTIONS", "")})
+    assert "signal 11" in f.fails("crashed", "segv")
+    f.daemon.wait_log(r"task\[\d+\]: it was in run_segv ")
+    (crash,) = (r for r in f.tinectl("crashes") if "backtrace" in r)
+    frames = crash["backtrace"].splitlines()
+    assert "run_segv" in frames[0] and "task_main" in frames[-1], frames
 
 
 @ahead
