@@ -296,7 +296,6 @@ int admin_main(const struct child *c)
 	char error[ERROR_MAX] = "";
 
 	a.child = c;
-	close(c->bus_fd);
 	if (loop_new(&a.base) < 0)
 		return EXIT_FAILURE;
 	o.base = a.base;

@@ -82,7 +82,8 @@ static int keep_descriptors(const struct proc *pr, int control_fd, int bus_fd)
 	if (!keep)
 		return -ENOMEM;
 	keep[n++] = control_fd;
-	keep[n++] = bus_fd;
+	if (bus_fd >= 0)
+		keep[n++] = bus_fd;
 	if (pr->role != ROLE_TASK)
 		keep[n++] = pr->primary->arena_fd;
 	if (log_keep_fd() >= 0)
@@ -257,7 +258,7 @@ static void clear_slot(const struct proc *pr)
 
 /*
  * Forks. In the primary, fills in pid and pidfd and returns 0 with our ends of the lanes, or -errno with nothing
- * left behind. Does not return in the child.
+ * left behind. The admin process has no lane to the bus: -1. Does not return in the child.
  */
 int spawn(struct proc *pr, int *ret_control_fd, int *ret_bus_fd)
 {
@@ -272,11 +273,13 @@ int spawn(struct proc *pr, int *ret_control_fd, int *ret_bus_fd)
 		return r;
 	control = fds[0];
 	control_child = fds[1];
-	r = lane_pair(LANE_BUS, fds);
-	if (r < 0)
-		return r;
-	bus = fds[0];
-	bus_child = fds[1];
+	if (pr->role != ROLE_ADMIN) {
+		r = lane_pair(LANE_BUS, fds);
+		if (r < 0)
+			return r;
+		bus = fds[0];
+		bus_child = fds[1];
+	}
 
 	clear_slot(pr);
 	backtrace_clear(&pr->primary->backtraces[pr->slot]);

@@ -414,7 +414,7 @@ static void on_bus_offence(const char *why, void *arg)
 	supervisor_kill(arg, SIGKILL, text);
 }
 
-/* A task process is not on the bus: on the other end of its lane is its farm. */
+/* A task process is not on the bus: on the other end of its lane is its farm. The admin process has no such lane. */
 static int join_bus(struct proc *pr, int fd)
 {
 	const struct conf_bus *c = &pr->gen->config->bus;
@@ -430,6 +430,8 @@ static int join_bus(struct proc *pr, int fd)
 		.on_offence = on_bus_offence,
 		.arg = pr};
 
+	if (fd < 0)
+		return 0;
 	if (pr->role == ROLE_TASK)
 		return farm_pool_attach(pr, fd);
 	return relay_attach(pr->primary->relay, &o, &pr->bus);
@@ -448,10 +450,10 @@ static int watch(struct proc *pr, int control_fd, int bus_fd)
 		.arg = pr};
 	int r = lane_new(&o, &pr->control);
 
-	if (r < 0)
-		close(bus_fd);
-	else
+	if (r == 0)
 		r = join_bus(pr, bus_fd);
+	else if (bus_fd >= 0)
+		close(bus_fd);
 	event_assign(&pr->ev_exit, p->base, pr->pidfd, EV_READ | EV_PERSIST, on_gone, pr);
 	if (event_add(&pr->ev_exit, NULL) < 0)
 		r = -ENOMEM;

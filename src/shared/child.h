@@ -36,7 +36,7 @@ struct child {
 	int access_fd;                         /* of the access log, when there is one */
 	struct clients
 		*clients; /* of its generation; nothing is mapped when they are not counted */
-	int control_fd, bus_fd;
+	int control_fd, bus_fd; /* its lanes; the admin process is not on the bus: -1 */
 	int arena_fd; /* of the memory that workers share */
 	pid_t primary;
 };

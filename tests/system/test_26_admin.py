@@ -318,6 +318,16 @@ def test_not_ready_without_workers(admin):
 # --- the process itself ---
 
 
+def test_who_does_nothing_is_left_alone(admin):
+    """The admin process and the workers: none is taken for one that hangs or has left."""
+    t = admin()
+    begun, family = time.monotonic(), sorted(p.pid for p in t.family())
+    said = len(t.log())
+    wait_until(lambda: time.monotonic() - begun > 5, "five seconds")
+    assert sorted(p.pid for p in t.family()) == family
+    assert t.log()[said:] == []
+
+
 def test_its_crash_is_nobody_elses(admin):
     t = admin()
     before = set(t.worker_pids()) - {admin_pid(t)}
