@@ -11,12 +11,16 @@
 #include <string.h>
 
 #include "base/parse.h"
+#include "base/suggest.h"
 #include "ipc/msg.h"
 #include "shared/config.h"
+#include "shared/options.h"
 
 #define BUILTIN_PREFIX "builtin:"
-#define OPTIONS_MAX    1024 /* rows in a module's table; beyond that its end is missing */
+#define ROWS_MAX       1024 /* rows in a module's table; beyond that its end is missing */
 #define TASKS_MAX      1024 /* the same of its task functions */
+#define KEYS_MAX       64   /* that are offered where one is wrong */
+#define LIST_MAX       160  /* bytes of a list of them */
 #define SIZE_MIN       offsetof(struct tine_module, tasks) /* of the oldest descriptor there is */
 
 static int complain(const struct config *c, const struct conf_module *m, unsigned line,
@@ -204,9 +208,54 @@ static size_t count_options(const struct tine_module *d)
 {
 	size_t n = 0;
 
-	while (d->options && n < OPTIONS_MAX && d->options[n].name)
+	while (d->options && n < ROWS_MAX && d->options[n].name)
 		n++;
 	return n;
+}
+
+/* The names that a key may have had: the module's options, then the keys of the section itself. Returns how many the former are. */
+static size_t list_keys(const struct conf_module *conf, const struct tine_module *d,
+	const char *ret[static KEYS_MAX], size_t *ret_n)
+{
+	size_t n_own = count_options(d), n = 0;
+
+	n_own = n_own < KEYS_MAX ? n_own : KEYS_MAX;
+	for (; n < n_own; n++)
+		ret[n] = d->options[n].name;
+	for (size_t i = 0; i < n_option_rows && n < KEYS_MAX; i++) {
+		if (strcmp(option_sections[option_table[i].section].name, conf->kind) == 0)
+			ret[n++] = option_table[i].key;
+	}
+	*ret_n = n;
+	return n_own;
+}
+
+static void join_words(const char *const *words, size_t n, char ret[static LIST_MAX])
+{
+	size_t used = 0;
+
+	*ret = '\0';
+	for (size_t i = 0; i < n && used < LIST_MAX; i++)
+		used += (size_t)snprintf(
+			ret + used, LIST_MAX - used, "%s%s", used ? ", " : "", words[i]);
+}
+
+static int refuse_key(const struct config *c, const struct conf_module *conf,
+	const struct tine_module *d, const struct conf_pair *pair, char error[MODULE_ERROR_MAX])
+{
+	const char *keys[KEYS_MAX] = {0}, *nearest;
+	char own[LIST_MAX], others[LIST_MAX], text[2 * LIST_MAX + 64];
+	size_t n, n_own = list_keys(conf, d, keys, &n);
+
+	nearest = suggest_word(pair->key, keys, n);
+	join_words(keys, n_own, own);
+	join_words(keys + n_own, n - n_own, others);
+	if (nearest)
+		snprintf(text, sizeof(text), "did you mean %s?", nearest);
+	else
+		snprintf(text, sizeof(text), "this module has%s %s; the section itself has %s",
+			n_own ? ":" : "", n_own ? own : "none", others);
+	return complain(c, conf, pair->line, pair->key, error, "unknown option; ", text);
 }
 
 /* Every key of the section must be one the module knows. */
@@ -216,21 +265,12 @@ static int check_keys(const struct config *c, const struct conf_module *conf,
 	size_t n = count_options(d);
 
 	for (size_t i = 0; i < conf->n_pairs; i++) {
-		char known[256] = "";
-		size_t used = 0;
-		bool found = false;
+		size_t j = 0;
 
-		for (size_t j = 0; j < n; j++) {
-			found |= strcmp(d->options[j].name, conf->pairs[i].key) == 0;
-			if (used < sizeof(known))
-				used += (size_t)snprintf(known + used, sizeof(known) - used, "%s%s",
-					used ? ", " : "", d->options[j].name);
-		}
-		if (!found)
-			return complain(c, conf, conf->pairs[i].line, conf->pairs[i].key, error,
-				n ? "unknown option; this module has: "
-				  : "unknown option; this module has none",
-				known);
+		while (j < n && strcmp(d->options[j].name, conf->pairs[i].key) != 0)
+			j++;
+		if (j == n)
+			return refuse_key(c, conf, d, &conf->pairs[i], error);
 	}
 	return 0;
 }

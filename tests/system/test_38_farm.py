@@ -467,11 +467,16 @@ def test_module_that_is_none_for_a_farm(tined, farm_module, module):
     assert re.search(rf"{daemon.path}:\d+: farm:f.module: the module exports no task functions", done.stderr)
 
 
-def test_unknown_option(tined, farm_module):
-    daemon = tined({"farm:f": {"module": str(farm_module), "colour": "red"}})
+@pytest.mark.parametrize("key, said", [
+    ("colour", "this module has: greeting, start, first; the section itself has module, processes, min, idle_time, "),
+    ("idle_tine", "did you mean idle_time?"),
+    ("greting", "did you mean greeting?"),
+])
+def test_unknown_option(tined, farm_module, key, said):
+    daemon = tined({"farm:f": {"module": str(farm_module), key: "red"}})
     done = subprocess.run([harness.TINED, "-c", daemon.path, "--check"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "farm:f.colour: unknown option; this module has: greeting, start" in done.stderr
+    assert f"farm:f.{key}: unknown option; {said}" in done.stderr
 
 
 def test_processes_that_cannot_start(farm):
