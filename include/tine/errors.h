@@ -16,6 +16,5 @@
 #define TINE_E_CANCELED  (-ECANCELED)
 #define TINE_E_CLOSED    (-EPIPE)
 #define TINE_E_CRASHED   (-EOWNERDEAD) /* the process that was at it has died */
-#define TINE_E_CRASHED   (-EOWNERDEAD) /* the process that did it has died */
 
 #endif
