@@ -267,7 +267,7 @@ struct tine_files_options {
 
 /*
  * Opens a folder for serving. Returns 0 and *ret_files, or a negative errno (why root could not be opened; -EINVAL for a
- * size below that of the first version, or a cache_control that cannot be written into a header).
+ * cache_control that cannot be written into a header).
  * tine_files_free(NULL) is fine; free only in worker_stop.
  */
 TINE_EXPORT int tine_files_new(struct tine_worker *worker, const struct tine_files_options *options,

@@ -13,6 +13,10 @@
  *
  * Unless a function says otherwise it may be called only in the worker process, on the thread that runs the
  * worker's event loop, and it copies what it must keep. tine_config_*, tine_log and tine_version may be called in a task process, too.
+ *
+ * Options come in structures whose first field is `size`: sizeof, in the module. They grow at their end, so a module need not be built
+ * again: fields that an older header did not have count as 0. Those of a newer header that this tined does not know have to be 0, else
+ * the call returns -ENOTSUP. A size below that of the structure's first version, or above 4,096, is -EINVAL.
  */
 #ifndef TINE_MODULE_H
 #define TINE_MODULE_H

@@ -5,6 +5,7 @@
 
 #include <tine/bus.h>
 
+#include "base/sized.h"
 #include "ipc/msg.h"
 #include "runtime/bus.h"
 #include "runtime/module.h"
@@ -37,21 +38,19 @@ size_t tine_bus_peers(const struct tine_worker *worker, struct tine_peer_info *r
 
 int tine_bus_open(struct tine_worker *worker, const struct tine_bus_service *service)
 {
-	struct tine_bus_service s = {0};
+	struct tine_bus_service s;
+	int r = has_bus(worker) ? SIZED_TAKE(&s, service, arg) : -EINVAL;
 
-	if (!has_bus(worker) || !service || service->size < sizeof(size_t))
-		return -EINVAL;
-	memcpy(&s, service, service->size < sizeof(s) ? service->size : sizeof(s));
-	return bus_port_open(worker->bus, &s);
+	return r < 0 ? r : bus_port_open(worker->bus, &s);
 }
 
 int tine_bus_post(struct tine_worker *worker, const struct tine_send *send)
 {
-	struct tine_send s = {0};
+	struct tine_send s;
+	int r = has_bus(worker) ? SIZED_TAKE(&s, send, arg) : -EINVAL;
 
-	if (!has_bus(worker) || !send || send->size < sizeof(size_t))
-		return -EINVAL;
-	memcpy(&s, send, send->size < sizeof(s) ? send->size : sizeof(s));
+	if (r < 0)
+		return r;
 	if ((!s.subject && s.to == 0) || (!s.data && s.len > 0) || (s.fd && *s.fd < 0))
 		return -EINVAL;
 	return bus_send(worker->bus, &s);
@@ -93,11 +92,11 @@ static bool is_group_sound(const char *group)
 int tine_bus_subscribe(
 	struct tine_worker *worker, const struct tine_subscribe *s, struct tine_subscription **ret)
 {
-	struct tine_subscribe copy = {0};
+	struct tine_subscribe copy;
+	int r = has_bus(worker) && ret ? SIZED_TAKE(&copy, s, arg) : -EINVAL;
 
-	if (!has_bus(worker) || !s || !ret || s->size < sizeof(size_t))
-		return -EINVAL;
-	memcpy(&copy, s, s->size < sizeof(copy) ? s->size : sizeof(copy));
+	if (r < 0)
+		return r;
 	if (!copy.pattern || !copy.on_message || (unsigned)copy.policy >= POLICIES ||
 		!is_group_sound(copy.group))
 		return -EINVAL;

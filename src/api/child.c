@@ -7,6 +7,7 @@
 #include <tine/channel.h>
 #include <tine/child.h>
 
+#include "base/sized.h"
 #include "runtime/module.h"
 #include "runtime/subprocess.h"
 
@@ -40,16 +41,15 @@ static bool is_sound(const struct tine_child_options *o)
 	return are_streams_sound(o) && o->message_max <= TINE_CHILD_MESSAGE_MOST;
 }
 
-/* A copy that is complete, or -EINVAL. NULL stands for options without any. */
+/* A copy that is complete, or a negative errno. NULL stands for options without any. */
 static int complete(const struct tine_child_options *given,
 	const enum tine_child_stdio_kind defaults[3], struct tine_child_options *ret)
 {
 	struct tine_child_options o = {0};
+	int r = given ? SIZED_TAKE(&o, given, arg) : 0;
 
-	if (given && given->size < sizeof(size_t))
-		return -EINVAL;
-	if (given)
-		memcpy(&o, given, given->size < sizeof(o) ? given->size : sizeof(o));
+	if (r < 0)
+		return r;
 	if (!is_sound(&o))
 		return -EINVAL;
 	for (int i = 0; i < 3; i++) {

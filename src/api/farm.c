@@ -9,6 +9,7 @@
 #include <tine/farm.h>
 
 #include "base/clock.h"
+#include "base/sized.h"
 #include "ipc/msg.h"
 #include "runtime/farm_client.h"
 #include "runtime/module.h"
@@ -34,11 +35,11 @@ static bool is_sound(const struct tine_farm_task *t)
 int tine_farm_submit(
 	struct tine_worker *worker, const struct tine_farm_task *task, tine_task_id *ret)
 {
-	struct tine_farm_task t = {0};
+	struct tine_farm_task t;
+	int r = worker && worker->farms ? SIZED_TAKE(&t, task, arg) : -EINVAL;
 
-	if (!worker || !worker->farms || !task || task->size < sizeof(size_t))
-		return -EINVAL;
-	memcpy(&t, task, task->size < sizeof(t) ? task->size : sizeof(t));
+	if (r < 0)
+		return r;
 	return is_sound(&t) ? farm_port_submit(worker->farms, &t, ret) : -EINVAL;
 }
 

@@ -8,6 +8,7 @@
 
 #include <tine/http.h>
 
+#include "base/sized.h"
 #include "http/body.h"
 #include "http/files.h"
 #include "http/forwarded.h"
@@ -18,9 +19,6 @@
 #include "http/streamed.h"
 #include "runtime/module.h"
 #include "shared/config.h"
-
-/* Up to and with `index`, the first version of it. */
-#define TINE_FILES_OPTIONS_MIN (offsetof(struct tine_files_options, index) + sizeof(const char *))
 
 #define TYPE_MAX 255 /* bytes of a Content-Type */
 
@@ -39,22 +37,24 @@ static struct http_router *router_of(struct tine_worker *worker)
 	return worker->router;
 }
 
-int tine_http_route_with(struct tine_worker *worker, const struct tine_route *route)
+int tine_http_route_with(struct tine_worker *worker, const struct tine_route *given)
 {
 	struct http_route_spec spec;
+	struct tine_route route;
+	int r = worker && router_of(worker) ? SIZED_TAKE(&route, given, max_body) : -EINVAL;
 
-	if (!worker || !router_of(worker) || !route || route->size < sizeof(*route))
-		return -EINVAL;
-	if (!route->path || !route->fn || (route->flags & ~(unsigned)HTTP_ROUTE_FLAGS) ||
-		route->methods == 0 || (route->methods & ~(unsigned)METHODS))
+	if (r < 0)
+		return r;
+	if (!route.path || !route.fn || (route.flags & ~(unsigned)HTTP_ROUTE_FLAGS) ||
+		route.methods == 0 || (route.methods & ~(unsigned)METHODS))
 		return -EINVAL;
 	spec = (struct http_route_spec){.mount = worker->config.conf->mount,
-		.path = route->path,
-		.methods = route->methods,
-		.fn = route->fn,
-		.arg = route->arg,
-		.flags = route->flags,
-		.max_body = route->max_body};
+		.path = route.path,
+		.methods = route.methods,
+		.fn = route.fn,
+		.arg = route.arg,
+		.flags = route.flags,
+		.max_body = route.max_body};
 	return http_router_add(worker->router, &spec);
 }
 
@@ -260,16 +260,15 @@ int tine_sse_send(struct tine_request *request, const char *event, const char *i
 	return sse_send(request, text_of(event), text_of(id), data, len);
 }
 
-/* A module built against an older header hands in less: what it does not know of is off. */
 int tine_files_new(struct tine_worker *worker, const struct tine_files_options *options,
 	struct tine_files **ret_files)
 {
-	struct tine_files_options o = {0};
+	struct tine_files_options o;
+	int r = worker ? SIZED_TAKE(&o, options, index) : -EINVAL;
 
-	if (!worker || !options || options->size < TINE_FILES_OPTIONS_MIN || !options->root)
-		return -EINVAL;
-	memcpy(&o, options, options->size < sizeof(o) ? options->size : sizeof(o));
-	return files_new(&o, ret_files);
+	if (r < 0)
+		return r;
+	return o.root ? files_new(&o, ret_files) : -EINVAL;
 }
 
 void tine_files_free(struct tine_files *files)

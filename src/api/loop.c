@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/mailbox.h"
+#include "base/sized.h"
 #include "base/turn.h"
 #include "runtime/module.h"
 #include "runtime/slices.h"
@@ -74,12 +75,12 @@ size_t tine_loop_soon_cancel(struct tine_worker *worker, void (*fn)(void *arg), 
 int tine_loop_slices(struct tine_worker *worker, const struct tine_slices_options *options,
 	struct tine_slices **ret)
 {
-	struct tine_slices_options o = {0};
+	struct tine_slices_options o;
 	struct slices_options checked;
+	int r = worker && worker->soon ? SIZED_TAKE(&o, options, arg) : -EINVAL;
 
-	if (!worker || !worker->soon || !options || options->size < sizeof(size_t))
-		return -EINVAL;
-	memcpy(&o, options, options->size < sizeof(o) ? options->size : sizeof(o));
+	if (r < 0)
+		return r;
 	if (!o.step)
 		return -EINVAL;
 	checked = (struct slices_options){.n = o.n,
@@ -144,7 +145,8 @@ int tine_loop_figures(struct tine_worker *worker, struct tine_loop_figures *figu
 	struct tine_loop_figures f = {0};
 	struct loop_figures *then, now;
 
-	if (!worker || !worker->figures || !figures || figures->size < sizeof(size_t))
+	if (!worker || !worker->figures || !figures ||
+		figures->size < SIZED_TO(struct tine_loop_figures, turn_us))
 		return -EINVAL;
 	then = figures_of(worker);
 	if (!then)

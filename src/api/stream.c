@@ -6,22 +6,27 @@
 #include <tine/stream.h>
 
 #include "base/peer.h"
+#include "base/sized.h"
 #include "net/stream.h"
 #include "runtime/module.h"
 #include "shared/config.h"
 
 int tine_stream_serve(struct tine_worker *worker, const struct tine_stream_service *service)
 {
+	struct tine_stream_service s;
 	int r;
 
-	if (!worker || !service)
+	if (!worker)
 		return -EINVAL;
 	worker->misplaced |= !worker->stream;
 	if (!worker->stream)
 		return -EINVAL;
 	if (*worker->stream)
 		return -EEXIST;
-	r = stream_service_new(service, &worker->config.config->http, worker->stream);
+	r = SIZED_TAKE(&s, service, max_input);
+	if (r < 0)
+		return r;
+	r = stream_service_new(&s, &worker->config.config->http, worker->stream);
 	worker->serves_stream = r == 0;
 	return r;
 }

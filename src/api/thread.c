@@ -6,6 +6,7 @@
 
 #include <tine/thread.h>
 
+#include "base/sized.h"
 #include "runtime/module.h"
 #include "runtime/thread.h"
 #include "runtime/thread_buffer.h"
@@ -44,23 +45,9 @@ void tine_buffer_unref(struct tine_buffer *buffer)
 
 /* --- messages --- */
 
-/* Copies as much of a structure as its caller knows. Returns 0 or -EINVAL. */
-static int take(void *ret, size_t size, const void *from)
-{
-	size_t known;
-
-	if (!from)
-		return -EINVAL;
-	memcpy(&known, from, sizeof(known));
-	if (known < sizeof(known))
-		return -EINVAL;
-	memcpy(ret, from, known < size ? known : size);
-	return 0;
-}
-
 static int take_send(struct tine_thread_send *ret, const struct tine_thread_send *send)
 {
-	int r = take(ret, sizeof(*ret), send);
+	int r = SIZED_TAKE(ret, send, buffer);
 
 	if (r < 0)
 		return r;
@@ -73,12 +60,12 @@ static int take_send(struct tine_thread_send *ret, const struct tine_thread_send
 
 int tine_thread_listen(struct tine_thread_self *self, const struct tine_thread_handlers *handlers)
 {
-	struct tine_thread_handlers h = {0};
+	struct tine_thread_handlers h;
+	int r = self ? SIZED_TAKE(&h, handlers, arg) : -EINVAL;
 
-	if (!self || take(&h, sizeof(h), handlers) < 0)
-		return -EINVAL;
-	self->handlers = h;
-	return 0;
+	if (r == 0)
+		self->handlers = h;
+	return r;
 }
 
 struct event_base *tine_thread_base(struct tine_thread_self *self)
@@ -119,19 +106,21 @@ int tine_parent_post(struct tine_thread_self *self, const void *data, size_t len
 
 int tine_parent_send(struct tine_thread_self *self, const struct tine_thread_send *send)
 {
-	struct tine_thread_send s = {0};
+	struct tine_thread_send s;
+	int r = self ? take_send(&s, send) : -EINVAL;
 
-	return !self || take_send(&s, send) < 0 ? -EINVAL : self_send(self, &s);
+	return r < 0 ? r : self_send(self, &s);
 }
 
 int tine_parent_answer(struct tine_thread_self *self, uint64_t task, int status,
 	const struct tine_thread_send *send)
 {
 	struct tine_thread_send s = {0};
+	int r = self && status <= 0 ? 0 : -EINVAL;
 
-	if (!self || status > 0 || (send && take_send(&s, send) < 0))
-		return -EINVAL;
-	return self_answer(self, task, status, &s);
+	if (r == 0 && send)
+		r = take_send(&s, send);
+	return r < 0 ? r : self_answer(self, task, status, &s);
 }
 
 /* --- on the worker's loop --- */
@@ -144,10 +133,11 @@ static bool is_start_sound(const void *data, size_t len, size_t stack_size)
 int tine_thread_start(struct tine_worker *worker, const struct tine_thread_options *options,
 	struct tine_thread **ret)
 {
-	struct tine_thread_options o = {0};
+	struct tine_thread_options o;
+	int r = worker && worker->threads && ret ? SIZED_TAKE(&o, options, arg) : -EINVAL;
 
-	if (!worker || !worker->threads || !ret || take(&o, sizeof(o), options) < 0)
-		return -EINVAL;
+	if (r < 0)
+		return r;
 	if (!o.main || !is_start_sound(o.data, o.len, o.stack_size))
 		return -EINVAL;
 	return thread_start(worker->threads, worker, &o, ret);
@@ -167,9 +157,10 @@ int tine_thread_post(struct tine_thread *thread, const void *data, size_t len)
 
 int tine_thread_send(struct tine_thread *thread, const struct tine_thread_send *send)
 {
-	struct tine_thread_send s = {0};
+	struct tine_thread_send s;
+	int r = thread ? take_send(&s, send) : -EINVAL;
 
-	return !thread || take_send(&s, send) < 0 ? -EINVAL : thread_send(thread, &s, 0);
+	return r < 0 ? r : thread_send(thread, &s, 0);
 }
 
 void tine_thread_terminate(struct tine_thread *thread, uint64_t timeout_us)
@@ -183,10 +174,11 @@ void tine_thread_terminate(struct tine_thread *thread, uint64_t timeout_us)
 int tine_thread_pool_start(struct tine_worker *worker,
 	const struct tine_thread_pool_options *options, struct tine_thread_pool **ret)
 {
-	struct tine_thread_pool_options o = {0};
+	struct tine_thread_pool_options o;
+	int r = worker && worker->threads && ret ? SIZED_TAKE(&o, options, arg) : -EINVAL;
 
-	if (!worker || !worker->threads || !ret || take(&o, sizeof(o), options) < 0)
-		return -EINVAL;
+	if (r < 0)
+		return r;
 	if (!o.main || o.n_threads == 0 || o.n_tasks > TASKS_MAX ||
 		(o.max_bytes > 0 && o.max_bytes < PORT_OVERHEAD) ||
 		!is_start_sound(o.data, o.len, o.stack_size))
@@ -197,11 +189,10 @@ int tine_thread_pool_start(struct tine_worker *worker,
 int tine_thread_pool_submit(struct tine_thread_pool *pool, const struct tine_thread_send *task,
 	tine_thread_result_fn on_result, void *arg)
 {
-	struct tine_thread_send s = {0};
+	struct tine_thread_send s;
+	int r = pool ? take_send(&s, task) : -EINVAL;
 
-	if (!pool || take_send(&s, task) < 0)
-		return -EINVAL;
-	return thread_pool_submit(pool, &s, on_result, arg);
+	return r < 0 ? r : thread_pool_submit(pool, &s, on_result, arg);
 }
 
 void tine_thread_pool_stop(struct tine_thread_pool *pool, uint64_t timeout_us)

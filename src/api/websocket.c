@@ -4,18 +4,22 @@
 
 #include <tine/websocket.h>
 
+#include "base/sized.h"
 #include "http/websocket.h"
 #include "http/websocket_handshake.h"
 
 int tine_websocket_accept(struct tine_request *request,
 	const struct tine_websocket_options *options, struct tine_websocket **ret)
 {
-	if (!request || !options || options->size < sizeof(*options) || !options->on_message)
+	struct tine_websocket_options o;
+	int r = request ? SIZED_TAKE(&o, options, no_compression) : -EINVAL;
+
+	if (r < 0)
+		return r;
+	if (!o.on_message || o.max_message > WEBSOCKET_RECEIVE_MAX ||
+		!websocket_protocols_are_valid(o.protocols))
 		return -EINVAL;
-	if (options->max_message > WEBSOCKET_RECEIVE_MAX ||
-		!websocket_protocols_are_valid(options->protocols))
-		return -EINVAL;
-	return websocket_accept(request, options, ret);
+	return websocket_accept(request, &o, ret);
 }
 
 int tine_websocket_send(

@@ -7,6 +7,7 @@
 
 #include <tine/work.h>
 
+#include "base/sized.h"
 #include "runtime/module.h"
 #include "runtime/work.h"
 
@@ -82,13 +83,12 @@ static struct module_work *work_new(const struct tine_work_options *o)
 int tine_work_submit(
 	struct tine_worker *worker, const struct tine_work_options *options, struct tine_work **ret)
 {
-	struct tine_work_options o = {0};
+	struct tine_work_options o;
 	struct module_work *w;
-	int r;
+	int r = worker && worker->pool ? SIZED_TAKE(&o, options, timeout_us) : -EINVAL;
 
-	if (!worker || !worker->pool || !options || options->size < sizeof(size_t))
-		return -EINVAL;
-	memcpy(&o, options, options->size < sizeof(o) ? options->size : sizeof(o));
+	if (r < 0)
+		return r;
 	if (!o.run || (unsigned)o.lane >= POOL_LANES)
 		return -EINVAL;
 	w = work_new(&o);

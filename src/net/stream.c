@@ -259,7 +259,7 @@ int stream_service_new(const struct tine_stream_service *calls, const struct con
 {
 	struct stream_service *s;
 
-	if (calls->size < sizeof(*calls) || !calls->on_data || calls->max_input > STREAM_INPUT_MAX)
+	if (!calls->on_data || calls->max_input > STREAM_INPUT_MAX)
 		return -EINVAL;
 	s = malloc(sizeof(*s));
 	if (!s)

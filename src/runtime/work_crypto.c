@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "base/fd.h"
+#include "base/sized.h"
 #include "runtime/module.h"
 
 #define R_TIMES_P_MAX 65536u
@@ -318,10 +319,10 @@ int work_crypto_submit(struct tine_worker *worker, enum crypto_kind kind,
 	const EVP_MD *digest;
 	struct tine_crypto c;
 	struct crypto_op *o;
-	int r = work_options(given, &c, sizeof(c));
+	int r = worker && worker->pool ? SIZED_TAKE(&c, given, arg) : -EINVAL;
 
-	if (r < 0 || !worker || !worker->pool)
-		return -EINVAL;
+	if (r < 0)
+		return r;
 	digest = row->needs_digest ? digest_find(c.algorithm) : NULL;
 	if (!is_sound(row, &c, digest))
 		return -EINVAL;

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "base/sized.h"
 #include "runtime/module.h"
 #include "runtime/work_op.h"
 
@@ -120,10 +121,12 @@ int work_dns_lookup(
 {
 	struct tine_dns d;
 	struct dns_op *o;
-	int r = work_options(given, &d, sizeof(d));
+	int r = SIZED_TAKE(&d, given, arg);
 
-	if (r < 0 || !is_callable(worker, &d) || (!d.host && !d.service) ||
-		!fits(d.host, NI_MAXHOST) || !fits(d.service, SERVICE_MAX))
+	if (r < 0)
+		return r;
+	if (!is_callable(worker, &d) || (!d.host && !d.service) || !fits(d.host, NI_MAXHOST) ||
+		!fits(d.service, SERVICE_MAX))
 		return -EINVAL;
 	o = (struct dns_op *)work_op_new(
 		&lookup, sizeof(*o), work_op_text_size(d.host) + work_op_text_size(d.service));
@@ -141,10 +144,12 @@ int work_dns_reverse(
 {
 	struct tine_dns d;
 	struct dns_op *o;
-	int r = work_options(given, &d, sizeof(d));
+	int r = SIZED_TAKE(&d, given, arg);
 
-	if (r < 0 || !is_callable(worker, &d) || !d.address ||
-		d.address_len < sizeof(sa_family_t) || d.address_len > sizeof(o->address))
+	if (r < 0)
+		return r;
+	if (!is_callable(worker, &d) || !d.address || d.address_len < sizeof(sa_family_t) ||
+		d.address_len > sizeof(o->address))
 		return -EINVAL;
 	o = (struct dns_op *)work_op_new(&reverse, sizeof(*o), 0);
 	if (!o)

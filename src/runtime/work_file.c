@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/sized.h"
 #include "runtime/module.h"
 
 enum file_needs {
@@ -322,10 +323,10 @@ int work_file_submit(struct tine_worker *worker, enum file_kind kind, const stru
 	const struct file_row *row = &rows[kind];
 	struct tine_file f;
 	struct file_op *o;
-	int r = work_options(given, &f, sizeof(f));
+	int r = worker && worker->pool ? SIZED_TAKE(&f, given, arg) : -EINVAL;
 
-	if (r < 0 || !worker || !worker->pool)
-		return -EINVAL;
+	if (r < 0)
+		return r;
 	forget_unused(row, &f);
 	if (!is_sound(row, &f))
 		return -EINVAL;

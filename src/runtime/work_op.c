@@ -116,21 +116,3 @@ int work_op_submit(
 		*ret = &op->work;
 	return 0;
 }
-
-/*
- * Copies options of the public API, which begin with the size that the caller's version of them has; what that version does not
- * have is 0. Returns 0 or -EINVAL.
- */
-int work_options(const void *given, void *ret, size_t size)
-{
-	size_t n;
-
-	memset(ret, 0, size);
-	if (!given)
-		return -EINVAL;
-	memcpy(&n, given, sizeof(n));
-	if (n < sizeof(n))
-		return -EINVAL;
-	memcpy(ret, given, n < size ? n : size);
-	return 0;
-}

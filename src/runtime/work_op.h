@@ -51,5 +51,3 @@ static inline int work_op_stopped(struct work_op *op)
 {
 	return work_stopped(&op->work);
 }
-
-int work_options(const void *given, void *ret, size_t size);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/sized.h"
 #include "runtime/module.h"
 #include "runtime/work_op.h"
 
@@ -127,9 +128,11 @@ static int submit(struct tine_worker *worker, const struct tine_zlib *given, boo
 {
 	struct tine_zlib g;
 	struct zlib_op *o;
-	int r = work_options(given, &g, sizeof(g));
+	int r = SIZED_TAKE(&g, given, arg);
 
-	if (r < 0 || !worker || !worker->pool || !g.on_done || (!g.data && g.len > 0) ||
+	if (r < 0)
+		return r;
+	if (!worker || !worker->pool || !g.on_done || (!g.data && g.len > 0) ||
 		g.len > TINE_ZLIB_BYTES_MAX || g.max > TINE_ZLIB_BYTES_MAX ||
 		!zcoder_is_sound(inflate, g.format, g.level))
 		return -EINVAL;

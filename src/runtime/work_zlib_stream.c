@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/queue.h>
 
+#include "base/sized.h"
 #include "base/turn.h"
 #include "runtime/module.h"
 #include "runtime/work.h"
@@ -233,9 +234,11 @@ int zlib_stream_open(struct tine_worker *worker, const struct tine_zlib_options 
 {
 	struct tine_zlib_options o;
 	struct tine_zlib_stream *s;
-	int r = work_options(given, &o, sizeof(o));
+	int r = SIZED_TAKE(&o, given, arg);
 
-	if (r < 0 || !is_sound(worker, &o))
+	if (r < 0)
+		return r;
+	if (!is_sound(worker, &o))
 		return -EINVAL;
 	s = calloc(1, sizeof(*s));
 	if (!s)

@@ -26,6 +26,7 @@
 
 #include "base/fd.h"
 #include "base/siphash.h"
+#include "base/sized.h"
 
 #define WAYS          16
 #define LOAD          8 /* keys in a bucket on average, at most */
@@ -277,13 +278,16 @@ static __attribute__((format(printf, 3, 4))) int refuse(
 	return -EINVAL;
 }
 
-static int check_options(
-	const char *name, const struct tine_limit_options *o, char why[ARENA_WHY_MAX])
+static int take_options(const char *name, const struct tine_limit_options *given,
+	struct tine_limit_options *o, char why[ARENA_WHY_MAX])
 {
-	if (o->size < sizeof(*o))
-		return refuse(why, name,
-			"its options have %zu bytes, not %zu; build the module anew", o->size,
-			sizeof(*o));
+	int r = SIZED_TAKE(o, given, keys);
+
+	if (r < 0) {
+		refuse(why, name, "its options have %zu bytes, not %zu; build the module anew",
+			given->size, sizeof(*o));
+		return r;
+	}
 	if (o->kind != TINE_LIMIT_BUCKET && o->kind != TINE_LIMIT_WINDOW)
 		return refuse(why, name, "there is no kind %d", (int)o->kind);
 	if (o->amount < 1 || o->amount > AMOUNT_MAX || o->burst > AMOUNT_MAX)
@@ -319,24 +323,25 @@ static int set_rules(struct tine_limit *l, const char *name, const struct tine_l
  * Finds the table of a limit, or makes it. One thread at a time. Returns 0 with *ret for limiter_free() (at or before
  * arena_detach()), or -errno and why.
  */
-int limiter_find(struct arena *a, const char *name, const struct tine_limit_options *o,
+int limiter_find(struct arena *a, const char *name, const struct tine_limit_options *given,
 	struct tine_limit **ret, char why[ARENA_WHY_MAX])
 {
 	CLEANUP(freep) struct tine_limit *l = calloc(1, sizeof(*l));
 	struct arena_request q = {.name = name, .kind = ARENA_LIMIT};
 	struct tine_shared *area;
+	struct tine_limit_options o;
 	uint64_t n_buckets = 1;
 	char suffix[24];
-	int r = check_options(name, o, why);
+	int r = take_options(name, given, &o, why);
 
 	if (r < 0)
 		return r;
 	if (!l)
 		return -ENOMEM;
-	r = set_rules(l, name, o, why);
+	r = set_rules(l, name, &o, why);
 	if (r < 0)
 		return r;
-	while (n_buckets * LOAD < o->keys)
+	while (n_buckets * LOAD < o.keys)
 		n_buckets *= 2;
 	q.size = sizeof(struct limiter_table) + n_buckets * sizeof(struct limiter_bucket);
 	snprintf(suffix, sizeof(suffix), "#%c%" PRIu64, l->rules->letter, n_buckets);

@@ -199,6 +199,7 @@ START_TEST(test_options)
 		const char *why;
 	} bad[] = {
 		{{.size = 8}, "build the module anew"},
+		{{.size = sizeof(struct tine_limit_options) - 1}, "build the module anew"},
 		{{.kind = 7, .amount = 1, .period_us = 1000, .keys = 1}, "no kind 7"},
 		{{.period_us = 1000, .keys = 1}, "amount and burst"},
 		{{.amount = 1000000001, .period_us = 2000000000, .keys = 1}, "amount and burst"},

@@ -575,6 +575,8 @@ START_TEST(test_bad_arguments)
 
 	ck_assert_int_eq(tine_child_spawn(&worker, NULL, NULL), -EINVAL);
 	ck_assert_int_eq(tine_child_spawn(&worker, &o, NULL), -EINVAL);
+	o.size = sizeof(void *); /* of a pointer to them */
+	ck_assert_int_eq(tine_child_spawn(&worker, &o, NULL), -EINVAL);
 	o.size = sizeof(o);
 	ck_assert_int_eq(tine_child_spawn(NULL, &o, NULL), -EINVAL);
 	ck_assert_int_eq(tine_child_spawn(&without, &o, NULL), TINE_E_CLOSED);
@@ -635,7 +637,7 @@ START_TEST(test_exec_writes_too_much)
 	ck_assert_int_eq(result.error, 0);
 	ck_assert_uint_eq(result.output_len, 1000);
 	memset(&result, 0, sizeof(result));
-	o.size = sizeof(size_t); /* of a program that knows no options yet */
+	o.max_buffer = 0; /* as much as there is by default */
 	exec("head -c 2000 /dev/zero; head -c 1000 /dev/zero >&2", &o);
 	ck_assert_int_eq(result.error, 0);
 	ck_assert_uint_eq(result.output_len, 2000);

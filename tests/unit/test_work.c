@@ -144,7 +144,7 @@ START_TEST(test_bad_options)
 	o.size = 1;
 	ck_assert_int_eq(tine_work_submit(&worker, &o, NULL), -EINVAL);
 	o = good;
-	o.size = sizeof(size_t); /* of a time when there were no other members */
+	o.size = sizeof(void *); /* of a pointer to it */
 	ck_assert_int_eq(tine_work_submit(&worker, &o, NULL), -EINVAL);
 	o = good;
 	o.lane = (enum tine_lane)3;

@@ -429,7 +429,9 @@ START_TEST(test_sizes)
 	ck_assert_int_eq(tine_file_list(&worker, &new.f, NULL), 0);
 	run_until(1);
 	ck_assert_int_eq(last.status, 0);
-	new.f.size = offsetof(struct tine_file, on_done); /* it has none */
+	new.more[0] = 1; /* and the module uses it */
+	ck_assert_int_eq(tine_file_list(&worker, &new.f, NULL), -ENOTSUP);
+	new.f.size = offsetof(struct tine_file, on_done); /* there never was one without */
 	ck_assert_int_eq(tine_file_list(&worker, &new.f, NULL), -EINVAL);
 }
 END_TEST
