@@ -212,7 +212,7 @@ static void publish(struct hub *h, struct tine_request *request, const struct to
 			retry_after(request, answer.retry_us);
 		return answer_text(request, publish_failures[r].status, publish_failures[r].text);
 	}
-	ring_write_id(&h->ring, answer.position, id);
+	ring_write_id(answer.id, id);
 	text_print(&t, "{\"id\":\"%s\"}\n", id);
 	answer_json(request, &t);
 }
@@ -227,7 +227,7 @@ static void answer_presence(
 
 	text_put(&t, "{\"subject\":", 11);
 	text_put_json(&t, topic);
-	ring_write_id(&h->ring, ring_head(&h->ring), id);
+	ring_write_id(ring_last_id(&h->ring), id);
 	text_print(&t, ",\"subscribers\":%" PRIu64 ",\"last_id\":\"%s\"}\n", n, id);
 	answer_json(request, &t);
 }
@@ -237,7 +237,7 @@ static void answer_overview(struct hub *h, struct tine_request *request)
 	struct text t = {0};
 	char id[RING_ID_MAX];
 
-	ring_write_id(&h->ring, ring_head(&h->ring), id);
+	ring_write_id(ring_last_id(&h->ring), id);
 	text_print(&t,
 		"{\"name\":\"%s\",\"subscribers\":%" PRId64
 		",\"last_id\":\"%s\",\"history_bytes\":%" PRIu64,
@@ -302,6 +302,7 @@ static void subscribe(
 	q.json = wants_json(request, upgrade || topic->is_pattern);
 	q.may_publish = grant.may_publish;
 	q.expires_s = grant.expires_s;
+	subscribers_look(h);
 	r = upgrade ? subscribers_add_websocket(h, request, &q)
 		    : subscribers_add_events(h, request, &q);
 	if (r < 0)

@@ -62,14 +62,14 @@ static void fuzz_token(struct tine_text in)
 
 static void fuzz_id(struct tine_text in)
 {
-	struct ring r = {0};
-	uint64_t position;
-	char id[RING_ID_MAX];
+	struct ring_id id, again;
+	char text[RING_ID_MAX];
 
-	if (!ring_parse_id(in, &r.epoch, &position))
+	if (!ring_parse_id(in, &id))
 		return;
-	require(ring_write_id(&r, position, id) < sizeof(id));
-	require(ring_parse_id((struct tine_text){id, strlen(id)}, &r.epoch, &position));
+	require(ring_write_id(id, text) < sizeof(text));
+	require(ring_parse_id((struct tine_text){text, strlen(text)}, &again));
+	require(again.epoch == id.epoch && again.position == id.position);
 }
 
 static void fuzz_query(struct tine_text in)
@@ -103,13 +103,14 @@ static void fuzz_ring(struct tine_text in)
 	struct tine_text subject = {"a", 1}, text = {zeros, sizeof(zeros)};
 	struct ring_record m;
 	struct ring r;
-	uint64_t end, at;
+	struct ring_id id;
+	uint64_t at;
 	int result;
 
 	memset(memory, 0, sizeof(memory));
 	require(ring_open(&r, memory, sizeof(memory), 1) == 0);
 	for (int i = 0; i < 16; i++)
-		require(ring_append(&r, subject, text, 1, 2, &end) == 0);
+		require(ring_append(&r, subject, text, 1, 2, &id) == 0);
 	for (size_t i = 0; i + 3 <= in.len; i += 3) {
 		size_t where =
 			(unsigned char)in.data[i] | (size_t)(unsigned char)in.data[i + 1] << 8;
@@ -127,7 +128,7 @@ static void fuzz_ring(struct tine_text in)
 	}
 	text.data = "x";
 	text.len = 1;
-	require(ring_append(&r, subject, text, 1, 2, &end) == 0);
+	require(ring_append(&r, subject, text, 1, 2, &id) == 0);
 	ring_close(&r);
 }
 

@@ -14,7 +14,7 @@ import urllib.parse
 
 import pytest
 
-from harness import DEADLINE, Client, Gone, wait_until
+from harness import DEADLINE, Client, Gone, process, wait_until
 from test_15_websocket import CLOSE, TEXT, Raw, frame
 from test_23_upgrade import Upgradable, subreaper  # noqa: F401
 
@@ -51,11 +51,14 @@ def publish(t, path, data, headers=()):
 class Stream:
     """One stream of events on one connection."""
 
-    def __init__(self, client, path, last_id=None, headers=()):
+    def __init__(self, client, path, last_id=None, headers=(), meanwhile=None):
+        """meanwhile: called when the request has been sent."""
         self.client, self.text, self.status = client, b"", None
         fields = [EVENTS, *headers] + ([("Last-Event-ID", last_id)] if last_id else [])
         lines = "".join(f"{name}: {value}\r\n" for name, value in fields)
         client.send(f"GET {path} HTTP/1.1\r\nHost: test\r\n{lines}\r\n".encode())
+        if meanwhile:
+            meanwhile()
         while b"\r\n\r\n" not in client.buffer:
             client._more()
         head, client.buffer = client.buffer.split(b"\r\n\r\n", 1)
@@ -576,9 +579,9 @@ def test_their_number_counts_over_all_workers(hub):
     clients = [t.connect() for _ in range(3)]
     assert [Stream(c, "/hub/a").status for c in clients] == [200, 429, 429]
     os.kill(streams[0][0], signal.SIGKILL)
+    left = wait_until(lambda: (n := info(t, "/hub/")["subscribers"]) < 4 and n, "the dead do not count")
+    assert left in (2, 3)  # the fourth was on the same worker, perhaps
     wait_until(lambda: len(t.serving_pids()) == 3, "it is replaced")
-    left = info(t, "/hub/")["subscribers"]  # the fourth was on the same worker, perhaps
-    assert left in (2, 3)
     clients += [t.connect() for _ in range(3)]
     assert [Stream(c, "/hub/a").status for c in clients[3:]].count(200) == 4 - left
     for c in clients:
@@ -787,44 +790,85 @@ TINE_MODULE = {.abi = TINE_ABI, .size = sizeof(struct tine_module), .name = "scr
 """
 
 
-def comes_back(t):
-    """Whether a stream that comes back goes on: a worker that has yet to hear of the new beginning ends it once more."""
-    with t.connect() as c:
-        stream = Stream(c, "/hub/a", last_id="1234-56")
-        assert stream.event()["event"] == "gap"
-        event = stream.event()
-        assert event is None or event["data"] == "after"
-        if event:
-            publish(t, "/hub/a", "live")
-            event = stream.event()
-            assert event is None or event["data"] == "live"
-        return event is not None
-
-
-def test_garbage_in_the_ring(start, build_module, folder):
-    """The hub begins anew; those who listened come back and are told of the gap; nobody crashes, and all goes on."""
+@pytest.fixture
+def scribbled(start, build_module, folder):
+    """Starts two workers with a hub, and a module that writes over its ring: GET /scribble/?all or ?head."""
     source = folder / "scribble.c"
     source.write_text(SCRIBBLE)
-    t = start({
+    return lambda: start({
         "workers": {"count": 2},
         "module:hub": {"path": "builtin:hub", "mount": "/hub", "listener": "web", "client_rate": 0,
                        "history": "64K", "max_message": "8K"},
         "module:scribble": {"path": build_module(source), "mount": "/scribble", "listener": "web"},
     })
+
+
+def ends_in_good_order(stream, allowed):
+    """What it still said."""
+    seen = []
+    while (event := stream.event()) is not None:
+        seen.append(event["data"])
+    assert set(seen) <= allowed
+    stream.client.close()
+
+
+def test_garbage_in_the_ring(scribbled):
+    """The hub begins anew; those who listened come back and are told of the gap; nobody crashes, and all goes on."""
+    t = scribbled()
     workers = t.worker_pids()
     for how in ["all", "head"] * 3:
         streams = on_each_worker(t, "/hub/a", last_id="0")
         publish(t, "/hub/a", "before")
         assert t.get(f"/scribble/?{how}").body == b"done"
-        publish(t, "/hub/a", "after")
+        after = publish(t, "/hub/a", "after")
         for _, stream in streams:
-            seen = []
-            while (event := stream.event()) is not None:  # it is ended in good order
-                seen.append(event["data"])
-            assert set(seen) <= {"before", "after", "live"}
-            stream.client.close()
-        wait_until(lambda: comes_back(t), "who comes back is told of the gap, and gets what came after it")
+            ends_in_good_order(stream, {"before", "after", "live"})
+        assert info(t, "/hub/")["last_id"] == after
+        with t.connect() as c, t.connect() as known:
+            stream, later = Stream(c, "/hub/a", last_id="1234-56"), Stream(known, "/hub/a", last_id=after)
+            assert stream.event()["event"] == "gap"
+            assert stream.data(1) == ["after"]
+            publish(t, "/hub/a", "live")
+            assert stream.data(1) == later.data(1) == ["live"]
     assert t.worker_pids() == workers and not t.errors()
+
+
+def test_who_comes_before_the_bell_stays(scribbled):
+    """To a worker that has yet to hear that the hub has begun anew: it looks, ends its own once, and not who has just come."""
+    t = scribbled()
+    streams = on_each_worker(t, "/hub/a")
+    with t.connect() as c:
+        late = t.worker_of(c)
+
+        def meanwhile():
+            assert t.get("/scribble/?all").body == b"done"
+            publish(t, "/hub/a", "after")
+            os.kill(late, signal.SIGCONT)
+
+        os.kill(late, signal.SIGSTOP)
+        wait_until(lambda: process(late).state == "T", "it is stopped")
+        stream = Stream(c, "/hub/a", last_id="1234-56", meanwhile=meanwhile)
+        assert stream.event()["event"] == "gap"
+        assert stream.data(1) == ["after"]
+        for _, other in streams:
+            ends_in_good_order(other, {"after"})
+        publish(t, "/hub/a", "live")
+        assert stream.data(1) == ["live"]
+
+
+def test_garbage_is_mended_without_a_message(scribbled):
+    """By the look once a second: who comes back stays, and need not wait for somebody to publish."""
+    t = scribbled()
+    streams = on_each_worker(t, "/hub/a")
+    assert t.get("/scribble/?all").body == b"done"
+    for _, stream in streams:
+        ends_in_good_order(stream, set())
+    streams = on_each_worker(t, "/hub/a")
+    time.sleep(2.5)  # two more looks
+    publish(t, "/hub/a", "after")
+    for _, stream in streams:
+        assert stream.data(1) == ["after"]
+        stream.client.close()
 
 
 # --- pages of other sites ---

@@ -62,10 +62,10 @@ static struct tine_text message(unsigned n, char to[1024])
 static uint64_t append(struct ring *r, unsigned n)
 {
 	char text[1024];
-	uint64_t end;
+	struct ring_id id;
 
-	ck_assert_int_eq(ring_append(r, text_of("a.b"), message(n, text), n, 99, &end), 0);
-	return end;
+	ck_assert_int_eq(ring_append(r, text_of("a.b"), message(n, text), n, 99, &id), 0);
+	return id.position;
 }
 
 static void check_message(const struct ring_record *m, unsigned n)
@@ -156,13 +156,13 @@ START_TEST(test_ring_too_large)
 	struct ring r = opened();
 	size_t max = ring_message_max(&r);
 	char *data = calloc(1, SIZE);
-	uint64_t end;
+	struct ring_id id;
 
-	ck_assert_int_eq(ring_append(&r, text_of("a"), (struct tine_text){data, max}, 1, 9, &end),
-		-EMSGSIZE);
+	ck_assert_int_eq(
+		ring_append(&r, text_of("a"), (struct tine_text){data, max}, 1, 9, &id), -EMSGSIZE);
 	for (int i = 0; i < 20; i++)
-		ck_assert_int_eq(ring_append(&r, text_of("a"), (struct tine_text){data, max - 1}, 1,
-					 9, &end),
+		ck_assert_int_eq(
+			ring_append(&r, text_of("a"), (struct tine_text){data, max - 1}, 1, 9, &id),
 			0);
 	ck_assert_int_eq(ring_open(&r, memory, RING_SIZE_MIN - 1, 1), -EINVAL);
 	free(data);
@@ -221,12 +221,19 @@ START_TEST(test_ring_begins_anew)
 {
 	struct ring r = opened(), writer = opened();
 	struct ring_record m;
-	uint64_t end;
+	struct ring_id id, last;
 
 	append(&writer, 1);
 	memset(memory, 0xff, 256);
-	ck_assert_int_eq(ring_append(&writer, text_of("a.b"), text_of("x"), 1, 99, &end), 0);
-	ck_assert(!ring_is_same(&r));
+	ck_assert(!ring_is_sound(&r));
+	ck_assert_int_eq(ring_append(&writer, text_of("a.b"), text_of("x"), 1, 99, &id), 0);
+	ck_assert_uint_eq(id.epoch, 99);
+	ck_assert(ring_is_sound(&r));
+	ck_assert(!ring_is_same(&r) && !ring_is_same(&writer));
+	last = ring_last_id(&r);
+	ck_assert(last.epoch == id.epoch && last.position == id.position);
+	ring_mend(&r, 100);
+	ck_assert_uint_eq(ring_last_id(&r).epoch, 99);
 	ck_assert_int_eq(ring_read(&r, 0, &m), RING_LOST);
 	ring_follow(&r);
 	ck_assert_uint_eq(r.epoch, 99);
@@ -286,16 +293,15 @@ START_TEST(test_ring_ids)
 {
 	static const char *const wrong[] = {"", "0", "-", "1-", "-1", "1-1 ", " 1-1", "g-1", "1-a",
 		"1--1", "1-1-1", "A-1", ":-1", "11111111111111111-1", "1-18446744073709551616"};
-	struct ring r = opened();
-	char id[RING_ID_MAX];
-	uint64_t epoch, position;
+	char text[RING_ID_MAX];
+	struct ring_id id;
 
-	r.epoch = UINT64_MAX;
-	ck_assert_uint_eq(ring_write_id(&r, UINT64_MAX, id), strlen(id));
-	ck_assert(ring_parse_id(text_of(id), &epoch, &position));
-	ck_assert(epoch == UINT64_MAX && position == UINT64_MAX);
+	ck_assert_uint_eq(
+		ring_write_id((struct ring_id){UINT64_MAX, UINT64_MAX}, text), strlen(text));
+	ck_assert(ring_parse_id(text_of(text), &id));
+	ck_assert(id.epoch == UINT64_MAX && id.position == UINT64_MAX);
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
-		ck_assert_msg(!ring_parse_id(text_of(wrong[i]), &epoch, &position), "%s", wrong[i]);
+		ck_assert_msg(!ring_parse_id(text_of(wrong[i]), &id), "%s", wrong[i]);
 }
 END_TEST
 

@@ -35,14 +35,16 @@ bool subscribers_have_room(
 static bool find_cursor(struct hub *h, struct tine_text last_id, uint64_t *ret)
 {
 	struct ring_record m;
-	uint64_t epoch;
+	struct ring_id id;
 
 	*ret = ring_head(&h->ring);
 	if (!last_id.data)
 		return false;
-	if (ring_parse_id(last_id, &epoch, ret) && epoch == h->ring.epoch &&
-		ring_read(&h->ring, *ret, &m) != RING_LOST)
+	if (ring_parse_id(last_id, &id) && id.epoch == h->ring.epoch &&
+		ring_read(&h->ring, id.position, &m) != RING_LOST) {
+		*ret = id.position;
 		return false;
+	}
 	*ret = ring_tail(&h->ring);
 	return last_id.len != 1 || last_id.data[0] != '0';
 }

@@ -103,6 +103,7 @@ int subscribers_add_websocket(
 
 /* --- subscribers.c, channel.c --- */
 
+void subscribers_look(struct hub *h);
 void subscribers_deliver(struct hub *h);
 void subscribers_tick(struct hub *h);
 uint64_t subscribers_count(const struct hub *h, struct tine_text topic);
@@ -120,7 +121,7 @@ enum publish_result {
 };
 
 struct publish_answer {
-	uint64_t position; /* of what was published */
+	struct ring_id id; /* of what was published */
 	uint64_t retry_us; /* PUBLISH_TOO_FAST */
 };
 
@@ -134,6 +135,7 @@ extern const struct publish_failure publish_failures[PUBLISH_RESULTS];
 int hub_publish(struct hub *h, const struct topic *topic, struct tine_text data, const void *key,
 	size_t key_len, struct publish_answer *ret);
 uint64_t hub_new_epoch(void);
+void hub_mend(struct hub *h);
 uint64_t hub_now_s(void);
 
 /* --- bell.c --- */

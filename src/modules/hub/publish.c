@@ -57,7 +57,17 @@ static bool may_publish(struct hub *h, const struct topic *topic, const void *ke
 	return true;
 }
 
-static int append(struct hub *h, const struct topic *topic, struct tine_text data, uint64_t *ret)
+/* Somebody has written over the ring, it seems: it begins anew, unless another worker was faster. Now, or at the next look. */
+void hub_mend(struct hub *h)
+{
+	if (ring_is_sound(&h->ring) || tine_shared_lock(h->area, LOCK_US) < 0)
+		return;
+	ring_mend(&h->ring, hub_new_epoch());
+	tine_shared_unlock(h->area);
+}
+
+static int append(
+	struct hub *h, const struct topic *topic, struct tine_text data, struct ring_id *ret)
 {
 	int r = tine_shared_lock(h->area, LOCK_US);
 
@@ -86,7 +96,7 @@ int hub_publish(struct hub *h, const struct topic *topic, struct tine_text data,
 		result = PUBLISH_NOT_UTF8;
 	else if (!may_publish(h, topic, key, key_len, ret))
 		result = PUBLISH_TOO_FAST;
-	else if (append(h, topic, data, &ret->position) < 0)
+	else if (append(h, topic, data, &ret->id) < 0)
 		result = PUBLISH_BUSY;
 	if (result != 0) {
 		tine_counter_add(h->n_refused, 1);

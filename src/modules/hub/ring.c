@@ -65,7 +65,8 @@ static uint32_t sum_of(struct record h, const char *text, size_t len)
 		crc32(0, (const Bytef *)&h, sizeof(h)), (const Bytef *)text, (uInt)len);
 }
 
-static bool is_sound(const struct ring *r)
+/* Whether it is a ring at all. Sure under the lock only: without it somebody may be in the middle of mending it. */
+bool ring_is_sound(const struct ring *r)
 {
 	const struct ring_memory *m = r->memory;
 	uint64_t head = atomic_load(&m->head), tail = atomic_load(&m->tail);
@@ -75,7 +76,7 @@ static bool is_sound(const struct ring *r)
 		head - tail <= r->capacity && head % ALIGN == 0 && tail % ALIGN == 0;
 }
 
-/* Empty, and with another epoch: what anybody remembers of it counts no more. */
+/* Empty, and with another epoch: what anybody remembers of it counts no more. Under the lock. */
 static void start_anew(struct ring *r, uint64_t epoch)
 {
 	struct ring_memory *m = r->memory;
@@ -89,6 +90,13 @@ static void start_anew(struct ring *r, uint64_t epoch)
 	atomic_store(&m->magic, MAGIC);
 }
 
+/* For the case that somebody has written over it. Under the lock. */
+void ring_mend(struct ring *r, uint64_t new_epoch)
+{
+	if (!ring_is_sound(r))
+		start_anew(r, new_epoch);
+}
+
 /*
  * Looks at memory, all zero at first, as a ring; the caller holds its lock. new_epoch: of a new one; not 0, and not likely to be
  * used twice. Returns 0, or -EINVAL for less than RING_SIZE_MIN.
@@ -99,8 +107,7 @@ int ring_open(struct ring *r, void *memory, size_t size, uint64_t new_epoch)
 		return -EINVAL;
 	*r = (struct ring){.memory = memory,
 		.capacity = (size - sizeof(struct ring_memory)) & ~(uint64_t)(ALIGN - 1)};
-	if (!is_sound(r))
-		start_anew(r, new_epoch);
+	ring_mend(r, new_epoch);
 	ring_follow(r);
 	return 0;
 }
@@ -196,11 +203,10 @@ static void write_record(
 }
 
 /*
- * Adds a message. new_epoch: for the case that somebody has written over the ring. Returns 0, *ret_end being the position
- * behind it; or -EMSGSIZE.
+ * Adds a message. new_epoch: for the case that somebody has written over the ring. Returns 0, or -EMSGSIZE.
  */
 int ring_append(struct ring *r, struct tine_text subject, struct tine_text data, uint64_t time_ms,
-	uint64_t new_epoch, uint64_t *ret_end)
+	uint64_t new_epoch, struct ring_id *ret)
 {
 	uint64_t size = (sizeof(struct record) + subject.len + data.len + ALIGN - 1) &
 		~(uint64_t)(ALIGN - 1);
@@ -208,8 +214,7 @@ int ring_append(struct ring *r, struct tine_text subject, struct tine_text data,
 
 	if (subject.len > UINT16_MAX || subject.len + data.len > ring_message_max(r))
 		return -EMSGSIZE;
-	if (!is_sound(r))
-		start_anew(r, new_epoch);
+	ring_mend(r, new_epoch);
 	for (;;) {
 		head = begin = atomic_load(&r->memory->head);
 		if (rest(r, begin) < size)
@@ -229,7 +234,7 @@ int ring_append(struct ring *r, struct tine_text subject, struct tine_text data,
 			.subject_len = (uint16_t)subject.len},
 		subject, data);
 	atomic_store_explicit(&r->memory->head, begin + size, memory_order_release);
-	*ret_end = begin + size;
+	*ret = (struct ring_id){atomic_load(&r->memory->epoch), begin + size};
 	return 0;
 }
 
@@ -324,10 +329,16 @@ int ring_peek(struct ring *r, uint64_t position, struct ring_record *ret)
 
 /* --- ids --- */
 
-/* What clients know a message by, terminated by NUL. Returns its length. */
-size_t ring_write_id(const struct ring *r, uint64_t position, char to[RING_ID_MAX])
+/* Of the newest message, whether or not it is still the ring that this process knows. */
+struct ring_id ring_last_id(const struct ring *r)
 {
-	return (size_t)snprintf(to, RING_ID_MAX, "%08" PRIx64 "-%" PRIu64, r->epoch, position);
+	return (struct ring_id){atomic_load(&r->memory->epoch), ring_head(r)};
+}
+
+/* As text, terminated by NUL. Returns its length. */
+size_t ring_write_id(struct ring_id id, char to[RING_ID_MAX])
+{
+	return (size_t)snprintf(to, RING_ID_MAX, "%08" PRIx64 "-%" PRIu64, id.epoch, id.position);
 }
 
 static bool take_number(const char **p, const char *end, unsigned base, uint64_t *ret)
@@ -350,10 +361,10 @@ static bool take_number(const char **p, const char *end, unsigned base, uint64_t
 }
 
 /* Returns whether it is one, of this ring or of another. */
-bool ring_parse_id(struct tine_text text, uint64_t *ret_epoch, uint64_t *ret_position)
+bool ring_parse_id(struct tine_text text, struct ring_id *ret)
 {
 	const char *p = text.data, *end = text.data + text.len;
 
-	return text.len > 0 && take_number(&p, end, 16, ret_epoch) && p < end && *p++ == '-' &&
-		take_number(&p, end, 10, ret_position) && p == end;
+	return text.len > 0 && take_number(&p, end, 16, &ret->epoch) && p < end && *p++ == '-' &&
+		take_number(&p, end, 10, &ret->position) && p == end;
 }

@@ -18,6 +18,11 @@
 
 struct ring_memory;
 
+/* What clients know a message by: the position behind it, and in which ring. */
+struct ring_id {
+	uint64_t epoch, position;
+};
+
 /* This process's view of one; not shared. */
 struct ring {
 	struct ring_memory *memory;
@@ -42,13 +47,16 @@ enum ring_result {
 int ring_open(struct ring *r, void *memory, size_t size, uint64_t new_epoch);
 void ring_close(struct ring *r);
 int ring_append(struct ring *r, struct tine_text subject, struct tine_text data, uint64_t time_ms,
-	uint64_t new_epoch, uint64_t *ret_end);
+	uint64_t new_epoch, struct ring_id *ret);
 int ring_read(struct ring *r, uint64_t position, struct ring_record *ret);
 int ring_peek(struct ring *r, uint64_t position, struct ring_record *ret);
+bool ring_is_sound(const struct ring *r);
+void ring_mend(struct ring *r, uint64_t new_epoch);
 bool ring_is_same(const struct ring *r);
 void ring_follow(struct ring *r);
 uint64_t ring_head(const struct ring *r);
 uint64_t ring_tail(const struct ring *r);
 size_t ring_message_max(const struct ring *r);
-size_t ring_write_id(const struct ring *r, uint64_t position, char to[RING_ID_MAX]);
-bool ring_parse_id(struct tine_text text, uint64_t *ret_epoch, uint64_t *ret_position);
+struct ring_id ring_last_id(const struct ring *r);
+size_t ring_write_id(struct ring_id id, char to[RING_ID_MAX]);
+bool ring_parse_id(struct tine_text text, struct ring_id *ret);

@@ -91,7 +91,7 @@ static int subscriber_give(struct subscriber *s, const struct ring_record *m)
 	char id[RING_ID_MAX];
 	int r;
 
-	ring_write_id(&s->hub->ring, m->end, id);
+	ring_write_id((struct ring_id){s->hub->ring.epoch, m->end}, id);
 	t->len = 0;
 	format_put(s->format, t, m, id);
 	if (t->failed) {
@@ -230,7 +230,7 @@ static void feed_put(
 	if (!b)
 		return feed_give_up(h, f, m->begin);
 	before = b->text.len;
-	ring_write_id(&h->ring, m->end, id);
+	ring_write_id((struct ring_id){h->ring.epoch, m->end}, id);
 	format_put(format, &b->text, m, id);
 	if (b->text.failed) {
 		b->text.len = before;
@@ -275,6 +275,7 @@ static void lose(struct hub *h)
 			"hub %s: this worker has missed messages; closing %" PRIu64
 			" subscriptions",
 			h->o.name, h->n_subscribers);
+	hub_mend(h);
 	ring_follow(&h->ring);
 	h->cursor = ring_head(&h->ring);
 	HASH_ITER(hh, h->channels, c, next_channel)
@@ -289,6 +290,15 @@ static void lose(struct hub *h)
 	while ((s = TAILQ_FIRST(&h->reading)) || (s = TAILQ_FIRST(&h->blocked)) ||
 		(s = TAILQ_FIRST(&h->ahead)))
 		subscriber_end(s, 1013, "too slow");
+}
+
+/* Before somebody comes: he is not to be ended with those who have missed something before that. */
+void subscribers_look(struct hub *h)
+{
+	struct ring_record m;
+
+	if (ring_peek(&h->ring, h->cursor, &m) == RING_LOST)
+		lose(h);
 }
 
 /* Reads on in the ring. Returns 0 when there is more, else why it has stopped: as ring_read(). */
