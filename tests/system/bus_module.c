@@ -7,7 +7,7 @@
  * subscribe, unsubscribe ?pattern=, group=, policy=; ?n=
  * count                  ?subject=
  * got, numbers           the messages since the last time, a line each; of numbered ones, how many and in which order
- * hand                   ?to=: passes the end of a pipe, into which the receiver writes; answers with what
+ * hand                   ?to=: passes the end of a pipe, into which the receiver writes; answers with what, when all have closed it
  * sleep                  ?ms=: blocks the worker
  * slow                   ?us=: from now on each numbered message takes so long
  * raw                    writes the body to the lane itself; ?n=: so many descriptors with it; ?repeat=: so often
@@ -286,15 +286,20 @@ static void on_handed(int status, void *arg)
 {
 	struct pending *p = arg;
 	char text[64];
-	ssize_t n;
+	size_t len = 0;
+	ssize_t n = 0;
 
 	close(p->pipe[1]);
-	n = status < 0 ? -1 : read(p->pipe[0], text, sizeof(text)); /* waits for the receiver */
+	/* To its end: until nobody, neither the receiver nor the primary, has the other one any more. */
+	while (status == 0 && (n = read(p->pipe[0], text + len, sizeof(text) - len)) > 0)
+		len += (size_t)n;
+	close(p->pipe[0]);
 	if (n < 0)
+		abort();
+	if (status < 0)
 		answer(p->request, name(status));
 	else
-		tine_respond(p->request, 200, "text/plain", text, (size_t)n);
-	close(p->pipe[0]);
+		tine_respond(p->request, 200, "text/plain", text, len);
 	free(p);
 }
 

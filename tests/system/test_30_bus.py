@@ -11,6 +11,7 @@ import urllib.parse
 import pytest
 
 from harness import alive, n_descriptors, wait_until
+from test_24_measures import workers as figures
 
 HERE = pathlib.Path(__file__).resolve().parent
 ALL, OTHERS, ANY = 2**32 - 1, 2**32 - 2, 2**32 - 3
@@ -234,14 +235,14 @@ def test_large_payloads_and_descriptors_are_published_too(bus):
 def test_descriptors_do_not_pile_up(bus):
     t = bus()
     a, b = workers(t)
+    wait_until(lambda: all(w["connections"] == 1 for w in figures(t).values()), "those by which they were found are closed")
     assert a.ask("hand", to=b.peer) == f"slot {b.slot}"
     before = [n_descriptors(pid) for pid in (t.pid, a.pid, b.pid)]
     for _ in range(20):
         assert a.ask("hand", to=b.peer) == f"slot {b.slot}"
         assert a.ask("send", to=b.peer, size=100000) == "ok"
     b.got(41)
-    # What was open for a moment only when they were counted first may be missing.
-    wait_until(lambda: all(n_descriptors(pid) <= n for pid, n in zip((t.pid, a.pid, b.pid), before)), "all are closed")
+    wait_until(lambda: [n_descriptors(pid) for pid in (t.pid, a.pid, b.pid)] == before, "all are closed")
 
 
 def test_queue_group_gets_each_message_once(bus):
