@@ -540,6 +540,17 @@ class Tined:
         assert (response.status, response.body) == (200, HELLO), response
         return response
 
+    def scoreboard(self):
+        """What it says of each worker, by its pid. Asks at the control socket, which no configuration of the test may have moved."""
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(DEADLINE)
+            s.connect(str(self.folder / "control.sock"))
+            s.sendall(b"workers\n")
+            lines = s.makefile().read().splitlines()
+        assert json.loads(lines[-1])["ok"], lines
+        found = [json.loads(line) for line in lines[:-1]]
+        return {w["pid"]: w for w in found if w.get("role") == "worker"}
+
     def whoami(self):
         """Who answers: worker (its slot), generation, pid."""
         response = self.get("/whoami")

@@ -1,10 +1,8 @@
 """What each worker measures of itself at every turn of its loop; what one on trial is asked before clients come."""
 
-import json
 import os
 import pathlib
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -36,20 +34,8 @@ def with_trial(start, trial):
     return begin
 
 
-def workers(t):
-    """What the scoreboard says of each worker, by its pid."""
-    with socket.socket(socket.AF_UNIX) as s:
-        s.settimeout(10)
-        s.connect(str(t.folder / "control.sock"))
-        s.sendall(b"workers\n")
-        lines = s.makefile().read().splitlines()
-    assert json.loads(lines[-1])["ok"], lines
-    found = [json.loads(line) for line in lines[:-1]]
-    return {w["pid"]: w for w in found if w.get("role") == "worker"}
-
-
 def only(t):
-    found = list(workers(t).values())
+    found = list(t.scoreboard().values())
     assert len(found) == 1
     return found[0]
 
@@ -67,7 +53,7 @@ def measured(t, n):
 
 def wait_served(t, n=200):
     """Waits until the workers have answered so many requests: a load has been one."""
-    wait_until(lambda: sum(w["requests"] for w in workers(t).values()) > n, "requests")
+    wait_until(lambda: sum(w["requests"] for w in t.scoreboard().values()) > n, "requests")
 
 
 ONE = {"workers": {"count": 1}}
@@ -263,7 +249,7 @@ def test_probes_do_not_count(with_trial, folder):
     mark = t.reload()
     t.wait_log(PROBED, mark, count=2)
     t.wait_log(r'trial: asked for /t/boom by "tined-probe/', mark)
-    new = [w for w in workers(t).values() if w["generation"] == 2]
+    new = [w for w in t.scoreboard().values() if w["generation"] == 2]
     assert len(new) == 2
     for w in new:
         keys = ("requests", "connections", "client_errors", "server_errors", "bytes_in", "bytes_out")

@@ -11,7 +11,6 @@ import urllib.parse
 import pytest
 
 from harness import alive, n_descriptors, wait_until
-from test_24_measures import workers as figures
 
 HERE = pathlib.Path(__file__).resolve().parent
 ALL, OTHERS, ANY = 2**32 - 1, 2**32 - 2, 2**32 - 3
@@ -235,7 +234,7 @@ def test_large_payloads_and_descriptors_are_published_too(bus):
 def test_descriptors_do_not_pile_up(bus):
     t = bus()
     a, b = workers(t)
-    wait_until(lambda: all(w["connections"] == 1 for w in figures(t).values()), "those by which they were found are closed")
+    wait_until(lambda: all(w["connections"] == 1 for w in t.scoreboard().values()), "those by which they were found are closed")
     assert a.ask("hand", to=b.peer) == f"slot {b.slot}"
     before = [n_descriptors(pid) for pid in (t.pid, a.pid, b.pid)]
     for _ in range(20):
