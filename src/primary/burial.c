@@ -17,6 +17,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "primary/events.h"
+#include "primary/farm.h"
 #include "primary/farm_pool.h"
 #include "primary/primary.h"
 #include "primary/proctab.h"
@@ -50,6 +51,17 @@ void burial_request_line(const struct sb_slot *s, char ret[SB_REQUEST_LINE + 1])
 {
 	memcpy(ret, s->request_line, SB_REQUEST_LINE);
 	ret[SB_REQUEST_LINE] = '\0';
+}
+
+/* What it was at when it ended: a request, or the function of a task. */
+static void serving(const struct proc *pr, char ret[SB_REQUEST_LINE + 1])
+{
+	_Static_assert(HISTORY_FUNCTION <= SB_REQUEST_LINE + 1, "a function's name fits");
+
+	if (pr->farm)
+		farm_process_function(pr->task, ret);
+	else
+		burial_request_line(&pr->primary->scoreboard.slots[pr->slot], ret);
 }
 
 /* What a child of ours left of the access log: lines not yet written, and the requests it was serving. */
@@ -109,6 +121,8 @@ static uint64_t remember(
 	c->realtime_us = (uint64_t)ts.tv_sec * US_PER_S + (uint64_t)ts.tv_nsec / 1000;
 	c->slot = pr->slot;
 	c->pid = (uint32_t)pr->pid;
+	c->role = pr->role;
+	snprintf(c->farm, sizeof(c->farm), "%s", pr->farm ? farm_conf(pr->farm)->name : "");
 	c->generation = pr->gen->number;
 	c->signal = by_itself ? 0 : si->si_status;
 	c->status = by_itself ? si->si_status : 0;
@@ -120,7 +134,7 @@ static uint64_t remember(
 	c->max_rss = (uint64_t)ru->ru_maxrss << 10;
 	c->requests = sb_get(sb->requests);
 	snprintf(c->how, sizeof(c->how), "%.*s", (int)sizeof(c->how) - 1, how);
-	burial_request_line(sb, c->request_line);
+	serving(pr, c->request_line);
 	c->backtrace[0] = '\0';
 	sb_add(h->crashes, 1);
 	return history_end_crash(h, c);
@@ -156,6 +170,9 @@ void burial_record(struct proc *pr, char *ret_how, size_t size)
 	if (pr->over_memory)
 		strncat(ret_how, ", for more memory than max_memory_hard",
 			size - strlen(ret_how) - 1);
+	if (pr->hung && pr->ready_us == 0)
+		strncat(ret_how, ", for it was not ready within start_timeout",
+			size - strlen(ret_how) - 1);
 	if (pr->words) {
 		snprintf(ret_how, size, "%s", pr->words);
 		if (!pr->leaving && !pr->primary->rollout) /* a rollout says it itself */
@@ -165,7 +182,7 @@ void burial_record(struct proc *pr, char *ret_how, size_t size)
 	}
 	if (was_expected(pr, &si) || (pr->farm && !is_worth_telling(pr)))
 		return;
-	burial_request_line(sb, line);
+	serving(pr, line);
 	event_note(pr->primary, we_did_it ? LOG_LVL_WARNING : LOG_LVL_ERROR, EVENT_CRASH, pr,
 		"%s: %s; generation %" PRIu64 ", pid %d, age %.3f s, CPU %.3f s user "
 		"%.3f s system, max RSS %ld KiB, %" PRIu64 " requests, serving \"%s\"",

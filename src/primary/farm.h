@@ -7,6 +7,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
+
+#include "shared/history.h"
 
 struct conf_farm;
 struct config;
@@ -31,6 +34,7 @@ struct farms_options {
 
 struct farm_process_options {
 	uint32_t address;
+	pid_t pid;
 	struct sb_slot *slot; /* where it and we agree on what it has begun */
 	int fd;               /* of its bus lane; the process's from here on, in any case */
 	/* It has to be killed for its task's sake. The task is dealt with. */
@@ -63,3 +67,4 @@ void farm_process_retire(struct farm_process *fp);
 void farm_process_read_rest(struct farm_process *fp);
 struct farm_process *farm_process_bury(struct farm_process *fp, const char *how);
 uint64_t farm_process_given(const struct farm_process *fp);
+void farm_process_function(const struct farm_process *fp, char ret[HISTORY_FUNCTION]);

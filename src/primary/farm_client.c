@@ -18,6 +18,7 @@
 #include "primary/relay_peer.h"
 
 #define TIMEOUT_MAX_US (24 * 3600 * US_PER_S)
+#define WHY_MAX        160 /* bytes of a refusal */
 
 /* A TASK_DONE of our own making. */
 union done {
@@ -293,22 +294,36 @@ static struct farm_task *task_new(struct farm_client *c, const struct frame *f, 
 
 /* Whether there is room for one more task. Returns 0, or the status and the text of the refusal. */
 static int check_room(const struct farm_client *c, const struct farm *f, uint64_t bytes,
-	bool with_fd, const char **ret_why)
+	bool with_fd, char ret_why[WHY_MAX])
 {
 	const struct conf_farm *conf = f->conf;
 
 	if (bytes > conf->queue_memory) {
-		*ret_why = "the argument is larger than the farm's queue_memory";
+		snprintf(ret_why, WHY_MAX,
+			"with its argument it takes %" PRIu64
+			" bytes, more than queue_memory, which is %" PRIu64,
+			bytes, conf->queue_memory);
 		return -EMSGSIZE;
 	}
-	*ret_why = "the farm's queue is full: queue_max tasks wait";
-	if (f->n_waiting >= conf->queue_max)
+	if (f->n_waiting >= conf->queue_max) {
+		snprintf(ret_why, WHY_MAX,
+			"the queue is full: %" PRIu64 " tasks wait, and queue_max is as many",
+			(uint64_t)f->n_waiting);
 		return -EAGAIN;
-	*ret_why = "the farm's queue is full: its tasks have as much memory as queue_memory allows";
-	if (f->bytes_waiting + bytes > conf->queue_memory)
+	}
+	if (f->bytes_waiting + bytes > conf->queue_memory) {
+		snprintf(ret_why, WHY_MAX,
+			"the queue is full: its tasks have %" PRIu64 " bytes; with %" PRIu64
+			" more it were over queue_memory, which is %" PRIu64,
+			(uint64_t)f->bytes_waiting, bytes, conf->queue_memory);
 		return -EAGAIN;
-	*ret_why = "too many descriptors are in use for another large argument";
-	return with_fd && c->peer->relay->fds_left == 0 ? -EDQUOT : 0;
+	}
+	if (with_fd && c->peer->relay->fds_left == 0) {
+		snprintf(ret_why, WHY_MAX,
+			"too many descriptors are in use for another large argument");
+		return -EDQUOT;
+	}
+	return 0;
 }
 
 /* Whether a process has one ahead that the task is to be begun before. */
@@ -344,8 +359,8 @@ static bool take(struct farm_client *c, const struct frame *f, int fd, uint64_t 
 	const struct msg_task *m = (const void *)(f + 1);
 	struct farm *farm = &c->all->farms[m->farm];
 	uint64_t bytes = sizeof(struct farm_task) + f->length + large;
-	const char *why;
-	int r = check_room(c, farm, bytes, fd >= 0, &why);
+	char why[WHY_MAX];
+	int r = check_room(c, farm, bytes, fd >= 0, why);
 	struct farm_task *t = r == 0 ? task_new(c, f, large) : NULL;
 
 	sb_add(farm->figures->submitted, 1);

@@ -204,6 +204,7 @@ static void on_spent(void *arg)
 int farm_pool_attach(struct proc *pr, int bus_fd)
 {
 	struct farm_process_options o = {.address = pr->address,
+		.pid = pr->pid,
 		.slot = &pr->primary->scoreboard.slots[pr->slot],
 		.fd = bus_fd,
 		.on_kill = on_kill,

@@ -514,7 +514,7 @@ void farm_process_read_rest(struct farm_process *fp)
 }
 
 /* A task that nobody begins again. */
-static void quarantine(struct farm_task *t, const char *how)
+static void quarantine(struct farm_task *t, const char *how, pid_t pid)
 {
 	struct history *h = t->farm->all->o.history;
 	struct history_quarantined *q = history_begin_quarantined(h);
@@ -524,6 +524,7 @@ static void quarantine(struct farm_task *t, const char *how)
 	q->realtime_us = clock_us(CLOCK_REALTIME);
 	snprintf(q->farm, sizeof(q->farm), "%s", name_of(t->farm));
 	q->tries = t->tries;
+	q->pid = (uint32_t)pid;
 	q->bytes = t->large ? t->large : t->length - task_head(m->function);
 	function_of(t, q->function);
 	snprintf(q->how, sizeof(q->how), "%.*s", (int)sizeof(q->how) - 1, how);
@@ -531,7 +532,7 @@ static void quarantine(struct farm_task *t, const char *how)
 }
 
 /* The process that ran the task has died. */
-static void on_crash(struct farm_task *t, const char *how)
+static void on_crash(struct farm_task *t, const char *how, pid_t pid)
 {
 	struct farm *f = t->farm;
 
@@ -543,7 +544,7 @@ static void on_crash(struct farm_task *t, const char *how)
 		sb_add(f->figures->retried, 1);
 		farm_queue_add(t, true);
 	} else {
-		quarantine(t, how);
+		quarantine(t, how, pid);
 		farm_task_fail(t, -EOWNERDEAD, "farm %s: its process died: %s; tried %u time%s",
 			name_of(f), how, t->tries, t->tries == 1 ? "" : "s");
 	}
@@ -561,7 +562,7 @@ static void return_given(struct farm_process *fp, const char *how)
 			continue;
 		}
 		remove_given(fp, t);
-		on_crash(t, how);
+		on_crash(t, how, fp->o.pid);
 	}
 }
 
@@ -588,4 +589,12 @@ struct farm_process *farm_process_bury(struct farm_process *fp, const char *how)
 uint64_t farm_process_given(const struct farm_process *fp)
 {
 	return fp ? fp->n_given : 0;
+}
+
+/* Of the task that it runs, for people; fp NULL, or none: "". */
+void farm_process_function(const struct farm_process *fp, char ret[HISTORY_FUNCTION])
+{
+	*ret = '\0';
+	if (fp && first(fp))
+		function_of(first(fp), ret);
 }

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "primary/events.h"
 #include "primary/bridge.h"
+#include "primary/farm.h"
 #include "primary/farm_pool.h"
 #include "primary/generation.h"
 #include "primary/health.h"
@@ -387,8 +388,9 @@ void rollout_on_exit(struct primary *p, struct proc *pr, const char *how)
 	if (pr->words)
 		snprintf(why, sizeof(why), "%s", pr->words);
 	else
-		snprintf(why, sizeof(why), "%s[%u] of the new generation %s %s", proc_role_name(pr),
-			pr->slot,
+		snprintf(why, sizeof(why), "%s[%u]%s%s of the new generation %s %s",
+			proc_role_name(pr), pr->slot, pr->farm ? " of farm:" : "",
+			pr->farm ? farm_conf(pr->farm)->name : "",
 			p->rollout->proving ? "did not survive its probation:"
 					    : "did not get ready:",
 			how);

@@ -57,7 +57,8 @@ struct history_event {
 struct history_crash {
 	_Atomic uint64_t number;
 	uint64_t realtime_us;
-	uint32_t slot, pid;
+	uint32_t slot, pid, role; /* enum role */
+	char farm[64];            /* of a task process: its name, terminated; else empty */
 	uint64_t generation;
 	int32_t signal; /* 0: it exited by itself */
 	int32_t status; /* of exit(3) */
@@ -66,8 +67,9 @@ struct history_crash {
 	uint64_t age_us, user_us, system_us;
 	uint64_t max_rss; /* bytes */
 	uint64_t requests;
-	char how[HISTORY_TEXT];                 /* "killed by signal 11 (Segmentation fault)" */
-	char request_line[SB_REQUEST_LINE + 1]; /* what it was serving; may be empty */
+	char how[HISTORY_TEXT]; /* "killed by signal 11 (Segmentation fault)" */
+	char request_line[SB_REQUEST_LINE +
+		1]; /* what it was serving, or the function of its task; may be empty */
 	char backtrace[HISTORY_BACKTRACE]; /* a line for each frame; empty: none was to be had */
 };
 
@@ -128,8 +130,8 @@ struct history_farm {
 struct history_quarantined {
 	_Atomic uint64_t number; /* as of an event */
 	uint64_t realtime_us;
-	char farm[64]; /* its name, terminated */
-	uint32_t tries;
+	char farm[64];                   /* its name, terminated */
+	uint32_t tries, pid;             /* of the process that died the last time */
 	uint64_t bytes;                  /* of the argument */
 	char function[HISTORY_FUNCTION]; /* terminated; printable ASCII */
 	char how[HISTORY_TEXT];          /* the process died the last time */

@@ -251,12 +251,13 @@ json_t *report_processes(const struct scoreboard *sb)
 
 json_t *report_crash(const struct history_crash *c)
 {
-	return json_pack(
-		"{s:s,s:I,s:o,s:I,s:I,s:I,s:i,s:i,s:b,s:b,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:o}", "type",
-		"crash", "number", INT(sb_get(c->number)), "time", report_when(c->realtime_us),
-		"slot", INT(c->slot), "pid", INT(c->pid), "generation", INT(c->generation),
-		"signal", c->signal, "status", c->status, "core", (int)c->core, "hung",
-		(int)c->hung, "age_ms", INT(c->age_us / US_PER_MS), "user_ms",
+	return json_pack("{s:s,s:I,s:o,s:s,s:s*,s:I,s:I,s:I,s:i,s:i,s:b,s:b,s:I,s:I,s:I,s:I,s:I,s:"
+	                 "o,s:o,s:o}",
+		"type", "crash", "number", INT(sb_get(c->number)), "time",
+		report_when(c->realtime_us), "role", report_role_name(c->role), "farm",
+		*c->farm ? c->farm : NULL, "slot", INT(c->slot), "pid", INT(c->pid), "generation",
+		INT(c->generation), "signal", c->signal, "status", c->status, "core", (int)c->core,
+		"hung", (int)c->hung, "age_ms", INT(c->age_us / US_PER_MS), "user_ms",
 		INT(c->user_us / US_PER_MS), "system_ms", INT(c->system_us / US_PER_MS),
 		"max_memory", INT(c->max_rss), "requests", INT(c->requests), "how",
 		text_of(c->how, sizeof(c->how)), "request_line",

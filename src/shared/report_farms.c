@@ -27,10 +27,10 @@ static json_t *describe(const struct history_farm *f, uint64_t now)
 
 static json_t *describe_quarantined(const struct history_quarantined *q)
 {
-	return json_pack("{s:s,s:I,s:o,s:s,s:s,s:I,s:I,s:s}", "type", "quarantined", "number",
+	return json_pack("{s:s,s:I,s:o,s:s,s:s,s:I,s:I,s:I,s:s}", "type", "quarantined", "number",
 		INT(sb_get(q->number)), "time", report_when(q->realtime_us), "farm", q->farm,
-		"function", q->function, "bytes", INT(q->bytes), "tries", INT(q->tries), "how",
-		q->how);
+		"function", q->function, "bytes", INT(q->bytes), "tries", INT(q->tries), "pid",
+		INT(q->pid), "how", q->how);
 }
 
 /* The latest tasks that were given up, the oldest of them first. */

@@ -373,10 +373,11 @@ static void show_crash(const json_t *c, FILE *out)
 	CLEANUP(freep) char *backtrace = strdup(show_text(c, "backtrace"));
 	char age[32], memory[32];
 
-	show_line(out, "%s  worker[%.0f], pid %.0f, generation %.0f: %s%s%s", show_text(c, "time"),
-		show_number(c, "slot"), show_number(c, "pid"), show_number(c, "generation"),
-		show_text(c, "how"), show_is(c, "hung") ? "; it hung" : "",
-		show_is(c, "core") ? "; core dumped" : "");
+	show_line(out, "%s  %s[%.0f]%s%s, pid %.0f, generation %.0f: %s%s%s", show_text(c, "time"),
+		show_text(c, "role"), show_number(c, "slot"),
+		*show_text(c, "farm") ? " of farm:" : "", show_text(c, "farm"),
+		show_number(c, "pid"), show_number(c, "generation"), show_text(c, "how"),
+		show_is(c, "hung") ? "; it hung" : "", show_is(c, "core") ? "; core dumped" : "");
 	show_line(out, "  age %s, %.0f requests, CPU %.3f s user %.3f s system, at most %s",
 		show_age(show_number(c, "age_ms"), age, sizeof(age)), show_number(c, "requests"),
 		show_number(c, "user_ms") / 1e3, show_number(c, "system_ms") / 1e3,

@@ -38,10 +38,10 @@ static void put_quarantined(const json_t *q, FILE *out)
 {
 	char a[CELL_MAX];
 
-	show_line(out, "  %s  %s: %s, an argument of %s, tried %.0f times, at last: %s",
+	show_line(out, "  %s  %s: %s, an argument of %s, tried %.0f times; at last pid %.0f: %s",
 		show_text(q, "time"), show_text(q, "farm"), show_text(q, "function"),
 		show_bytes(show_number(q, "bytes"), a, sizeof(a)), show_number(q, "tries"),
-		show_text(q, "how"));
+		show_number(q, "pid"), show_text(q, "how"));
 }
 
 void show_farms(const json_t *list, FILE *out)

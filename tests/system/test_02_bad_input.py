@@ -204,6 +204,7 @@ def test_module_that_never_gets_ready(tined, module):
     assert t.run() == 1
     assert t.find(r"worker\[0\]: not ready after \d+ ms, in which it slept \(\d+ ms of CPU\); killing it")
     assert t.find(r"starting -> killing: start_timeout is over; sending a request for a backtrace")
+    assert t.find(r"worker\[0\] of the new generation did not get ready: killed by .*, for it was not ready within start_timeout")
 
 
 # --- users, files ---

@@ -186,7 +186,8 @@ def test_too_large(farm):
     assert re.search(r"102401 .*102400", f.fails("too large", "large", 102401))
     assert re.search(r"102401 .*102400", f.fails("too large", "careless", 102401))
     assert f.run("large", 102400)["len"] == 102400
-    assert "queue_memory" in f.fails("too large", "measure", size=600 * KIB)
+    assert re.search(rf"takes 614\d\d\d bytes, more than queue_memory, which is {512 * KIB}",
+                     f.fails("too large", "measure", size=600 * KIB))
     assert f.submit("measure", size=MIB + 1) == "too large"
     assert f.fails("too large", "large", 60000000)  # of a size for which there may be no memory
     assert f.run("echo", "well")["data"] == "well"
@@ -281,7 +282,8 @@ def test_queue_full(farm):
     for tag in "abc":
         f.begin("echo", tag=tag)
     assert f.wait("c")["status"] == "full"
-    assert f.seen["c"]["error"] and f.seen["c"]["tries"] == 0
+    assert f.seen["c"]["error"] == "farm f: the queue is full: 2 tasks wait, and queue_max is as many"
+    assert f.seen["c"]["tries"] == 0
     f.open("first")
     assert f.wait("a", "b")["status"] == "ok"
     assert f.run("echo")["status"] == "ok"
@@ -293,6 +295,8 @@ def test_queue_memory(farm):
     for tag in "ab":
         f.begin("measure", size=600 * KIB, tag=tag)
     assert f.wait("b")["status"] == "full"
+    assert re.search(rf"full: its tasks have \d+ bytes; with 614\d\d\d more it were over queue_memory, which is {MIB}",
+                     f.seen["b"]["error"]), f.seen["b"]
     f.open("first")
     assert f.wait("a")["status"] == "ok"
 
@@ -385,6 +389,9 @@ def test_counted_and_quarantined(farm):
     assert {key: figures.get(key) for key in expected} == expected
     assert [(q["farm"], q["function"], q["tries"]) for q in quarantined] == [("f", "exit", 3)]
     assert "3" in quarantined[0]["how"]
+    crash = [r for r in f.tinectl("crashes") if r.get("type") == "crash"][-1]
+    assert (crash["role"], crash["farm"], crash["request_line"]) == ("task", "f", "exit"), crash
+    assert crash["pid"] == quarantined[0]["pid"]
     f.open("gate")
     assert f.wait("waits")["status"] == "ok"
 
@@ -490,6 +497,20 @@ def test_processes_that_crash_at_their_start(farm):
     f = farm({"workers": {"count": 1, "crash_limit": "2/1m", "backoff_min": "10ms", "backoff_max": "20ms"}},
              min=0, start="crash")
     assert f.fails("nobody", "echo")
+
+
+@pytest.mark.parametrize("how, said", [
+    ("crash", r"killed by signal 6 \(Aborted\)"),
+    ("/", r"killed by signal 6 \(Aborted\), for it was not ready within start_timeout"),
+])
+def test_start_that_fails_names_the_farm(tined, folder, farm_module, how, said):
+    folder.chmod(0o777)
+    start = str(folder / "taken") if how == "/" else how
+    (folder / "taken").touch()
+    t = tined({"workers": {"count": 1, "start_timeout": "1s"},
+               "farm:f": {"module": str(farm_module), "min": 1, "start": start}})
+    assert t.run() == 1
+    assert t.find(rf"task\[\d+\] of farm:f of the new generation did not get ready: {said}")
 
 
 # --- workers come and go ---

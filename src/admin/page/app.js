@@ -160,7 +160,7 @@ function crash(c) {
     `CPU ${c.user_ms} ms user ${c.system_ms} ms system, at most ${bytes(c.max_memory)}` +
     (c.core ? ", core dumped" : "") + (c.hung ? ", it hung" : "");
   const d = element("details", { open },
-    element("summary", {}, clock(c.time), `worker ${c.slot}: ${c.how}`),
+    element("summary", {}, clock(c.time), `${c.role} ${c.slot}${c.farm ? ` of farm:${c.farm}` : ""}: ${c.how}`),
     element("p", { className: "none", textContent: facts }),
     element("p", { className: "serves", textContent: c.request_line }),
     element("pre", { textContent: c.backtrace || "no backtrace" }));
