@@ -7,7 +7,7 @@
  *
  * Lanes: work says what it mostly does, so that a slow one does not keep all threads from the others. Of n threads
  *	TINE_LANE_CPU	computes: n - 1 at most
- *	TINE_LANE_IO	waits for disks: half of them at most, rounded up
+ *	TINE_LANE_IO	waits for disks: half of them at most, rounded down
  *	TINE_LANE_DNS	waits for name servers, or anything else in a network: the same
  * and the last two n - 1 together, at least 1 in each case. So with 3 threads or more one slow lane keeps
  * nobody waiting, and both together do not keep TINE_LANE_CPU waiting; with 2, IO and DNS share one; a single thread takes work from all

@@ -126,9 +126,10 @@ static unsigned all_but_one(unsigned n)
 	return n > 1 ? n - 1 : 1;
 }
 
+/* Less than all_but_one() where n > 2, so that the other slow lane has a thread. */
 static unsigned half(unsigned n)
 {
-	return (n + 1) / 2;
+	return n > 1 ? n / 2 : 1;
 }
 
 static unsigned (*const lane_max[POOL_LANES])(unsigned n) = {

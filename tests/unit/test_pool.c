@@ -343,6 +343,38 @@ START_TEST(test_slow_lanes_leave_threads)
 }
 END_TEST
 
+/* Whichever of the slow lanes stands still, with as many threads as _i says: the other lanes go on. */
+START_TEST(test_one_slow_lane_keeps_nobody_waiting)
+{
+	static const enum pool_lane others[POOL_LANES] = {
+		[POOL_IO] = POOL_DNS, [POOL_DNS] = POOL_IO};
+	static const enum pool_lane slow[] = {POOL_IO, POOL_DNS};
+	unsigned n = (unsigned)_i;
+
+	for (int i = 0; i < 2; i++) {
+		struct task stuck[8], other, cpu;
+		sem_t started, go;
+
+		pool_free(pool);
+		new_pool(n, QUEUE_MAX);
+		sem_init(&started, 0, 0);
+		sem_init(&go, 0, 0);
+		for (unsigned k = 0; k < n; k++)
+			submit_lane(&stuck[k], slow[i], &started, &go);
+		for (unsigned k = 0; k < n / 2; k++)
+			sem_wait(&started);
+		submit_lane(&other, others[slow[i]], NULL, NULL);
+		submit_lane(&cpu, POOL_CPU, NULL, NULL);
+		n_done = 0;
+		run_until_done(2);
+		ck_assert_int_eq(other.status + cpu.status, 0);
+		for (unsigned k = 0; k < n; k++)
+			sem_post(&go);
+		run_until_done(2 + n);
+	}
+}
+END_TEST
+
 static enum pool_lane order[16];
 static unsigned n_order;
 
@@ -810,6 +842,7 @@ static void add(TCase *tc)
 	tcase_add_test(tc, test_cancel);
 	tcase_add_test(tc, test_free);
 	tcase_add_test(tc, test_slow_lanes_leave_threads);
+	tcase_add_loop_test(tc, test_one_slow_lane_keeps_nobody_waiting, 3, 9);
 	tcase_add_test(tc, test_lanes_take_turns);
 	tcase_add_test(tc, test_a_full_lane_refuses_only_its_own);
 	tcase_add_test(tc, test_a_long_job_among_short_ones);
