@@ -232,7 +232,7 @@ def test_ratelimit(example):
 
 
 def test_ratelimit_numbers(example):
-    t = example("ratelimit", requests=1000, burst=3, period="1h")
+    t = example("ratelimit", requests=10, burst=3, period="1h")  # nothing comes back while this runs
     assert [curl(t.url("/hello"))[1]["x-ratelimit-remaining"] for _ in range(2)] == ["2", "1"]
     assert curl(t.url("/"))[2] == b"3 requests served, 0 refused, by all workers\n"
     assert curl(t.url("/"))[0] == 429
