@@ -99,8 +99,9 @@ TINE_EXPORT void tine_loop_slices_cancel(struct tine_slices *slices);
 /* --- how busy the loop is --- */
 
 /*
- * Since this module asked last; the first time: since the worker was started. A turn that is under way is not counted. Lag is how long
- * turns worked, so long an event may have had to wait; the figures are at most a quarter too high. Ask once a second or so, in one place.
+ * Since this module asked last; the first time: since the worker was started. A turn that is under way counts in busy_us as far as it
+ * has come, and not as a turn. Lag is how long turns worked, so long an event may have had to wait; the figures are at most a quarter too
+ * high. Ask once a second or so, in one place.
  */
 struct tine_loop_figures {
 	size_t size;          /* sizeof(struct tine_loop_figures), set before the call */

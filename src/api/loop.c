@@ -116,11 +116,18 @@ static struct loop_figures *figures_of(struct tine_worker *worker)
 	return worker->figures_then;
 }
 
+/* For how long the turn that is under way has worked. */
+static uint64_t worked_us(uint64_t now)
+{
+	return turn.begun_us != 0 ? now - turn.begun_us : 0;
+}
+
+/* What the present turn has worked so far is of this interval, what it will work is of the next one. */
 static struct loop_figures figures_now(const struct sb_slot *s)
 {
-	struct loop_figures f = {
-		.at_us = now_us(), .turns = sb_get(s->turns), .busy_us = sb_get(s->busy_us)};
+	struct loop_figures f = {.at_us = now_us(), .turns = sb_get(s->turns)};
 
+	f.busy_us = sb_get(s->busy_us) + worked_us(f.at_us);
 	histogram_merge(&f.lag, &s->loop_lag);
 	return f;
 }
@@ -137,7 +144,7 @@ static void figures_between(const struct loop_figures *then, const struct loop_f
 	ret->lag_p50_us = histogram_percentile_us(&lag, 50);
 	ret->lag_p99_us = histogram_percentile_us(&lag, 99);
 	ret->lag_max_us = histogram_percentile_us(&lag, 100);
-	ret->turn_us = turn.begun_us != 0 ? now->at_us - turn.begun_us : 0;
+	ret->turn_us = worked_us(now->at_us);
 }
 
 int tine_loop_figures(struct tine_worker *worker, struct tine_loop_figures *figures)
