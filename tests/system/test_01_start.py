@@ -1,13 +1,16 @@
 """Arguments, start and stop."""
 
+import contextlib
 import os
+import pathlib
 import re
 import signal
+import socket
 import subprocess
 
 import pytest
 
-from harness import DEADLINE, HELLO, REPOSITORY, TINED, Client, refuses, tool, wait_until
+from harness import DEADLINE, HELLO, REPOSITORY, TINED, Client, free_port, refuses, tool, wait_until
 
 
 def run(*arguments, **options):
@@ -305,3 +308,80 @@ def test_started_without_standard_streams(tined, folder):
         for fd in range(3):
             assert os.readlink(f"/proc/{pid}/fd/{fd}") == "/dev/null"
     assert t.stop() == 0
+
+
+# --- scripts/run ---
+
+BUILD = pathlib.Path(os.environ.get("TINED", REPOSITORY / "build" / "tined")).resolve().parent
+
+
+def two_free_ports():
+    """The first of two beside each other."""
+    while True:
+        port = free_port()
+        with contextlib.suppress(OSError, OverflowError), socket.create_server(("127.0.0.1", port + 1)):
+            return port
+
+
+@pytest.fixture
+def checkout(folder):
+    """As after a build: nothing is to be installed or built."""
+    if not os.access(BUILD / "tinectl", os.X_OK):
+        pytest.skip("tinectl is not beside the binary under test")
+    for path in "scripts", "build":
+        (folder / path).mkdir()
+    for path in "scripts/run", "conf", "examples":
+        (folder / path).symlink_to(REPOSITORY / path)
+    for path in "tined", "tinectl", "examples":
+        (folder / "build" / path).symlink_to(BUILD / path)
+    (folder / "build/build.ninja").touch()
+    (folder / "scripts/deps").symlink_to("/bin/true")
+    return folder
+
+
+def run_script(checkout, port, *arguments):
+    env = {**os.environ, "PORT": str(port)}
+    return subprocess.run([checkout / "scripts/run", *arguments], capture_output=True, text=True, timeout=DEADLINE, env=env, cwd="/",
+                          check=False)
+
+
+def test_script_says_where_when_it_serves(checkout):
+    port = two_free_ports()
+    with subprocess.Popen([checkout / "scripts/run"], stderr=subprocess.PIPE, text=True, env={**os.environ, "PORT": str(port)}, cwd="/") as process:
+        try:
+            assert any(f"open http://127.0.0.1:{port}/" in line for line in process.stderr)
+            for p, path in (port, "/"), (port, "/compute.html"), (port + 1, "/livez"):
+                with Client(("127.0.0.1", p)) as c:
+                    assert c.request(path).status == 200
+            again = run_script(checkout, port)
+            assert again.returncode == 1 and "it runs already" in again.stderr and "tinectl -s build/control.sock stop" in again.stderr
+        finally:
+            process.send_signal(signal.SIGINT)
+            rest = process.stderr.read()
+        assert process.wait(DEADLINE) == 0 and "stopped" in rest and "open http" not in rest
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["site", "dashboard"])
+def test_script_names_the_port_that_is_taken(checkout, which):
+    port = two_free_ports()
+    with socket.create_server(("127.0.0.1", port + which)):
+        done = run_script(checkout, port)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert f"port {port + which} is taken" in done.stderr and "PORT=" in done.stderr
+
+
+def test_script_does_not_say_where_when_it_cannot_serve(checkout):
+    (checkout / "build/examples").unlink()
+    done = run_script(checkout, two_free_ports())
+    assert done.returncode == 1 and "compute.so" in done.stderr and "open http" not in done.stderr
+
+
+@pytest.mark.parametrize("port", ["abc", "0", "-1", "8080x"])
+def test_script_wants_a_port(checkout, port):
+    done = run_script(checkout, port)
+    assert done.returncode == 1 and f'PORT is "{port}"' in done.stderr
+
+
+def test_script_passes_options_on(checkout):
+    done = run_script(checkout, 8080, "--version")
+    assert done.returncode == 0 and "\ntined " in "\n" + done.stdout and not done.stderr
