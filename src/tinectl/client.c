@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -38,16 +39,29 @@ struct reader {
 	size_t searched; /* bytes in which there is no newline */
 };
 
+/* What is there in place of a socket; connect(2) refuses it like a socket that nobody listens on. */
+static const char *no_socket(const char *path)
+{
+	struct stat st;
+
+	if (stat(path, &st) < 0 || S_ISSOCK(st.st_mode))
+		return NULL;
+	return S_ISDIR(st.st_mode) ? "that is a folder" : "that is no socket";
+}
+
 static enum tinectl_status unreachable(const char *path, int r, char *error)
 {
-	const char *hint = "";
+	const char *what = r == -EAGAIN ? "it takes no connections" : strerror(-r);
+	const char *hint = "", *other = r == -ECONNREFUSED ? no_socket(path) : NULL;
 
-	if (r == -ENOENT || r == -ECONNREFUSED)
+	if (other)
+		hint = "; name the socket, the daemon's [tined] control";
+	else if (r == -ENOENT || r == -ECONNREFUSED)
 		hint = "; is it running, and is this its [tined] control?";
 	else if (r == -EACCES)
 		hint = "; root, its own user and members of its control_group may ask it";
-	snprintf(error, ERROR_SIZE, "cannot reach tined at %s: %s%s", path,
-		r == -EAGAIN ? "it takes no connections" : strerror(-r), hint);
+	snprintf(error, ERROR_SIZE, "cannot reach tined at %s: %s%s", path, other ? other : what,
+		hint);
 	return r == -EACCES ? TINECTL_DENIED : r == -EAGAIN ? TINECTL_TIMEOUT : TINECTL_UNREACHABLE;
 }
 

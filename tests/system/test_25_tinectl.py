@@ -416,6 +416,18 @@ def test_place_that_cannot_be(tined):
     assert any(f"tined.ini:{line}: tined.control: /nonexistent/control.sock: No such file or directory; its folder must be there" in e for e in t.errors())
 
 
+@pytest.mark.parametrize("make, what", [
+    (lambda path: path.mkdir(), "that is a folder; name the socket"),
+    (lambda path: path.touch(), "that is no socket; name the socket"),
+    (lambda path: socket.socket(socket.AF_UNIX).bind(str(path)), "Connection refused; is it running"),
+    (lambda path: None, "No such file or directory; is it running"),
+], ids=["folder", "file", "stale", "nothing"])
+def test_what_is_no_daemons_socket(folder, make, what):
+    make(folder / "place")
+    run = ctl(folder / "place", "status")
+    assert run.returncode == UNREACHABLE and f"{folder}/place: {what}" in run.stderr
+
+
 # --- daemons that do not behave ---
 
 
