@@ -550,6 +550,12 @@ static int parse_arguments(int argc, char **argv, struct invocation *inv)
 				       optarg),
 			       TINECTL_USAGE;
 	}
+	if (!*inv->client.path)
+		return fputs("tinectl: --socket: empty; name the daemon's [tined] control\n",
+			       stderr),
+		       TINECTL_USAGE;
+	if (optind + 2 == argc && strcmp(argv[optind + 1], "--help") == 0)
+		return usage(stdout), TINECTL_OK;
 	inv->argv = argv + optind;
 	for (int i = optind; i < argc; i++) { /* behind the command, where one tends to write it */
 		if (i > optind && strcmp(argv[i], "--json") == 0)

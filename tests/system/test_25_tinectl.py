@@ -274,6 +274,7 @@ def test_help_and_version():
     assert subprocess.run([TINECTL, "--version"], capture_output=True, text=True, check=True).stdout.startswith("tinectl ")
     text = subprocess.run([TINECTL, "--help"], capture_output=True, text=True, check=True).stdout
     assert all(word in text for word in ("reload", "upgrade", "top", "show config", "Exit status"))
+    assert ctl("/nonexistent", "reload", "--help").stdout == text
 
 
 # --- top ---
@@ -426,6 +427,11 @@ def test_what_is_no_daemons_socket(folder, make, what):
     make(folder / "place")
     run = ctl(folder / "place", "status")
     assert run.returncode == UNREACHABLE and f"{folder}/place: {what}" in run.stderr
+
+
+def test_socket_without_a_name():
+    run = ctl("", "status")
+    assert run.returncode == USAGE and "--socket: empty" in run.stderr
 
 
 # --- daemons that do not behave ---
