@@ -35,9 +35,9 @@ struct child {
 	struct access_slot *access;            /* its own; NULL: there is no access log */
 	int access_fd;                         /* of the access log, when there is one */
 	struct clients
-		*clients; /* of its generation; nothing is mapped when they are not counted */
+		*clients;       /* of its generation; nothing is mapped when they are not counted */
 	int control_fd, bus_fd; /* its lanes; the admin process is not on the bus: -1 */
-	int arena_fd; /* of the memory that workers share */
+	int arena_fd;           /* of the memory that workers share */
 	pid_t primary;
 };
 

@@ -252,7 +252,7 @@ json_t *report_processes(const struct scoreboard *sb)
 json_t *report_crash(const struct history_crash *c)
 {
 	return json_pack("{s:s,s:I,s:o,s:s,s:s*,s:I,s:I,s:I,s:i,s:i,s:b,s:b,s:I,s:I,s:I,s:I,s:I,s:"
-	                 "o,s:o,s:o}",
+			 "o,s:o,s:o}",
 		"type", "crash", "number", INT(sb_get(c->number)), "time",
 		report_when(c->realtime_us), "role", report_role_name(c->role), "farm",
 		*c->farm ? c->farm : NULL, "slot", INT(c->slot), "pid", INT(c->pid), "generation",
