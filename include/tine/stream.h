@@ -8,6 +8,7 @@
 #ifndef TINE_STREAM_H
 #define TINE_STREAM_H
 
+#include "errors.h"
 #include "http.h"
 
 #ifdef __cplusplus
@@ -102,6 +103,42 @@ TINE_EXPORT struct tine_text tine_stream_client(const struct tine_stream *stream
 
 /* Bytes that were written and wait for the client to take others. */
 TINE_EXPORT size_t tine_stream_waiting(const struct tine_stream *stream);
+
+/* --- handing a connection to another worker --- */
+
+/* Bytes that have come and were not used; within on_data those it was called with. Valid until the callback has returned. */
+TINE_EXPORT struct tine_text tine_stream_unused(const struct tine_stream *stream);
+
+/*
+ * Leaves the connection to the caller, without a word to the client: *ret_fd is its socket, non-blocking and close-on-exec, for
+ * tine_send.fd or any other use. What tine_stream_unused() says now is not read from it again, and has to go along. on_close is called
+ * before the loop's turn ends, with error 0. Returns 0; -EAGAIN while something that was written waits (on_room will be called); -EPIPE
+ * when the stream is closing; TINE_E_QUOTA when there is no descriptor for it.
+ */
+TINE_EXPORT int tine_stream_detach(struct tine_stream *stream, int *ret_fd);
+
+struct tine_stream_arrival {
+	size_t size; /* sizeof(struct tine_stream_arrival) */
+
+	/* The socket: connected, of type SOCK_STREAM. */
+	int fd;
+
+	/* Who the client is, as tine_stream_client() said on the other side; NULL: as the socket says. */
+	const char *client;
+
+	/* What on_data is called with first; copied. May be NULL when len is 0. At most max_input of the service. */
+	const void *data;
+	size_t len;
+};
+
+/*
+ * Serves a connection that was accepted elsewhere, by another worker or by the module itself, with the service of this module: on_open is
+ * called before this function returns. A client above [http] max_total or max_per_client is turned away, as one that came by itself: on_open
+ * is not called. Returns 0 or -ENOMEM (it is closed), and the descriptor is tined's; it stays the caller's with -EINVAL (the socket is none
+ * of that kind, client is no address, len is too large, the module has no service) and TINE_E_QUOTA ([workers] max_connections are open).
+ */
+TINE_EXPORT int tine_stream_adopt(
+	struct tine_worker *worker, const struct tine_stream_arrival *arrival);
 
 #ifdef __cplusplus
 }

@@ -613,8 +613,8 @@ void connection_begin(struct connection *c)
 }
 
 /* Takes over fd in every case. Returns 0 or a negative errno. */
-int connection_new(struct net_server *s, const struct protocol *p, const void *service, int fd,
-	const struct peer *peer)
+static int connection_make(struct net_server *s, const struct protocol *p, const void *service,
+	int fd, const struct peer *peer, struct connection **ret)
 {
 	struct connection *c = calloc(1, sizeof(*c));
 
@@ -636,8 +636,37 @@ int connection_new(struct net_server *s, const struct protocol *p, const void *s
 		return -ENOMEM;
 	}
 	connection_deadline(c, s->window_ms); /* until its protocol sets one */
-	if (p == &proxy_protocol)
-		return 0; /* who it is will be known when it has said so */
+	*ret = c;
+	return 0;
+}
+
+/* Takes over fd in every case. Returns 0 or a negative errno. */
+int connection_new(struct net_server *s, const struct protocol *p, const void *service, int fd,
+	const struct peer *peer)
+{
+	struct connection *c;
+	int r = connection_make(s, p, service, fd, peer, &c);
+
+	if (r == 0 && p != &proxy_protocol) /* else who it is will be known when it has said so */
+		connection_begin(c);
+	return r;
+}
+
+/* The same with one that was served elsewhere, where these bytes were read and not used. */
+int connection_adopt(struct net_server *s, const struct protocol *p, const void *service, int fd,
+	const struct peer *peer, const void *data, size_t len)
+{
+	struct connection *c;
+	int r = connection_make(s, p, service, fd, peer, &c);
+
+	if (r < 0)
+		return r;
+	r = connection_keep(c, data, len);
+	if (r < 0) {
+		connection_close(c);
+		return r;
+	}
 	connection_begin(c);
+	connection_touch(c);
 	return 0;
 }

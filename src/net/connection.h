@@ -9,6 +9,8 @@
 
 int connection_new(struct net_server *s, const struct protocol *p, const void *service, int fd,
 	const struct peer *peer);
+int connection_adopt(struct net_server *s, const struct protocol *p, const void *service, int fd,
+	const struct peer *peer, const void *data, size_t len);
 void connection_begin(struct connection *c);
 void connection_set_protocol(struct connection *c, const struct protocol *p, void *state);
 void connection_touch(struct connection *c);

@@ -163,18 +163,32 @@ void net_server_add_ticker(struct net_server *s, struct net_ticker *t)
 	LIST_INSERT_HEAD(&s->tickers, t, link);
 }
 
-int net_server_accept(struct net_server *s, const struct protocol *p, const void *service, int fd,
-	const struct peer *peer)
+/* One more connection is to be served: without deadlines it could stay for ever. */
+static int server_expect(struct net_server *s, int fd)
 {
 	int r;
 
 	s->now_ms = now_coarse_ms();
 	r = server_set_timer(s, WHEEL_TICK_MS);
-	if (r < 0) {
-		close(fd); /* without deadlines it could stay for ever */
-		return r;
-	}
-	return connection_new(s, p, service, fd, peer);
+	if (r < 0)
+		close(fd);
+	return r;
+}
+
+int net_server_accept(struct net_server *s, const struct protocol *p, const void *service, int fd,
+	const struct peer *peer)
+{
+	int r = server_expect(s, fd);
+
+	return r < 0 ? r : connection_new(s, p, service, fd, peer);
+}
+
+int net_server_adopt(struct net_server *s, const struct protocol *p, const void *service, int fd,
+	const struct peer *peer, const void *data, size_t len)
+{
+	int r = server_expect(s, fd);
+
+	return r < 0 ? r : connection_adopt(s, p, service, fd, peer, data, len);
 }
 
 void net_server_drain(struct net_server *s, unsigned grace_ms)

@@ -41,6 +41,10 @@ struct net_server *net_server_free(struct net_server *s);
 int net_server_accept(struct net_server *s, const struct protocol *p, const void *service, int fd,
 	const struct peer *peer);
 
+/* The same for one that was served elsewhere; see connection_adopt(). */
+int net_server_adopt(struct net_server *s, const struct protocol *p, const void *service, int fd,
+	const struct peer *peer, const void *data, size_t len);
+
 /*
  * From now on connections are to end: protocols are told, idle ones are closed after grace_ms, requests
  * in flight are finished.

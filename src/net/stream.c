@@ -10,6 +10,7 @@
 #include "net/stream.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
@@ -35,9 +36,9 @@ static struct tine_stream *stream_of(struct connection *c)
 	return (struct tine_stream *)c;
 }
 
-static const struct stream_service *service_of(const struct connection *c)
+static struct stream_service *service_of(const struct connection *c)
 {
-	return c->service;
+	return (struct stream_service *)(uintptr_t)c->service;
 }
 
 static const struct tine_stream_service *calls_of(const struct connection *c)
@@ -90,6 +91,18 @@ static void stream_on_settle(struct connection *c)
 	connection_deadline(c, ms);
 }
 
+static void stream_on_drain(struct connection *c)
+{
+	const struct tine_stream_service *s = calls_of(c);
+
+	if (!stream_is_up(c))
+		return;
+	if (s->on_drain)
+		s->on_drain(stream_of(c), s->arg);
+	else if (!c->writing)
+		stream_on_settle(c);
+}
+
 static void stream_on_open(struct connection *c)
 {
 	const struct tine_stream_service *s = calls_of(c);
@@ -99,16 +112,29 @@ static void stream_on_open(struct connection *c)
 	connection_limit_unsent(c);
 	if (s->on_open)
 		s->on_open(stream_of(c), s->arg);
+	if (c->server->draining) /* it was handed over too late to be told with the others */
+		stream_on_drain(c);
+}
+
+static size_t offer(struct connection *c, const char *data, size_t len)
+{
+	struct stream_service *s = service_of(c);
+	size_t n;
+
+	s->offered_to = c;
+	s->offered = (struct tine_text){data, len};
+	n = s->calls.on_data(stream_of(c), data, len, s->calls.arg);
+	s->offered_to = NULL;
+	return n;
 }
 
 /* Returns how many bytes the service has used; all of them when there is no going on. */
 static size_t stream_offer(struct connection *c, const char *data, size_t len)
 {
-	const struct tine_stream_service *s = calls_of(c);
 	size_t used = 0, n;
 
 	do {
-		n = s->on_data(stream_of(c), data + used, len - used, s->arg);
+		n = offer(c, data + used, len - used);
 		if (n > len - used) {
 			log_error("stream: the service says it used %zu bytes of %zu; closing", n,
 				len - used);
@@ -164,18 +190,6 @@ static void stream_on_eof(struct connection *c)
 static void stream_on_expired(struct connection *c)
 {
 	stream_end(c, c->server->draining && !calls_of(c)->on_drain ? 0 : ETIMEDOUT);
-}
-
-static void stream_on_drain(struct connection *c)
-{
-	const struct tine_stream_service *s = calls_of(c);
-
-	if (!stream_is_up(c))
-		return;
-	if (s->on_drain)
-		s->on_drain(stream_of(c), s->arg);
-	else if (!c->writing)
-		stream_on_settle(c);
 }
 
 static void stream_on_close(struct connection *c)
@@ -251,6 +265,37 @@ size_t stream_waiting(const struct connection *c)
 	return waiting + (c->server->bursting == c ? c->server->out.len : 0);
 }
 
+/* What was read and not used. */
+struct tine_text stream_unused(const struct connection *c)
+{
+	const struct stream_service *s = service_of(c);
+	const struct stash *input = c->input;
+
+	if (s->offered_to == c)
+		return s->offered;
+	return input ? (struct tine_text){input->data + input->off, input->len - input->off}
+		     : (struct tine_text){"", 0};
+}
+
+/* Leaves the connection to the caller, who gets a descriptor of it. Returns that or an error of tine_stream_detach(). */
+int stream_detach(struct connection *c)
+{
+	int fd;
+
+	if (!stream_is_up(c))
+		return -EPIPE;
+	if (stream_waiting(c) > 0) {
+		stream_set_bits(c, STREAM_REFUSED, 0);
+		c->wants_room = true;
+		return -EAGAIN;
+	}
+	fd = fcntl(event_get_fd(&c->event), F_DUPFD_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	stream_abort(c); /* our descriptor is not the last one: the peer does not notice */
+	return fd;
+}
+
 /* --- services --- */
 
 /* calls: copied. Returns 0, -EINVAL or -ENOMEM. */
@@ -265,6 +310,7 @@ int stream_service_new(const struct tine_stream_service *calls, const struct con
 	if (!s)
 		return -ENOMEM;
 	s->calls = *calls;
+	s->offered_to = NULL;
 	s->idle_ms = (calls->idle_us ? calls->idle_us : defaults->idle_timeout_us) / US_PER_MS;
 	if (s->idle_ms > IDLE_MAX_MS)
 		s->idle_ms = IDLE_MAX_MS;

@@ -24,6 +24,8 @@ struct stream_service {
 	struct tine_stream_service calls;
 	uint64_t idle_ms;
 	size_t max_input;
+	const struct connection *offered_to; /* on_data is being called; NULL: it is not */
+	struct tine_text offered;            /* with this */
 };
 
 extern const struct protocol stream_protocol;
@@ -37,3 +39,5 @@ void stream_pause(struct connection *c, bool pause);
 void stream_close(struct connection *c);
 void stream_abort(struct connection *c);
 size_t stream_waiting(const struct connection *c);
+struct tine_text stream_unused(const struct connection *c);
+int stream_detach(struct connection *c);

@@ -420,6 +420,7 @@ static int start_modules(struct worker *w, char error[MODULE_ERROR_MAX])
 		m->arena = w->arena;
 		m->bus_client = w->bus;
 		m->http = w->http;
+		m->net = w->net;
 		listener = listener_index(w, c->modules[i].listener);
 		if (speaks_tcp(w, listener))
 			m->stream = &w->streams[listener];
