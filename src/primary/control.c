@@ -413,6 +413,14 @@ static int bind_socket(struct control *c, int fd, const struct sockaddr_un *sa)
 	return 0;
 }
 
+/* Our socket takes the place of an old one, and of nothing else: not of a file that somebody named by mistake. */
+static bool is_occupied(const char *path)
+{
+	struct stat st;
+
+	return lstat(path, &st) == 0 && !S_ISSOCK(st.st_mode);
+}
+
 static int listen_there(struct control *c, char *why, size_t size)
 {
 	struct sockaddr_un sa = {.sun_family = AF_UNIX};
@@ -425,6 +433,10 @@ static int listen_there(struct control *c, char *why, size_t size)
 		r = -ENAMETOOLONG;
 	if (r == 0) {
 		memcpy(sa.sun_path, c->path, strlen(c->path) + 1);
+		if (is_occupied(c->path)) {
+			snprintf(why, size, "control: %s: there is something else than a socket", c->path);
+			return -EEXIST;
+		}
 		if (!c->primary->succeeds && is_answered(&sa)) {
 			snprintf(why, size, "control: %s: another tined answers there", c->path);
 			return -EADDRINUSE;

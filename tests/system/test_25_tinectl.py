@@ -410,6 +410,14 @@ def test_socket_of_another_daemon_is_left_alone(start, tined):
     assert ctl(t, "status").returncode == DONE
 
 
+def test_file_in_its_place_is_left_alone(tined, folder):
+    (folder / "precious").write_text("precious")
+    t = tined({"tined": {"control": folder / "precious"}})
+    assert t.run() == 1
+    assert any(f"{folder}/precious: there is something else than a socket" in e for e in t.errors())
+    assert (folder / "precious").read_text() == "precious"
+
+
 def test_place_that_cannot_be(tined):
     t = tined({"tined": {"control": "/nonexistent/control.sock"}})
     assert t.run() == 1
