@@ -209,66 +209,33 @@ static unsigned turns(void)
 	return n;
 }
 
-START_TEST(test_slices_by_count)
-{
-	walk = (struct walk){.status = 1};
-	start(10, 3, 0);
-	ck_assert_uint_eq(turns(), 4);
-	ck_assert_uint_eq(walk.n_steps, 4);
-	ck_assert_uint_eq(walk.next, 10);
-	ck_assert_int_eq(walk.status, 0);
-}
-END_TEST
+static const struct {
+	size_t n, count;
+	uint64_t budget_us;
+	unsigned us; /* that an element takes */
+	unsigned turns, steps_least, steps_most;
+	size_t longest; /* slice, at most */
+} walks[] = {
+	{10, 3, 0, 0, 4, 4, 4, 3},
+	{0, 3, 0, 0, 1, 0, 0, 0},
+	/* Long elements are taken one by one, and a turn ends with the first that is over the time. */
+	{10, 0, 500, 500, 10, 10, 10, 1},
+	/* Cheap ones in few steps. */
+	{N_MANY, 0, 60 * US_PER_S, 0, 1, 1, 19, N_MANY},
+	/* By both; and in many slices, each of which takes less time than there is. */
+	{100, 30, 60 * US_PER_S, 0, 4, 4, 100, 30},
+	{1000, 10, 60 * US_PER_S, 0, 100, 100, 1000, 10},
+};
 
-START_TEST(test_slices_of_nothing)
+START_TEST(test_slices)
 {
-	walk = (struct walk){.status = 1};
-	start(0, 3, 0);
-	ck_assert_uint_eq(turns(), 1);
-	ck_assert_uint_eq(walk.n_steps, 0);
-	ck_assert_int_eq(walk.status, 0);
-}
-END_TEST
-
-/* Long elements are taken one by one, and a turn ends with the first that is over the time. */
-START_TEST(test_slices_by_time)
-{
-	walk = (struct walk){.status = 1, .us = 500};
-	start(10, 0, 500);
-	ck_assert_uint_eq(turns(), 10);
-	ck_assert_uint_eq(walk.n_steps, 10);
-	ck_assert_int_eq(walk.status, 0);
-}
-END_TEST
-
-/* Cheap ones in few steps. */
-START_TEST(test_slices_of_cheap_elements)
-{
-	walk = (struct walk){.status = 1};
-	start(N_MANY, 0, 60 * US_PER_S);
-	ck_assert_uint_eq(turns(), 1);
-	ck_assert_uint_lt(walk.n_steps, 20);
-	ck_assert_uint_eq(walk.next, N_MANY);
-}
-END_TEST
-
-START_TEST(test_slices_by_both)
-{
-	walk = (struct walk){.status = 1};
-	start(100, 30, 60 * US_PER_S);
-	ck_assert_uint_eq(turns(), 4);
-	ck_assert_uint_le(walk.longest, 30);
-	ck_assert_uint_eq(walk.next, 100);
-}
-END_TEST
-
-/* In many slices by both, each of which takes less time than there is. */
-START_TEST(test_many_slices_by_both)
-{
-	walk = (struct walk){.status = 1};
-	start(1000, 10, 60 * US_PER_S);
-	ck_assert_uint_eq(turns(), 100);
-	ck_assert_uint_eq(walk.next, 1000);
+	walk = (struct walk){.status = 1, .us = walks[_i].us};
+	start(walks[_i].n, walks[_i].count, walks[_i].budget_us);
+	ck_assert_uint_eq(turns(), walks[_i].turns);
+	ck_assert_uint_ge(walk.n_steps, walks[_i].steps_least);
+	ck_assert_uint_le(walk.n_steps, walks[_i].steps_most);
+	ck_assert_uint_le(walk.longest, walks[_i].longest);
+	ck_assert_uint_eq(walk.next, walks[_i].n);
 	ck_assert_int_eq(walk.status, 0);
 }
 END_TEST
@@ -323,12 +290,7 @@ static void add(TCase *tc)
 	tcase_add_test(tc, test_long_calls_are_spread_over_turns);
 	tcase_add_test(tc, test_very_many);
 	tcase_add_test(tc, test_the_end);
-	tcase_add_test(tc, test_slices_by_count);
-	tcase_add_test(tc, test_slices_of_nothing);
-	tcase_add_test(tc, test_slices_by_time);
-	tcase_add_test(tc, test_slices_of_cheap_elements);
-	tcase_add_test(tc, test_slices_by_both);
-	tcase_add_test(tc, test_many_slices_by_both);
+	tcase_add_loop_test(tc, test_slices, 0, sizeof(walks) / sizeof(walks[0]));
 	tcase_add_test(tc, test_slices_fail);
 	tcase_add_test(tc, test_slices_cancel);
 	tcase_add_test(tc, test_slices_at_the_end);
