@@ -41,13 +41,18 @@ static bool is_sound(const struct tine_child_options *o)
 	return are_streams_sound(o) && o->message_max <= TINE_CHILD_MESSAGE_MOST;
 }
 
-/* A copy that is complete, or a negative errno. NULL stands for options without any. */
-static int complete(const struct tine_child_options *given,
+/* A copy that is complete, for a worker that may start children; or a negative errno. NULL stands for options without any. */
+static int complete(const struct tine_worker *worker, const struct tine_child_options *given,
 	const enum tine_child_stdio_kind defaults[3], struct tine_child_options *ret)
 {
 	struct tine_child_options o = {0};
-	int r = given ? SIZED_TAKE(&o, given, arg) : 0;
+	int r;
 
+	if (!worker)
+		return -EINVAL;
+	if (!worker->subprocesses)
+		return TINE_E_CLOSED;
+	r = given ? SIZED_TAKE(&o, given, arg) : 0;
 	if (r < 0)
 		return r;
 	if (!is_sound(&o))
@@ -62,14 +67,6 @@ static int complete(const struct tine_child_options *given,
 	o.max_buffer = o.max_buffer ? o.max_buffer : TINE_CHILD_BUFFER_MAX;
 	*ret = o;
 	return 0;
-}
-
-/* The process it would be a child of may start some. */
-static int check_worker(const struct tine_worker *worker)
-{
-	if (!worker)
-		return -EINVAL;
-	return worker->subprocesses ? 0 : TINE_E_CLOSED;
 }
 
 static int start(struct tine_worker *worker, const struct tine_child_options *o, bool channel,
@@ -87,10 +84,8 @@ int tine_child_spawn(struct tine_worker *worker, const struct tine_child_options
 	struct tine_child **ret)
 {
 	struct tine_child_options o;
-	int r = check_worker(worker);
+	int r = complete(worker, options, of_spawn, &o);
 
-	if (r == 0)
-		r = complete(options, of_spawn, &o);
 	if (r < 0)
 		return r;
 	return o.program && !o.function ? start(worker, &o, false, ret) : -EINVAL;
@@ -100,10 +95,8 @@ int tine_child_fork(struct tine_worker *worker, const struct tine_child_options 
 	struct tine_child **ret)
 {
 	struct tine_child_options o;
-	int r = check_worker(worker);
+	int r = complete(worker, options, of_fork, &o);
 
-	if (r == 0)
-		r = complete(options, of_fork, &o);
 	if (r < 0)
 		return r;
 	return !o.program != !o.function ? start(worker, &o, true, ret) : -EINVAL;
@@ -127,10 +120,8 @@ int tine_child_exec_file(struct tine_worker *worker, const struct tine_child_opt
 	tine_child_done_fn on_done, void *arg, struct tine_child **ret)
 {
 	struct tine_child_options o;
-	int r = check_worker(worker);
+	int r = complete(worker, options, of_run, &o);
 
-	if (r == 0)
-		r = complete(options, of_run, &o);
 	return r < 0 ? r : run(worker, &o, on_done, arg, ret);
 }
 
@@ -140,10 +131,8 @@ int tine_child_exec(struct tine_worker *worker, const char *command,
 {
 	const char *const argv[] = {SHELL, "-c", command, NULL};
 	struct tine_child_options o;
-	int r = command ? check_worker(worker) : -EINVAL;
+	int r = command ? complete(worker, options, of_run, &o) : -EINVAL;
 
-	if (r == 0)
-		r = complete(options, of_run, &o);
 	if (r < 0)
 		return r;
 	o.program = SHELL;

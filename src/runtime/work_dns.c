@@ -111,9 +111,12 @@ static bool fits(const char *text, size_t size)
 	return !text || (*text && strnlen(text, size) < size);
 }
 
-static bool is_callable(const struct tine_worker *worker, const struct tine_dns *d)
+static int take(
+	const struct tine_worker *worker, const struct tine_dns *given, struct tine_dns *ret)
 {
-	return worker && worker->pool && d->on_done;
+	int r = worker && worker->pool ? SIZED_TAKE(ret, given, arg) : -EINVAL;
+
+	return r < 0 || ret->on_done ? r : -EINVAL;
 }
 
 int work_dns_lookup(
@@ -121,12 +124,11 @@ int work_dns_lookup(
 {
 	struct tine_dns d;
 	struct dns_op *o;
-	int r = SIZED_TAKE(&d, given, arg);
+	int r = take(worker, given, &d);
 
 	if (r < 0)
 		return r;
-	if (!is_callable(worker, &d) || (!d.host && !d.service) || !fits(d.host, NI_MAXHOST) ||
-		!fits(d.service, SERVICE_MAX))
+	if ((!d.host && !d.service) || !fits(d.host, NI_MAXHOST) || !fits(d.service, SERVICE_MAX))
 		return -EINVAL;
 	o = (struct dns_op *)work_op_new(
 		&lookup, sizeof(*o), work_op_text_size(d.host) + work_op_text_size(d.service));
@@ -144,12 +146,11 @@ int work_dns_reverse(
 {
 	struct tine_dns d;
 	struct dns_op *o;
-	int r = SIZED_TAKE(&d, given, arg);
+	int r = take(worker, given, &d);
 
 	if (r < 0)
 		return r;
-	if (!is_callable(worker, &d) || !d.address || d.address_len < sizeof(sa_family_t) ||
-		d.address_len > sizeof(o->address))
+	if (!d.address || d.address_len < sizeof(sa_family_t) || d.address_len > sizeof(o->address))
 		return -EINVAL;
 	o = (struct dns_op *)work_op_new(&reverse, sizeof(*o), 0);
 	if (!o)

@@ -1,30 +1,17 @@
 /* tine/work.h over runtime/work.c: results, cancelling, deadlines, bounds, the end of the worker. */
 #include <errno.h>
-#include <event2/event.h>
 #include <pthread.h>
-#include <semaphore.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include <tine/loop.h>
 #include <tine/work.h>
 
 #include "base/clock.h"
-#include "base/loop.h"
-#include "base/mailbox.h"
 #include "run.h"
-#include "runtime/module.h"
-#include "runtime/pool.h"
-#include "runtime/work.h"
+#include "work_harness.h"
 
-#define QUEUE_MAX 4
-#define FOREVER   (3600 * US_PER_S)
+#define FOREVER (3600 * US_PER_S)
 
-static struct event_base *base;
-static struct mailbox mailbox;
-static struct tine_worker worker;
 static pthread_t loop_thread;
-static unsigned n_done;
 static bool calling; /* a function that must not call back */
 
 struct task {
@@ -35,31 +22,9 @@ struct task {
 
 static void setup(void)
 {
-	struct pool_options o = {.mailbox = &mailbox, .n_threads = 1, .queue_max = QUEUE_MAX};
-
 	loop_thread = pthread_self();
-	n_done = 0;
 	calling = false;
-	ck_assert_int_eq(loop_new(&base), 0);
-	ck_assert_int_eq(mailbox_open(&mailbox, base), 0);
-	memset(&worker, 0, sizeof(worker));
-	worker.base = base;
-	worker.mailbox = &mailbox;
-	ck_assert_int_eq(pool_new(&o, &worker.pool), 0);
-}
-
-static void teardown(void)
-{
-	pool_free(worker.pool);
-	mailbox_close(&mailbox);
-	event_base_free(base);
-}
-
-static void run_until_done(unsigned n)
-{
-	while (n_done < n)
-		ck_assert_int_eq(event_base_loop(base, EVLOOP_ONCE), 0);
-	ck_assert_uint_eq(n_done, n);
+	work_setup();
 }
 
 static struct task *task_new(void)
@@ -164,7 +129,7 @@ START_TEST(test_done)
 	ck_assert_int_eq(tine_work_submit(&worker, &o, NULL), 0); /* no done */
 	ck_assert_int_eq(submit(t, run_at_once, FOREVER, &work), 0);
 	ck_assert_ptr_nonnull(work);
-	run_until_done(1);
+	run_until(1);
 	ck_assert_int_eq(t->status, 0);
 	ck_assert_int_eq(t->seen, 0);
 	ck_assert_uint_eq(t->n_runs, 1);
@@ -184,11 +149,11 @@ START_TEST(test_cancel_queued)
 	tine_work_cancel(work);
 	tine_work_cancel(work);
 	calling = false;
-	run_until_done(1);
+	run_until(1);
 	ck_assert_int_eq(t->status, TINE_E_CANCELED);
 	ck_assert_uint_eq(t->n_runs, 0);
 	sem_post(&held->go);
-	run_until_done(2);
+	run_until(2);
 	ck_assert_int_eq(held->status, 0);
 	free(held);
 	free(t);
@@ -203,7 +168,7 @@ START_TEST(test_cancel_running)
 	ck_assert_int_eq(submit(t, run_until_stopped, FOREVER, &work), 0);
 	sem_wait(&t->started);
 	tine_work_cancel(work);
-	run_until_done(1);
+	run_until(1);
 	ck_assert_int_eq(t->status, TINE_E_CANCELED);
 	ck_assert_int_eq(t->seen, TINE_E_CANCELED);
 	ck_assert_uint_eq(t->n_runs, 1);
@@ -216,11 +181,11 @@ START_TEST(test_deadline_queued)
 	struct task *held = hold(), *t = task_new();
 
 	ck_assert_int_eq(submit(t, run_at_once, 1, NULL), 0);
-	run_until_done(1); /* while the only thread is held */
+	run_until(1); /* while the only thread is held */
 	ck_assert_int_eq(t->status, TINE_E_TIMEOUT);
 	ck_assert_uint_eq(t->n_runs, 0);
 	sem_post(&held->go);
-	run_until_done(2);
+	run_until(2);
 	free(held);
 	free(t);
 }
@@ -231,7 +196,7 @@ START_TEST(test_deadline_running)
 	struct task *t = task_new();
 
 	ck_assert_int_eq(submit(t, run_until_stopped, 20 * US_PER_MS, NULL), 0);
-	run_until_done(1);
+	run_until(1);
 	ck_assert_int_eq(t->status, TINE_E_TIMEOUT);
 	ck_assert(t->n_runs == 0 || t->seen == TINE_E_TIMEOUT);
 	free(t);
@@ -248,10 +213,10 @@ START_TEST(test_full)
 		ck_assert_int_eq(submit(t[i], run_at_once, FOREVER, NULL), 0);
 	ck_assert_int_eq(submit(t[QUEUE_MAX], run_at_once, FOREVER, NULL), TINE_E_FULL);
 	sem_post(&held->go);
-	run_until_done(QUEUE_MAX + 1);
+	run_until(QUEUE_MAX + 1);
 	ck_assert_uint_eq(t[QUEUE_MAX]->n_runs + t[QUEUE_MAX]->n_done, 0);
 	ck_assert_int_eq(submit(t[QUEUE_MAX], run_at_once, FOREVER, NULL), 0);
-	run_until_done(QUEUE_MAX + 2);
+	run_until(QUEUE_MAX + 2);
 	for (int i = 0; i <= QUEUE_MAX; i++)
 		free(t[i]);
 	free(held);
@@ -313,7 +278,7 @@ END_TEST
 
 static void add(TCase *tc)
 {
-	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_add_checked_fixture(tc, setup, work_teardown);
 	tcase_add_test(tc, test_bad_options);
 	tcase_add_test(tc, test_done);
 	tcase_add_test(tc, test_cancel_queued);

@@ -1,4 +1,4 @@
-/* A pool with one thread, a loop and a module's handle of both, for tests of ready-made work. */
+/* A pool with one thread, a loop and a module's handle of both, for tests of work. */
 #pragma once
 
 #include <check.h>
@@ -14,6 +14,8 @@
 #include "runtime/pool.h"
 #include "runtime/work.h"
 
+#define QUEUE_MAX 8
+
 static struct event_base *base;
 static struct mailbox mailbox;
 static struct tine_worker worker;
@@ -28,7 +30,7 @@ struct hold {
 
 static void work_setup(void)
 {
-	struct pool_options o = {.mailbox = &mailbox, .n_threads = 1, .queue_max = 8};
+	struct pool_options o = {.mailbox = &mailbox, .n_threads = 1, .queue_max = QUEUE_MAX};
 
 	n_done = 0;
 	memset(&worker, 0, sizeof(worker));
