@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "http/file_cache.h"
+#include "needs.h"
 
 #define SKIPPED 77 /* to Meson: no openat2(2) here, as under Valgrind before 3.21 */
 
@@ -450,8 +451,7 @@ START_TEST(test_becomes_hot)
 	static char data[100001] = "first";
 	struct file_entry *e;
 
-	if (!hot_files_possible(&cache.hot))
-		return;
+	NEEDS(hot_files_possible(&cache.hot));
 	write_file("a", data, sizeof(data));
 	ck_assert_int_eq(get("a", &e), 0);
 	send_often(e, FILE_HOT_AFTER - 1);
@@ -473,8 +473,7 @@ START_TEST(test_hot_one_changes)
 	static char data[100001];
 	struct file_entry *e, *held;
 
-	if (!hot_files_possible(&cache.hot))
-		return;
+	NEEDS(hot_files_possible(&cache.hot));
 	memset(data, 'a', sizeof(data));
 	write_file("a", data, sizeof(data));
 	ck_assert_int_eq(get("a", &e), 0);

@@ -12,6 +12,7 @@
 #include "http/file_cache.h"
 #include "http/files.h"
 #include "http/router.h"
+#include "needs.h"
 
 #define BIG     (6u << 20)
 #define WARM    300001u
@@ -473,8 +474,7 @@ START_TEST(test_hot_pipelined)
 				       "GET /sub/ HTTP/1.1\r\nHost: a\r\n\r\n";
 	const char *p;
 
-	if (!make_hot())
-		return;
+	NEEDS(make_hot());
 	p = ask(requests);
 	for (int i = 0; i < 6; i++) {
 		size_t len = i < 2 || i == 4 ? WARM : i == 3 ? 0 : 5;
@@ -545,8 +545,7 @@ START_TEST(test_hot_slow_readers)
 {
 	bool done[3] = {false};
 
-	if (!make_hot())
-		return;
+	NEEDS(make_hot());
 	slow_start(true);
 	ck_assert_int_eq(LIST_FIRST(&net->open)->writing, true);
 	for (unsigned i = 0; !done[0] || !done[1] || !done[2]; i++) {
@@ -566,8 +565,7 @@ END_TEST
 
 START_TEST(test_hot_client_goes)
 {
-	if (!make_hot())
-		return;
+	NEEDS(make_hot());
 	slow_start(true);
 	close(slow[0].fd);
 	turn();
@@ -580,8 +578,7 @@ END_TEST
 /* In place and shorter: what has begun is sent to its end, from memory. */
 START_TEST(test_hot_cut_off_while_sent)
 {
-	if (!make_hot())
-		return;
+	NEEDS(make_hot());
 	slow_start(true);
 	slow[0].len = 0;
 	ck_assert_int_eq(truncate(in_folder("warm"), 1000), 0);
@@ -598,8 +595,7 @@ END_TEST
 /* The folder goes, then the server, with transfers under way; Valgrind and ASan watch. */
 START_TEST(test_hot_ends_under_transfers)
 {
-	if (!make_hot())
-		return;
+	NEEDS(make_hot());
 	slow_start(true);
 	files = files_free(files);
 	if (_i == 0)
@@ -611,8 +607,7 @@ END_TEST
 
 START_TEST(test_hot_drained)
 {
-	if (!make_hot())
-		return;
+	NEEDS(make_hot());
 	slow_start(true);
 	net_server_drain(net, 0);
 	for (int i = 0; i < 3; i++) {
@@ -627,8 +622,7 @@ END_TEST
 /* No pipe any more: what has begun is copied, what begins is sent with sendfile(2). */
 START_TEST(test_hot_refused)
 {
-	if (!make_hot())
-		return;
+	NEEDS(make_hot());
 	slow_start(true);
 	net->splice.refused = true;
 	splice_close(&net->splice);

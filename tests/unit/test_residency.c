@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "needs.h"
 #include "net/residency.h"
 #include "run.h"
 
@@ -64,11 +65,9 @@ END_TEST
 
 START_TEST(test_on_the_disk)
 {
-	if (!forget())
-		return;
+	NEEDS(forget());
 	ck_assert(!residency_is_cached(file, 0, SIZE));
-	if (!forget())
-		return;
+	NEEDS(forget());
 	ck_assert(!residency_is_cached(file, SIZE / 2, 1));
 	read_all();
 	ck_assert(residency_is_cached(file, 0, SIZE));
@@ -77,8 +76,7 @@ END_TEST
 
 START_TEST(test_partly)
 {
-	if (!forget())
-		return;
+	NEEDS(forget());
 	posix_fadvise(file, 0, 0, POSIX_FADV_RANDOM); /* no reading ahead */
 	ck_assert_int_eq(pread(file, data, 8192, 0), 8192);
 	ck_assert(residency_is_cached(file, 0, 8192));

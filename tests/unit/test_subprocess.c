@@ -20,6 +20,7 @@
 
 #include "base/fd.h"
 #include "base/loop.h"
+#include "needs.h"
 #include "run.h"
 #include "runtime/module.h"
 #include "runtime/subprocess.h"
@@ -454,8 +455,7 @@ START_TEST(test_user)
 	gid_t group = NOBODY;
 	struct tine_child_options o = {.size = sizeof(o), .uid = &nobody, .gid = &group};
 
-	if (geteuid() != 0)
-		return;
+	NEEDS(geteuid() == 0);
 	exec("id -u; id -g; id -G; grep -c PDEATHSIG /proc/self/status", &o);
 	ck_assert_str_eq(result.output, "65534\n65534\n65534\n0\n");
 	memset(&result, 0, sizeof(result));
