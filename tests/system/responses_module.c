@@ -22,6 +22,7 @@ static void say(struct tine_request *rq, int status, const char *text)
 struct later {
 	struct tine_request *request;
 	struct event *timer;
+	struct timeval after;
 	char line[64];
 };
 
@@ -43,21 +44,30 @@ static void on_time(evutil_socket_t fd, short what, void *arg)
 	free(l);
 }
 
-/* /later/{ms}: answers with its own path */
+static void on_gone_before(struct tine_request *rq, void *arg)
+{
+	struct later *l = arg;
+
+	n_gone++;
+	event_add(l->timer, &l->after);
+}
+
+/* /later/{ms}: answers with its own path; ?gone: so long after the client has left */
 static void later(struct tine_request *rq, void *arg)
 {
 	struct tine_text ms = tine_request_param(rq, "ms"), path = tine_request_path(rq);
 	struct later *l = calloc(1, sizeof(*l));
-	struct timeval tv = {0, atoi(ms.data) * 1000 % 1000000};
 
-	tv.tv_sec = atoi(ms.data) / 1000;
+	l->after = (struct timeval){atoi(ms.data) / 1000, atoi(ms.data) % 1000 * 1000};
 	l->request = rq;
 	snprintf(l->line, sizeof(l->line), "%.*s", (int)path.len, path.data);
 	tine_respond_header(rq, "X-Early", "kept");
 	tine_defer(rq);
-	tine_on_gone(rq, on_gone, NULL);
 	l->timer = event_new(tine_loop_base(worker), -1, 0, on_time, l);
-	event_add(l->timer, &tv);
+	if (tine_request_query(rq).len > 0)
+		return tine_on_gone(rq, on_gone_before, l);
+	tine_on_gone(rq, on_gone, NULL);
+	event_add(l->timer, &l->after);
 }
 
 static void on_thread_done(void *arg)
