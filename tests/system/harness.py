@@ -521,6 +521,9 @@ class Tined:
     def port(self, listener="web"):
         return int(self.wait_log(rf"listening on \S+:(\d+) \(listener:{listener}\)")[1])
 
+    def admin_port(self):
+        return int(self.wait_log(r"listening on \S+:(\d+) \(admin\)")[1])
+
     def address(self, listener="web"):
         return ("127.0.0.1", self.port(listener))
 

@@ -287,7 +287,7 @@ def test_sockets_of_every_kind(start, folder):
             t.hello()
             for _ in range(20):
                 t.hello("one")
-            with harness.Client(("127.0.0.1", int(t.wait_log(r"listening on \S+:(\d+) \(admin\)")[1]))) as c:
+            with harness.Client(("127.0.0.1", t.admin_port())) as c:
                 assert c.request("/livez").status == 200
             for address in ("::1", t.port("two")), path, given.getsockname():
                 with harness.Client(address) as c:

@@ -26,12 +26,11 @@ def admin(start, folder):
     """Makes a daemon with an admin process on a free port."""
 
     def make(changes=None, **options):
-        port = harness.free_port()
-        sections = {"admin": {"listen": f"127.0.0.1:{port}"}}
+        sections = {"admin": {"listen": "127.0.0.1:0"}}
         for name, keys in (changes or {}).items():
             sections[name] = {**sections.get(name, {}), **keys}
         t = start(sections, **options)
-        t.admin = ("127.0.0.1", port)
+        t.admin = ("127.0.0.1", t.admin_port())
         return t
 
     return make
@@ -542,14 +541,14 @@ def test_token_files_that_will_not_do(tined, folder, text, mode, said):
     if text is not None:
         path.write_text(text)
         path.chmod(mode)
-    t = tined({"admin": {"listen": f"127.0.0.1:{harness.free_port()}", "token_file": path}})
+    t = tined({"admin": {"listen": "127.0.0.1:0", "token_file": path}})
     assert t.run() == 1
     where = f"tined.ini:{t.line_of('token_file =')}: admin.token_file: {path}: "
     assert any(f"{where}{said}" in e or f"{where}the token is to be of {said}" in e for e in t.errors()), t.tail()
 
 
 def test_token_file_of_another_user(tined, token_file, root_only):
-    t = tined({"tined": {"user": harness.NOBODY}, "admin": {"listen": f"127.0.0.1:{harness.free_port()}", "token_file": token_file}})
+    t = tined({"tined": {"user": harness.NOBODY}, "admin": {"listen": "127.0.0.1:0", "token_file": token_file}})
     assert t.run() == 1
     assert any(f"{token_file}: Permission denied" in e for e in t.errors()), t.tail()
 

@@ -19,14 +19,13 @@ def page(start, folder, browser):
     """A daemon, and its dashboard in the browser."""
 
     def make(changes=None):
-        port = harness.free_port()
         token = folder / "token"
         token.write_text(TOKEN)
         token.chmod(0o600)
-        t = start(harness.merge({"admin": {"listen": f"127.0.0.1:{port}", "token_file": token}}, changes or {}))
+        t = start(harness.merge({"admin": {"listen": "127.0.0.1:0", "token_file": token}}, changes or {}))
         browser.get("about:blank")
         browser.get_log("browser")
-        browser.get(f"http://127.0.0.1:{port}/")
+        browser.get(f"http://127.0.0.1:{t.admin_port()}/")
         wait_until(lambda: text(browser, "#connection") == "live", "the page is live")
         return t
 
@@ -187,7 +186,7 @@ def test_it_comes_back_after_a_reload(page, browser):
 
 
 def test_it_comes_back_after_a_restart(page, browser):
-    t = page()
+    t = page({"admin": {"listen": f"127.0.0.1:{harness.free_port()}"}})  # the same one again
     browser.execute_script("window.same = true")
     assert t.stop() == 0
     wait_until(lambda: text(browser, "#connection").startswith("not connected"), "it says so")

@@ -169,7 +169,7 @@ def test_what_a_dead_worker_said_counts_no_more(sharing):
 
 
 def admin(t, path):
-    port = int(t.wait_log(r"listening on \S+:(\d+) \(admin\)")[1])
+    port = t.admin_port()
     with Client(("127.0.0.1", port)) as c:
         return c.request(path)
 

@@ -901,7 +901,7 @@ def test_metrics(start):
         "module:hub": {"path": "builtin:hub", "mount": "/hub", "listener": "web"},
         "admin": {"listen": "127.0.0.1:0"},
     })
-    port = int(t.wait_log(r"listening on \S+:(\d+) \(admin\)")[1])
+    port = t.admin_port()
     with t.connect() as c:
         stream = Stream(c, "/hub/a")
         publish(t, "/hub/a", "x")
