@@ -94,8 +94,8 @@ def test_surge_is_how_many_start_at_the_same_time(start, module):
 
 def test_loop_that_stands_still_does_not_pass(start):
     """The probation is over before the loop would count as hung: the last PING decides."""
-    t = start({"workers": {"hang_timeout": "2s"}})
-    t.configure({"workers": {"probation": "500ms"}})
+    t = start({"workers": {"hang_timeout": "5s"}})
+    t.configure({"workers": {"probation": "3s"}})
     old = t.worker_pids()
     mark, new = begin_reload(t)
     os.kill(new[0], signal.SIGSTOP)

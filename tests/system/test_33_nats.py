@@ -114,7 +114,7 @@ def machines(start, service):
 
 def bridge(t):
     """The pid of the bridge process."""
-    return next(p.pid for p in t.family() if name(p.pid) == "tined-bridge")
+    return wait_until(lambda: next((p.pid for p in t.family() if name(p.pid) == "tined-bridge"), None), "there is one")
 
 
 def figures(t):
@@ -261,10 +261,13 @@ def test_the_bridge_is_killed(server, machines):
         nats.wait_subscribed("x", 2)
         assert a.ask("send", subject="x", data="on") == "ok"
         assert texts(a2, 1) == texts(b, 1) == ["on"]
-    # The second time it takes a while: what is published then stays here, and is counted.
-    mark = daemons[0].mark()
-    os.kill(bridge(daemons[0]), signal.SIGKILL)
-    daemons[0].wait_log(r"bridge\[\d+\]: dead -> backoff", mark)
+    # The second time in a row it takes a while: what is published then stays here, and is counted.
+    def waits_when_killed():
+        mark = daemons[0].mark()
+        os.kill(bridge(daemons[0]), signal.SIGKILL)
+        return daemons[0].wait_log(r"bridge\[\d+\]: dead -> (starting|backoff)", mark)[1] == "backoff" and (mark,)
+
+    (mark,) = wait_until(waits_when_killed, "it was killed twice in a row")
     result = a.json("flood", subject="x", n=1000, done=1)
     assert (result["done"], result["failed"]) == (1000, 0)
     wait_until(lambda: counts([a2]) == [1000], "it is here")

@@ -245,9 +245,9 @@ def test_the_dashboard_has_a_table(daemon, browser):
     port = t.wait_log(r"listening on \S+:(\d+) \(admin\)")[1]
     browser.get(f"http://127.0.0.1:{port}/")
 
-    def rows():
-        return [[cell.text for cell in row.find_elements("tag name", "td")]
-                for row in browser.find_elements("css selector", "#subjects tbody tr")]
+    def rows():  # at once: the page makes them anew meanwhile
+        return browser.execute_script(
+            "return [...document.querySelectorAll('#subjects tbody tr')].map(row => [...row.cells].map(cell => cell.innerText))")
 
     def shown():
         a.ask("send", subject="&lt;chat.x", data="x")
