@@ -16,6 +16,8 @@
 #include "primary/strays.h"
 
 #include <errno.h>
+#include <event2/event.h>
+#include <event2/event_struct.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -33,16 +35,49 @@
 #include "primary/symbolizer.h"
 #include "primary/upgrade.h"
 
-#define ELDERS_MAX    64
 #define LOOK_MAX      4096 /* children in one look: the rest when one of them has ended */
+#define LINES_MAX     8    /* of one stray each, in PERIOD_US; the others are counted */
+#define PERIOD_US     (10 * US_PER_S)
 #define CLOSE_US      (1 * US_PER_S)
 #define CLOSE_STEP_MS 20
 
-struct strays {
-	pid_t elders[ELDERS_MAX]; /* children from before; 0: none, or no more */
-	size_t n_elders;
-	pid_t told; /* the last one that the log has been told of */
+/* Children that have not been reaped. */
+struct pid_set {
+	pid_t pids[LOOK_MAX];
+	size_t n;
 };
+
+struct strays {
+	struct pid_set elders; /* children from before */
+	struct pid_set killed;
+	struct event ev_period;    /* runs while some have been told of not long ago */
+	unsigned n_told, n_untold; /* in this period */
+};
+
+/* --- sets --- */
+
+static pid_t *find_pid(struct pid_set *s, pid_t pid)
+{
+	for (size_t i = 0; i < s->n; i++) {
+		if (s->pids[i] == pid)
+			return &s->pids[i];
+	}
+	return NULL;
+}
+
+static void add_pid(struct pid_set *s, pid_t pid)
+{
+	if (s->n < LOOK_MAX)
+		s->pids[s->n++] = pid;
+}
+
+static void remove_pid(struct pid_set *s, pid_t pid)
+{
+	pid_t *at = find_pid(s, pid);
+
+	if (at)
+		*at = s->pids[--s->n];
+}
 
 /* --- which children there are --- */
 
@@ -69,20 +104,8 @@ static int for_each_child(struct primary *p, int (*fn)(struct primary *p, pid_t 
 
 static int note_elder(struct primary *p, pid_t pid)
 {
-	struct strays *s = p->strays;
-
-	if (s->n_elders < ELDERS_MAX)
-		s->elders[s->n_elders++] = pid;
+	add_pid(&p->strays->elders, pid);
 	return 0;
-}
-
-static pid_t *find_elder(struct strays *s, pid_t pid)
-{
-	for (size_t i = 0; i < s->n_elders; i++) {
-		if (s->elders[i] == pid)
-			return &s->elders[i];
-	}
-	return NULL;
 }
 
 /* --- who one is --- */
@@ -112,9 +135,38 @@ static bool descends_from_a_worker(pid_t pid)
 
 static bool is_stray(struct primary *p, pid_t pid)
 {
-	if (find_elder(p->strays, pid) || (p->had_upgrade && getpgid(pid) == getpgrp()))
+	if (find_pid(&p->strays->elders, pid) || (p->had_upgrade && getpgid(pid) == getpgrp()))
 		return false;
 	return descends_from_a_worker(pid);
+}
+
+/* --- what the log says --- */
+
+static void tell_of_others(struct strays *s)
+{
+	if (s->n_untold > 0)
+		log_info("%u more processes were left behind by workers, and killed", s->n_untold);
+	s->n_told = s->n_untold = 0;
+}
+
+static void on_period_over(evutil_socket_t fd, short what, void *arg)
+{
+	tell_of_others(arg);
+}
+
+static void tell_of(struct strays *s, pid_t pid, bool leads)
+{
+	struct timeval period = timeval_from_us(PERIOD_US);
+
+	if (s->n_told == 0)
+		event_add(&s->ev_period, &period);
+	if (s->n_told == LINES_MAX) {
+		s->n_untold++;
+		return;
+	}
+	s->n_told++;
+	log_info("pid %d was left behind by a worker; killing it%s", (int)pid,
+		leads ? ", and its process group" : "");
 }
 
 /* --- what is done about it --- */
@@ -124,27 +176,28 @@ static void end_stray(struct primary *p, pid_t pid)
 {
 	bool leads = getpgid(pid) == pid;
 
-	if (p->strays->told != pid)
-		log_info("pid %d was left behind by a worker; killing it%s", (int)pid,
-			leads ? ", and its process group" : "");
-	p->strays->told = pid;
-	kill(leads ? -pid : pid, SIGKILL);
+	tell_of(p->strays, pid, leads);
+	kill(pid, SIGKILL); /* once is enough, whatever group it may have moved to meanwhile */
+	if (leads)
+		kill(-pid, SIGKILL);
+	add_pid(&p->strays->killed, pid);
 }
 
 /* Returns 1 when it is one that has been killed and is not gone yet, else 0. */
 static int look_at(struct primary *p, pid_t pid)
 {
+	struct strays *s = p->strays;
 	siginfo_t si = {0};
-	pid_t *elder;
 
 	if (is_ours(p, pid))
 		return 0;
 	if (waitid(P_PID, (id_t)pid, &si, WEXITED | WNOHANG) < 0 || si.si_pid != 0) {
-		elder = find_elder(p->strays, pid);
-		if (elder) /* the number may be somebody else's from now on */
-			*elder = 0;
+		remove_pid(&s->elders, pid); /* the number may be somebody else's from now on */
+		remove_pid(&s->killed, pid);
 		return 0;
 	}
+	if (find_pid(&s->killed, pid))
+		return 1;
 	if (!is_stray(p, pid))
 		return 0;
 	end_stray(p, pid);
@@ -164,6 +217,7 @@ int strays_open(struct primary *p)
 	p->strays = calloc(1, sizeof(*p->strays));
 	if (!p->strays)
 		return -ENOMEM;
+	evtimer_assign(&p->strays->ev_period, p->base, on_period_over, p->strays);
 	if (for_each_child(p, note_elder) == 0 && prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
 		return 0;
 	log_debug("cannot tell which children there are; init will inherit what workers leave "
@@ -186,6 +240,8 @@ void strays_close(struct primary *p)
 	sigaddset(&set, SIGCHLD);
 	while (for_each_child(p, look_at) > 0 && now_us() < end_us)
 		sigtimedwait(&set, NULL, &step);
+	event_del(&p->strays->ev_period);
+	tell_of_others(p->strays);
 	free(p->strays);
 	p->strays = NULL;
 }

@@ -102,6 +102,23 @@ def test_children_of_a_worker_that_is_killed(daemon):
     daemon.hello()
 
 
+def test_many_strays_are_told_of_in_few_lines(daemon):
+    """Eight of them by their numbers, each once; how many more there were is told when no more come."""
+    n = 50
+    with daemon.connect() as c:
+        worker = daemon.worker_of(c)
+        command = f"for i in $(seq {n}); do setsid sleep 1000 <&- >&- 2>&- & done; echo $$; wait"
+        root = int(ask(c, "start", command))
+    wait_until(lambda: len([p for p in children(root) if name(p) == "sleep"]) == n, "all are there")
+    pids = children(root)
+    os.kill(worker, signal.SIGKILL)
+    gone([worker, root, *pids])
+    more = int(daemon.wait_log(r"(\d+) more processes were left behind by workers, and killed")[1])
+    told = [m[1] for m in daemon.find(r"pid (\d+) was left behind by a worker; killing it")]
+    assert len(told) == len(set(told)) == 8
+    assert len(told) + more - n in (0, 1)  # the shell that started them may be seen as it dies
+
+
 def test_children_of_a_worker_that_crashes(daemon):
     worker = daemon.worker_pids()[0]
     _, mine = descendants(daemon, worker)
