@@ -39,7 +39,7 @@ struct tine_dns_result {
 	 */
 	int status;
 	int eai; /* the resolver's own error, EAI_NONAME and so on: getaddrinfo(3); 0: it has none */
-	const char *text;                 /* what went wrong, in words; "" when nothing did */
+	const char *text; /* what went wrong, with what was asked; "" when nothing did */
 	const struct addrinfo *addresses; /* lookup: in the order in which to try them (RFC 6724) */
 	const char *host, *service;       /* reverse */
 };

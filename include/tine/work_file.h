@@ -65,8 +65,11 @@ struct tine_file_entry {
  */
 struct tine_file_result {
 	int status; /* 0 or a negative errno */
-	const char *
-		text; /* what went wrong, with the name of the operation and of the file; "" when nothing did */
+	/*
+	 * What went wrong, with the name of the operation and of the file, or the number of the descriptor; long paths without their
+	 * beginning. "" when nothing did.
+	 */
+	const char *text;
 	int fd; /* open: close-on-exec, to be closed by whoever was called back; else -1 */
 	/*
 	 * read, pread, load: the bytes, with a 0 behind them that does not count. To keep them, set data to NULL; free(3) them then.
@@ -141,7 +144,7 @@ TINE_EXPORT int tine_file_unlink(
 TINE_EXPORT int tine_file_mkdir(
 	struct tine_worker *worker, const struct tine_file *f, struct tine_work **ret);
 
-/* All bytes of a regular file: path, max. */
+/* All bytes of a regular file: path, max. What is none is -EISDIR or -EINVAL, here and for copy. */
 TINE_EXPORT int tine_file_load(
 	struct tine_worker *worker, const struct tine_file *f, struct tine_work **ret);
 /*

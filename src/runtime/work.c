@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <event2/event.h>
+#include <string.h>
 
 #include <tine/errors.h>
 
@@ -96,4 +97,12 @@ int work_submit(struct pool *p, struct tine_work *w, uint64_t timeout_us)
 void work_cancel(struct tine_work *w)
 {
 	stop(w, TINE_E_CANCELED);
+}
+
+/* The status of work that was told to stop, in words: strerror(3) speaks of connections. */
+const char *work_why(int status)
+{
+	if (status == TINE_E_TIMEOUT)
+		return "timed out";
+	return status == TINE_E_CANCELED ? "canceled" : strerror(-status);
 }

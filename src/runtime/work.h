@@ -28,6 +28,7 @@ struct tine_work {
 
 int work_submit(struct pool *p, struct tine_work *w, uint64_t timeout_us);
 void work_cancel(struct tine_work *w);
+const char *work_why(int status);
 
 /* Why a piece of work that runs is to end; 0: it is not. On its thread. */
 static inline int work_stopped(struct tine_work *w)

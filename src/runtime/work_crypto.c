@@ -266,7 +266,8 @@ static void drop(struct work_op *op)
 	o->private_key = o->public_key = NULL;
 }
 
-#define ROW(name, sound, fn) {name, POOL_CPU, on_run, deliver, drop}, .is_sound = sound, .run = fn
+#define ROW(name, sound, fn) \
+	{name, POOL_CPU, on_run, deliver, drop, NULL}, .is_sound = sound, .run = fn
 
 static const struct crypto_row rows[CRYPTO_KINDS] = {
 	[CRYPTO_DIGEST] = {ROW("digest", is_any, run_digest), .needs_digest = true},

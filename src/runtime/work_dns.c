@@ -2,7 +2,10 @@
 #include "runtime/work_dns.h"
 
 #include <errno.h>
+#include <net/if.h>
 #include <netdb.h>
+#include <netinet/in.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -45,17 +48,15 @@ static int status_of(int eai, int error)
 	return eai == EAI_SYSTEM && error > 0 ? -error : -EIO;
 }
 
-/* Returns 0 or the errno for what the resolver said, in words that begin with what was asked. */
+/* Returns 0 or the errno for what the resolver said, with a text. */
 static int dns_end(struct dns_op *o, int eai)
 {
-	const char *separator = o->d.host && o->d.service ? " " : "";
 	int error = errno;
 
 	o->eai = eai;
 	if (eai == 0)
 		return 0;
-	return work_op_say(&o->op, status_of(eai, error), "%s%s%s: %s", o->d.host ? o->d.host : "",
-		separator, o->d.service ? o->d.service : "",
+	return work_op_say(&o->op, status_of(eai, error), "%s",
 		eai == EAI_SYSTEM ? strerror(error) : gai_strerror(eai));
 }
 
@@ -103,8 +104,32 @@ static void drop(struct work_op *op)
 	o->found = NULL;
 }
 
-static const struct work_op_kind lookup = {"lookup", POOL_DNS, run_lookup, deliver, drop};
-static const struct work_op_kind reverse = {"reverse", POOL_DNS, run_reverse, deliver, drop};
+/* What was asked for. */
+static void describe_lookup(const struct work_op *op, char *ret, size_t size)
+{
+	const struct tine_dns *d = &((const struct dns_op *)op)->d;
+
+	snprintf(ret, size, "%.100s%s%s", d->host ? d->host : "", d->host && d->service ? " " : "",
+		d->service ? d->service : "");
+}
+
+static void describe_reverse(const struct work_op *op, char *ret, size_t size)
+{
+	const struct dns_op *o = (const struct dns_op *)op;
+	const struct sockaddr *sa = (const struct sockaddr *)&o->address;
+	char host[INET6_ADDRSTRLEN + IF_NAMESIZE + 1], service[8];
+
+	if (getnameinfo(sa, (socklen_t)o->d.address_len, host, sizeof(host), service,
+		    sizeof(service), NI_NUMERICHOST | NI_NUMERICSERV) == 0)
+		snprintf(ret, size, "%s %s", host, service);
+	else
+		snprintf(ret, size, "address of family %d", sa->sa_family);
+}
+
+static const struct work_op_kind lookup = {
+	"lookup", POOL_DNS, run_lookup, deliver, drop, describe_lookup};
+static const struct work_op_kind reverse = {
+	"reverse", POOL_DNS, run_reverse, deliver, drop, describe_reverse};
 
 static bool fits(const char *text, size_t size)
 {

@@ -49,10 +49,8 @@ static int run_open(struct file_op *o)
 /* Linux lets go of the descriptor whatever close(2) says; EINTR is no news. */
 static int run_close(struct file_op *o)
 {
-	int fd = o->f.fd;
-
-	o->f.fd = -1;
-	return close(fd) < 0 && errno != EINTR ? -errno : 0;
+	o->closed = true;
+	return close(o->f.fd) < 0 && errno != EINTR ? -errno : 0;
 }
 
 static int room_for(struct file_op *o)
@@ -183,13 +181,33 @@ static int run_mkdir(struct file_op *o)
 
 static int on_run(struct work_op *op)
 {
-	struct file_op *o = (struct file_op *)op;
-	int r = ((const struct file_row *)op->kind)->run(o);
+	return ((const struct file_row *)op->kind)->run((struct file_op *)op);
+}
 
-	if (r < 0 && !*op->text && o->f.path)
-		work_op_say(op, r, "%s%s%s: %s", o->f.path, o->f.to ? " -> " : "",
-			o->f.to ? o->f.to : "", strerror(-r));
-	return r;
+/* Paths are cut at their beginning: it is in their ends that they differ. */
+static int put_path(char *ret, size_t size, const char *path, size_t max)
+{
+	size_t len = strlen(path);
+
+	return len > max ? snprintf(ret, size, "...%s", path + len - max)
+			 : snprintf(ret, size, "%s", path);
+}
+
+static void describe(const struct work_op *op, char *ret, size_t size)
+{
+	const struct tine_file *f = &((const struct file_op *)op)->f;
+	size_t max = f->to ? size / 2 - sizeof("... -> ") : size - sizeof("...");
+	int n;
+
+	if (!f->path) {
+		snprintf(ret, size, "descriptor %d", f->fd);
+		return;
+	}
+	n = put_path(ret, size, f->path, max);
+	if (!f->to)
+		return;
+	n += snprintf(ret + n, size - (size_t)n, " -> ");
+	put_path(ret + n, size - (size_t)n, f->to, max);
 }
 
 static void deliver(struct work_op *op)
@@ -223,11 +241,11 @@ static void drop_close(struct work_op *op)
 {
 	struct file_op *o = (struct file_op *)op;
 
-	if (o->f.fd >= 0)
+	if (!o->closed)
 		run_close(o);
 }
 
-#define ROW(name, fn, dropped) {name, POOL_IO, on_run, deliver, dropped}, .run = fn
+#define ROW(name, fn, dropped) {name, POOL_IO, on_run, deliver, dropped, describe}, .run = fn
 
 static const struct file_row rows[FILE_KINDS] = {
 	[FILE_OPEN] = {ROW("open", run_open, drop), .needs = NEEDS_PATH, .flags = -1},

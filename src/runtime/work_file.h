@@ -31,6 +31,7 @@ struct file_op {
 	struct tine_file f;
 	struct tine_file_result result;
 	struct statx stat;
+	bool closed; /* the descriptor it was given, to be closed */
 	char *names; /* what the entries point into */
 };
 

@@ -70,8 +70,8 @@ static int read_all(struct file_op *o, DIR *dir, struct listing *l)
 		if (is_dots(d->d_name))
 			continue;
 		if (l->n >= o->f.max)
-			return work_op_say(&o->op, TINE_E_TOO_LARGE, "%s: more than %zu entries",
-				o->f.path, o->f.max);
+			return work_op_say(
+				&o->op, TINE_E_TOO_LARGE, "more than %zu entries", o->f.max);
 		r = add(l, d);
 		if (r == 0 && l->n % LOOK_EVERY == 0)
 			r = work_op_stopped(&o->op);

@@ -23,25 +23,31 @@
 
 /* --- load --- */
 
-/* Without O_NONBLOCK a FIFO would keep the thread; of regular files it means nothing. */
+static int not_regular(struct file_op *o)
+{
+	return work_op_say(&o->op, -EINVAL, "not a regular file");
+}
+
+/* Without O_NONBLOCK a FIFO would keep the thread; of regular files it means nothing. ENXIO is what sockets say. */
 static int open_regular(struct file_op *o, int *ret_fd, struct stat *ret_stat)
 {
 	CLEANUP(closep) int fd = open(o->f.path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 
+	if (fd < 0 && errno == ENXIO)
+		return not_regular(o);
 	if (fd < 0 || fstat(fd, ret_stat) < 0)
 		return -errno;
 	if (S_ISDIR(ret_stat->st_mode))
 		return -EISDIR;
 	if (!S_ISREG(ret_stat->st_mode))
-		return work_op_say(&o->op, -EINVAL, "%s: not a regular file", o->f.path);
+		return not_regular(o);
 	*ret_fd = take_fd(&fd);
 	return 0;
 }
 
 static int too_large(struct file_op *o)
 {
-	return work_op_say(
-		&o->op, TINE_E_TOO_LARGE, "%s: more than %zu bytes", o->f.path, o->f.max);
+	return work_op_say(&o->op, TINE_E_TOO_LARGE, "more than %zu bytes", o->f.max);
 }
 
 /* At least one byte more than there is, up to one more than may be; that one tells what is too large from what just fits. */
@@ -242,10 +248,11 @@ int file_copy(struct file_op *o)
 	struct stat st;
 	int r = open_regular(o, &from, &st);
 
-	if (r == 0)
-		r = draft_open(&d, o->f.to, 0600);
 	if (r < 0)
 		return r;
+	r = draft_open(&d, o->f.to, 0600);
+	if (r < 0)
+		return work_op_say(&o->op, r, "cannot create: %s", strerror(-r));
 	r = copy_bytes(o, from, d.fd);
 	if (r == 0 && fchmod(d.fd, st.st_mode & 0777) < 0)
 		r = -errno;

@@ -44,7 +44,8 @@ static void on_done(struct tine_work *w, int status)
 	if (op->status < 0) {
 		op_drop(op);
 		if (!*op->text)
-			work_op_say(op, 0, "%s", strerror(-op->status));
+			work_op_say(op, 0, "%s",
+				op->dropped ? work_why(op->status) : strerror(-op->status));
 	}
 	op->kind->deliver(op);
 	op_drop(op);
@@ -90,12 +91,20 @@ const char *work_op_copy_text(struct work_op *op, const char *text)
 	return work_op_copy(op, text, work_op_text_size(text));
 }
 
-/* Returns status, with a text that says why. On the operation's thread, or on the loop's when there is none. */
+/*
+ * Returns status, with a text: the operation, what it is about, and why. On the operation's thread, or on the loop's when there is
+ * none.
+ */
 int work_op_say(struct work_op *op, int status, const char *fmt, ...)
 {
-	int n = snprintf(op->text, sizeof(op->text), "%s: ", op->kind->name);
+	char thing[WORK_THING_MAX] = "";
 	va_list ap;
+	int n;
 
+	if (op->kind->describe)
+		op->kind->describe(op, thing, sizeof(thing));
+	n = snprintf(
+		op->text, sizeof(op->text), "%s: %s%s", op->kind->name, thing, *thing ? ": " : "");
 	va_start(ap, fmt);
 	vsnprintf(op->text + n, sizeof(op->text) - (size_t)n, fmt, ap);
 	va_end(ap);

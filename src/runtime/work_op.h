@@ -11,6 +11,7 @@
 #include "runtime/work.h"
 
 #define WORK_TEXT_MAX  256
+#define WORK_THING_MAX 160 /* of it, for what the work is about: the reason always fits behind */
 #define WORK_BYTES_MAX ((size_t)1 << 30) /* of one argument or result */
 #define WORK_PIECE \
 	((size_t)1 << 20) /* of what is done in pieces, so that it can be stopped between two */
@@ -25,6 +26,8 @@ struct work_op_kind {
 			*op); /* on a thread: 0 or a negative errno, whose text it may write */
 	void (*deliver)(struct work_op *op); /* on the loop: calls the caller back */
 	void (*drop)(struct work_op *op);    /* frees the result; more than once; may be NULL */
+	/* Writes what it is about, for the text; NULL: nothing that has a name. */
+	void (*describe)(const struct work_op *op, char *ret, size_t size);
 };
 
 struct work_op {

@@ -120,8 +120,10 @@ static void deliver(struct work_op *op)
 	o->given.on_done(&o->result, o->given.arg);
 }
 
-static const struct work_op_kind deflate_kind = {"deflate", POOL_CPU, run_deflate, deliver, drop};
-static const struct work_op_kind inflate_kind = {"inflate", POOL_CPU, run_inflate, deliver, drop};
+static const struct work_op_kind deflate_kind = {
+	"deflate", POOL_CPU, run_deflate, deliver, drop, NULL};
+static const struct work_op_kind inflate_kind = {
+	"inflate", POOL_CPU, run_inflate, deliver, drop, NULL};
 
 static int submit(struct tine_worker *worker, const struct tine_zlib *given, bool inflate,
 	struct tine_work **ret)

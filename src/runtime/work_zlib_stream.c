@@ -147,7 +147,7 @@ static void finish(struct tine_zlib_stream *s, int status, const char *why)
 
 	if (status < 0)
 		snprintf(text, sizeof(text), "%s: %s", s->o.inflate ? "inflate" : "deflate",
-			why ? why : strerror(-status));
+			why ? why : work_why(status));
 	s->closed = true;
 	s->o.on_end(status, text, s->o.arg);
 }

@@ -202,4 +202,4 @@ def test_the_end_waits_for_no_key(serving):
     t = serving()
     assert ask(t, "/forget", b"").startswith("204")
     t.stop()
-    assert t.find(r"ready module: key: Operation canceled")
+    assert t.find(r"ready module: key: canceled")

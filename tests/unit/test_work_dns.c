@@ -99,6 +99,8 @@ START_TEST(test_errors)
 				 .socktype = SOCK_STREAM),
 		-EINVAL);
 	ck_assert_int_eq(last.eai, EAI_SERVICE);
+	ck_assert_str_eq(last.text,
+		"lookup: 127.0.0.1 no such service: Servname not supported for ai_socktype");
 }
 END_TEST
 
@@ -120,9 +122,15 @@ START_TEST(test_reverse)
 				 .flags = NI_NUMERICHOST | NI_NUMERICSERV),
 		0);
 	ck_assert_str_eq(last.host, "::1");
+	in6.sin6_addr = (struct in6_addr){.s6_addr = {0x20, 0x01, 0x0d, 0xb8, [15] = 1}};
+	ck_assert_int_eq(
+		RUN(reverse, .address = &in6, .address_len = sizeof(in6), .flags = 1 << 30),
+		-EINVAL);
+	ck_assert_str_eq(last.text, "reverse: 2001:db8::1 1: Bad value for ai_flags");
 	in.sin_family = 12345;
 	ck_assert_int_eq(RUN(reverse, .address = &in, .address_len = sizeof(in)), -EINVAL);
 	ck_assert_int_eq(last.eai, EAI_FAMILY);
+	ck_assert_str_eq(last.text, "reverse: address of family 12345: ai_family not supported");
 	ck_assert_str_eq(last.host, "");
 }
 END_TEST
@@ -177,6 +185,7 @@ START_TEST(test_cancel)
 	work_cancel(w[1]); /* waits */
 	run_until(2);
 	ck_assert_int_eq(last.status, TINE_E_CANCELED);
+	ck_assert_str_eq(last.text, "lookup: 127.0.0.1: canceled");
 	ck_assert_int_eq(last.eai, 0);
 	ck_assert_uint_eq(last.n, 0);
 	hold_end(&h);
@@ -191,7 +200,7 @@ START_TEST(test_timeout)
 	hold_begin(&h, POOL_DNS);
 	ck_assert_int_eq(RUN(lookup, .host = "127.0.0.1", .timeout_us = 1), TINE_E_TIMEOUT);
 	ck_assert_int_eq(last.eai, 0);
-	ck_assert_str_eq(last.text, "lookup: Connection timed out");
+	ck_assert_str_eq(last.text, "lookup: 127.0.0.1: timed out");
 	hold_end(&h);
 }
 END_TEST

@@ -5,7 +5,9 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <tine/work_file.h>
@@ -176,6 +178,48 @@ START_TEST(test_descriptor)
 	ck_assert_int_eq(fcntl(fd, F_GETFD), -1);
 	ck_assert_uint_eq(count_descriptors(), n);
 	ck_assert_int_eq(RUN(close, .fd = fd), -EBADF);
+}
+END_TEST
+
+/* Ends of the text of the last result. */
+static void says(const char *begin, const char *end)
+{
+	size_t len = strlen(last.text), n = strlen(end);
+
+	ck_assert_msg(strncmp(last.text, begin, strlen(begin)) == 0, "%s", last.text);
+	ck_assert_msg(len >= n && strcmp(last.text + len - n, end) == 0, "%s", last.text);
+}
+
+/* The operation, the file or the descriptor, and the reason, however long the path is. */
+START_TEST(test_texts)
+{
+	struct sockaddr_un socket_at = {.sun_family = AF_UNIX};
+	int s = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	char path[1024];
+
+	ck_assert_int_eq(RUN(read, .fd = 12345, .len = 1), -EBADF);
+	ck_assert_str_eq(last.text, "read: descriptor 12345: Bad file descriptor");
+	ck_assert_int_eq(RUN(close, .fd = 12345), -EBADF);
+	ck_assert_str_eq(last.text, "close: descriptor 12345: Bad file descriptor");
+	ck_assert_int_eq(RUN(stat, .fd = 12345), -EBADF);
+	ck_assert_str_eq(last.text, "stat: descriptor 12345: Bad file descriptor");
+	snprintf(socket_at.sun_path, sizeof(socket_at.sun_path), "%s/s", folder);
+	ck_assert_int_eq(bind(s, (struct sockaddr *)&socket_at, sizeof(socket_at)), 0);
+	close(s);
+	ck_assert_int_eq(RUN(copy, .path = at("s"), .to = at("t")), -EINVAL);
+	says("copy: /tmp/", "/t: not a regular file");
+	make(at("f"), 10, 0600);
+	ck_assert_int_eq(RUN(copy, .path = at("f"), .to = at("no/t")), -ENOENT);
+	says("copy: /tmp/", "/no/t: cannot create: No such file or directory");
+	for (size_t i = 0; i < sizeof(path) - 1; i++)
+		path[i] = i % 100 == 0 ? '/' : 'x';
+	path[sizeof(path) - 1] = '\0';
+	memcpy(path + sizeof(path) - 5, "/end", 4);
+	ck_assert_int_eq(RUN(load, .path = path), -ENOENT);
+	says("load: ...xxx", "xx/end: No such file or directory");
+	ck_assert_int_eq(RUN(rename, .path = path, .to = path), -ENOENT);
+	says("rename: ...xxx", "xx/end: No such file or directory");
+	ck_assert_ptr_nonnull(strstr(last.text, "xx/end -> ...xxx"));
 }
 END_TEST
 
@@ -452,7 +496,7 @@ START_TEST(test_cancel_queued)
 	ck_assert_uint_eq(n_done, 0);
 	run_until(2);
 	ck_assert_int_eq(last.status, TINE_E_CANCELED);
-	ck_assert_ptr_nonnull(strstr(last.text, "save: "));
+	says("save: /tmp/", "/f: canceled");
 	hold_end(&h);
 	run_idle();
 	ck_assert_uint_eq(count_entries(folder), 0);
@@ -489,13 +533,29 @@ START_TEST(test_cancel_close)
 	struct tine_file f = {.fd = open("/dev/null", O_RDONLY | O_CLOEXEC)};
 	struct tine_work *w;
 	struct hold h;
+	char text[64];
 
+	snprintf(text, sizeof(text), "close: descriptor %d: canceled", f.fd);
 	hold_begin(&h, POOL_IO);
 	ck_assert_int_eq(submit(tine_file_close, f, &w), 0);
 	work_cancel(w);
 	run_until(1);
 	ck_assert_int_eq(last.status, TINE_E_CANCELED);
+	ck_assert_str_eq(last.text, text);
 	ck_assert_int_eq(fcntl(f.fd, F_GETFD), -1);
+	hold_end(&h);
+}
+END_TEST
+
+/* What waits longer than it may. */
+START_TEST(test_timeout)
+{
+	struct hold h;
+
+	hold_begin(&h, POOL_IO);
+	ck_assert_int_eq(
+		RUN(copy, .path = at("f"), .to = at("g"), .timeout_us = 1), TINE_E_TIMEOUT);
+	says("copy: /tmp/", "/g: timed out");
 	hold_end(&h);
 }
 END_TEST
@@ -582,6 +642,7 @@ static void add(TCase *tc)
 {
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, test_descriptor);
+	tcase_add_test(tc, test_texts);
 	tcase_add_test(tc, test_large);
 	tcase_add_test(tc, test_names);
 	tcase_add_test(tc, test_list);
@@ -595,6 +656,7 @@ static void add(TCase *tc)
 	tcase_add_test(tc, test_cancel_queued);
 	tcase_add_test(tc, test_cancel_done);
 	tcase_add_test(tc, test_cancel_close);
+	tcase_add_test(tc, test_timeout);
 	tcase_add_test(tc, test_full);
 	tcase_add_test(tc, test_cancel_running);
 	tcase_add_test(tc, test_cancel_whole);
