@@ -157,8 +157,9 @@ TINE_EXPORT int tine_file_save(
 	struct tine_worker *worker, const struct tine_file *f, struct tine_work **ret);
 /*
  * Copies a regular file: path, to, with its permission bits (0777), not its owner and times. By copy_file_range(2)
- * where the file systems can, which some do without moving a byte. Appears at `to` as save does, but is not synced. flags: 0, or O_EXCL: -EEXIST
- * when there is something at `to`.
+ * where the file systems can, which some do without moving a byte. Holes stay holes: they cost no time and no room, and count in len.
+ * Of a file that is written to meanwhile each part is copied as it is when its turn comes. Appears at `to` as save does, but is
+ * not synced. flags: 0, or O_EXCL: -EEXIST when there is something at `to`.
  */
 TINE_EXPORT int tine_file_copy(
 	struct tine_worker *worker, const struct tine_file *f, struct tine_work **ret);

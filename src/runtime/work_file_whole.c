@@ -189,23 +189,12 @@ int file_save(struct file_op *o)
 
 /* --- copy --- */
 
-/* Through memory, where the kernel cannot do it: to the end of the file. */
-static int copy_by_hand(struct file_op *o, int from, int to)
-{
-	CLEANUP(freep) char *buf = malloc(WORK_PIECE);
-	ssize_t n;
-	int r = buf ? 0 : -ENOMEM;
-
-	while (r == 0) {
-		n = read(from, buf, WORK_PIECE);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : 0;
-		r = file_write_all(o, to, buf, (size_t)n);
-	}
-	return r;
-}
+/* Both descriptors stand where the copy has come to, which is result.len. */
+struct copying {
+	struct file_op *o;
+	int from, to;
+	char *buf; /* through memory, where the kernel cannot do it; NULL: it can, or has not been asked */
+};
 
 /*
  * What copy_file_range(2) says where it cannot do its work, among it 0 bytes for files of /proc, which have no size, and
@@ -223,21 +212,103 @@ static bool is_by_hand(ssize_t n, int error)
 	return n == 0;
 }
 
-static int copy_bytes(struct file_op *o, int from, int to)
+static uint64_t up_to(uint64_t n, uint64_t max)
 {
+	return n < max ? n : max;
+}
+
+/* Copies up to len bytes. Returns 1, 0 at the end of the file, or a negative errno. */
+static int copy_by_hand(struct copying *c, uint64_t len)
+{
+	ssize_t n = read(c->from, c->buf, up_to(len, WORK_PIECE));
 	int r;
 
-	while ((r = work_op_stopped(&o->op)) == 0) {
-		ssize_t n = copy_file_range(from, NULL, to, NULL, COPY_PIECE, 0);
+	if (n <= 0)
+		return n < 0 && errno != EINTR ? -errno : n < 0;
+	r = file_write_all(c->o, c->to, c->buf, (size_t)n);
+	return r < 0 ? r : 1;
+}
 
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (is_by_hand(n, errno))
-			return copy_by_hand(o, from, to);
-		if (n < 0)
-			return -errno;
-		o->result.len += (uint64_t)n;
+static int copy_some(struct copying *c, uint64_t len)
+{
+	ssize_t n;
+
+	if (c->buf)
+		return copy_by_hand(c, len);
+	n = copy_file_range(c->from, NULL, c->to, NULL, up_to(len, COPY_PIECE), 0);
+	if (is_by_hand(n, errno)) {
+		c->buf = malloc(WORK_PIECE);
+		return c->buf ? copy_by_hand(c, len) : -ENOMEM;
 	}
+	if (n < 0 && errno != EINTR)
+		return -errno;
+	c->o->result.len += n > 0 ? (uint64_t)n : 0;
+	return 1;
+}
+
+/* Returns 1 when all until then is copied, 0 at the end of the file, or a negative errno. */
+static int copy_data(struct copying *c, uint64_t end)
+{
+	int r = 1;
+
+	while (r > 0 && c->o->result.len < end) {
+		r = work_op_stopped(&c->o->op);
+		if (r == 0)
+			r = copy_some(c, end - c->o->result.len);
+	}
+	return r;
+}
+
+/* Goes over what is a hole up to there, which stays one. Returns 0 or -errno. */
+static int skip_to(struct copying *c, uint64_t to)
+{
+	if (to > c->o->result.len && ftruncate(c->to, (off_t)to) < 0)
+		return -errno;
+	if (lseek(c->from, (off_t)to, SEEK_SET) < 0 || lseek(c->to, (off_t)to, SEEK_SET) < 0)
+		return -errno;
+	c->o->result.len = to;
+	return 0;
+}
+
+/*
+ * Goes over a hole. Returns 1 with the end of the data behind it, 0 when there is none, or -errno. A file that cannot tell, or that
+ * says it is empty, as those of /proc do, is data until it ends. The size is asked for first: what is appended after
+ * that is data to be found, and never taken for a hole at the end.
+ */
+static int next_data(struct copying *c, uint64_t *ret_end)
+{
+	uint64_t at = c->o->result.len;
+	struct stat st;
+	off_t data, hole;
+	int r;
+
+	*ret_end = UINT64_MAX;
+	if (fstat(c->from, &st) < 0)
+		return -errno;
+	data = lseek(c->from, (off_t)at, SEEK_DATA);
+	if (data < 0 && (errno != ENXIO || st.st_size == 0))
+		return 1;
+	if (data < 0)
+		return (uint64_t)st.st_size > at ? skip_to(c, (uint64_t)st.st_size) : 0;
+	hole = lseek(c->from, data, SEEK_HOLE);
+	r = skip_to(c, (uint64_t)data);
+	if (r == 0 && hole >= 0)
+		*ret_end = (uint64_t)hole;
+	return r < 0 ? r : 1;
+}
+
+static int copy_bytes(struct file_op *o, int from, int to)
+{
+	struct copying c = {.o = o, .from = from, .to = to};
+	uint64_t end;
+	int r;
+
+	do {
+		r = next_data(&c, &end);
+		if (r > 0)
+			r = copy_data(&c, end);
+	} while (r > 0);
+	free(c.buf);
 	return r;
 }
 
@@ -254,6 +325,8 @@ int file_copy(struct file_op *o)
 	if (r < 0)
 		return work_op_say(&o->op, r, "cannot create: %s", strerror(-r));
 	r = copy_bytes(o, from, d.fd);
+	if (r == 0)
+		r = work_op_stopped(&o->op);
 	if (r == 0 && fchmod(d.fd, st.st_mode & 0777) < 0)
 		r = -errno;
 	return draft_finish(&d, o->f.to, o->f.flags & O_EXCL ? RENAME_NOREPLACE : 0, r);

@@ -4,9 +4,11 @@
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -45,6 +47,22 @@ static const struct {
 #define N_OPERATIONS (sizeof(operations) / sizeof(operations[0]))
 
 static char folder[] = "/tmp/test-work-file-XXXXXX";
+
+static int grows_fd = -1; /* written to as soon as somebody is told that there is no more data */
+
+/* Of the whole program, instead of the C library's. */
+off_t lseek(int fd, off_t offset, int whence)
+{
+	off_t r = syscall(SYS_lseek, fd, offset, whence);
+
+	if (r < 0 && whence == SEEK_DATA && grows_fd >= 0) {
+		ck_assert_int_eq(write(grows_fd, "yyy", 3), 3);
+		close(grows_fd);
+		grows_fd = -1;
+		errno = ENXIO;
+	}
+	return r;
+}
 
 /* The last result. */
 static struct {
@@ -366,6 +384,62 @@ START_TEST(test_copy)
 }
 END_TEST
 
+/* A file of so many bytes, with a byte in each of the places and holes everywhere else. */
+static int make_sparse(int fd, off_t size, const off_t *places, size_t n)
+{
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(ftruncate(fd, size), 0);
+	for (size_t i = 0; i < n; i++)
+		ck_assert_int_eq(pwrite(fd, "x", 1, places[i]), 1);
+	return fd;
+}
+
+/* The copy is the same, and takes no more room. */
+static void check_sparse(int fd, const char *path, const char *copy)
+{
+	struct stat a, b;
+
+	ck_assert_int_eq(RUN(copy, .path = path, .to = copy), 0);
+	check_same(path, copy);
+	ck_assert_int_eq(fstat(fd, &a), 0);
+	ck_assert_int_eq(stat(copy, &b), 0);
+	ck_assert_uint_eq(last.len, (uint64_t)a.st_size);
+	ck_assert_int_eq(b.st_size, a.st_size);
+	ck_assert_int_le(b.st_blocks * 512, 8 * 65536);
+	close(fd);
+}
+
+START_TEST(test_copy_holes)
+{
+	const off_t size = 64 * MIB, places[] = {20 * MIB, 20 * MIB + 65536, size - 1};
+	char memory[64];
+	int fd;
+
+	for (size_t n = 0; n <= 3; n++) {
+		fd = open(at("f"), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+		check_sparse(make_sparse(fd, size, places, n), at("f"), at("g"));
+	}
+	/* From one file system to another, which is done by hand. */
+	fd = make_sparse(memfd_create("f", MFD_CLOEXEC), size, places, 2);
+	snprintf(memory, sizeof(memory), "/proc/%d/fd/%d", (int)getpid(), fd);
+	check_sparse(fd, memory, at("g"));
+}
+END_TEST
+
+/* What comes when the copy has just been told that there is no more data is in it or not, but is no hole. */
+START_TEST(test_copy_grows)
+{
+	ck_assert_int_eq(RUN(save, .path = at("f"), .data = "xxx", .len = 3), 0);
+	grows_fd = open(at("f"), O_WRONLY | O_APPEND | O_CLOEXEC);
+	ck_assert_int_ge(grows_fd, 0);
+	ck_assert_int_eq(RUN(copy, .path = at("f"), .to = at("g")), 0);
+	ck_assert_int_eq(grows_fd, -1);
+	ck_assert_int_eq(RUN(load, .path = at("g")), 0);
+	ck_assert_str_eq(last.data, "xxx");
+	ck_assert_uint_eq(last.len, 3);
+}
+END_TEST
+
 /* A disk that is full half-way: nothing is left of the new file, and the old one is as it was. */
 START_TEST(test_no_room)
 {
@@ -649,6 +723,8 @@ static void add(TCase *tc)
 	tcase_add_test(tc, test_load);
 	tcase_add_test(tc, test_save);
 	tcase_add_test(tc, test_copy);
+	tcase_add_test(tc, test_copy_holes);
+	tcase_add_test(tc, test_copy_grows);
 	tcase_add_test(tc, test_no_room);
 	tcase_add_test(tc, test_bad_input);
 	tcase_add_test(tc, test_bad_fields);
