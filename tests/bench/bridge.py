@@ -14,8 +14,8 @@ import time
 import urllib.request
 
 from . import provision
-from .client import fetch
-from .common import BenchError, WrongAnswer, say
+from .client import ask, ask_numbers
+from .common import BenchError, WrongAnswer, per_second, say
 from .rows import Bar, Row
 from .servers import Tined
 
@@ -36,14 +36,8 @@ class Joined(Tined):
     def complete(self):
         return super().complete() and "nats: connected" in self.log()
 
-    def ask(self, what, **query):
-        status, body = fetch(self.address, f"{PATH}/{what}?" + "&".join(f"{k}={v}" for k, v in query.items()), 120)
-        if status != 200 or body.startswith(b"error"):
-            raise WrongAnswer(f"bridge: {what}: {status} {body.decode()}")
-        return body.decode()
-
     def numbers(self, what, **query):
-        return [float(word) for word in self.ask(what, **query).split()]
+        return ask_numbers(self, f"{PATH}/{what}", **query)
 
 
 def free_port():
@@ -84,16 +78,13 @@ def ours(a, b, n, size):
     waiter.join(120)
     if not got or got[0][2] != 0:
         raise WrongAnswer(f"bridge: {n} messages: {got or 'not all came'}, the last figure is what was out of order")
-    return got[0][0] / got[0][1]
+    return per_second(got[0])
 
 
 def peer(url, *arguments):
     binary = provision.compile_c(provision.HERE / "bridge_peer.c", provision.OWN_BUILD / "bridge_peer", "-Wl,--no-as-needed",
                                  "-lnats")
-    done = subprocess.run([binary, url, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False)
-    if done.returncode != 0:
-        raise BenchError(f"bridge: the peer: {done.stderr.strip()[-500:]}")
-    return [float(word) for word in done.stdout.split()]
+    return provision.numbers([binary, url, *arguments], "libnats")
 
 
 def rounds_of(a, b, url, n, rounds):
@@ -103,8 +94,7 @@ def rounds_of(a, b, url, n, rounds):
         say(f"bridge: round {i + 1} of {rounds}")
         for size in rates:
             rates[size].append(ours(a, b, n, size))
-            got = peer(url, "rate", n, size)
-            theirs[size].append(got[0] / got[1])
+            theirs[size].append(per_second(peer(url, "rate", n, size)))
         trips.append(a.numbers("trip", n=2000)[0])
         their_trips.append(peer(url, "trip", 2000)[0])
     rows = [Row(f"{size} B, a burst of {n}", "messages/s", statistics.median(rates[size]),
@@ -124,6 +114,6 @@ def run(options):
     for folder in folders:
         (folder / "files").mkdir(parents=True)
     with nats_server(options.folder) as (url, monitor), Joined(folders[0], url=url) as a, Joined(folders[1], url=url) as b:
-        b.ask("listen")
+        ask(b, f"{PATH}/listen")
         wait_subscribed(monitor)
         return rounds_of(a, b, url, n, rounds)

@@ -6,12 +6,9 @@
  * trip?n=            requests, one at a time; answers "P50 P99" in microseconds
  * listen             subscribes to both
  */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
-
 #include <tine/bus.h>
+
+#include "load.h"
 
 #define SUBJECT  "bench.bridge"
 #define TRIP     "bench.trip"
@@ -33,42 +30,13 @@ static struct {
 	double first, last;
 } arrivals;
 
-static struct {
-	struct tine_request *request;
-	unsigned n, done;
-	double began, *took;
-} trips;
-
-static double now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
-}
-
-static unsigned long number(struct tine_request *request, const char *key)
-{
-	struct tine_text q = tine_request_query(request);
-	char text[256] = "", *p;
-
-	if (q.len > 0 && q.len < sizeof(text))
-		memcpy(text, q.data, q.len);
-	p = strstr(text, key);
-	return p ? strtoul(p + strlen(key), NULL, 10) : 0;
-}
-
-static void answer(struct tine_request *request, const char *text)
-{
-	tine_respond(request, 200, "text/plain", text, strlen(text));
-}
+static struct tine_request *asking; /* for round trips */
+static struct trips trips;
 
 /* --- publishing --- */
 
 static void publish_on(void)
 {
-	char text[64];
-
 	while (load.request && load.next < load.n) {
 		memcpy(load.data, &load.next, sizeof(load.next));
 		if (tine_bus_publish(worker, SUBJECT, load.data, load.size) < 0)
@@ -77,8 +45,7 @@ static void publish_on(void)
 	}
 	if (!load.request)
 		return;
-	snprintf(text, sizeof(text), "%lu %.6f", (unsigned long)load.n, now() - load.began);
-	answer(load.request, text);
+	answer_rate(load.request, load.n, load.began);
 	load.request = NULL;
 	free(load.data);
 }
@@ -91,8 +58,8 @@ static void on_writable(void *arg)
 static void on_publish(struct tine_request *request, void *arg)
 {
 	load = (struct load){.request = request,
-		.n = number(request, "n="),
-		.size = number(request, "size="),
+		.n = number(request, "n"),
+		.size = number(request, "size"),
 		.began = now()};
 	load.size = load.size < sizeof(load.next) ? sizeof(load.next) : load.size;
 	load.data = calloc(1, load.size);
@@ -128,7 +95,7 @@ static void on_arrival(struct tine_message *m, void *arg)
 static void on_wait(struct tine_request *request, void *arg)
 {
 	arrivals.request = request;
-	arrivals.n = number(request, "n=");
+	arrivals.n = number(request, "n");
 	tine_defer(request);
 	arrivals.last = now();
 	look_whether_all_came();
@@ -136,33 +103,16 @@ static void on_wait(struct tine_request *request, void *arg)
 
 /* --- there and back --- */
 
-static int compare(const void *a, const void *b)
-{
-	const double *x = a, *y = b;
-
-	return (*x > *y) - (*x < *y);
-}
-
 static void ask(void);
 
 static void on_answer(int status, struct tine_message *m, void *arg)
 {
-	char text[64];
-
-	if (status < 0) {
-		answer(trips.request, "error: no answer");
-		return;
-	}
-	trips.took[trips.done++] = now() - trips.began;
-	if (trips.done < trips.n) {
+	if (status < 0)
+		answer(asking, "error: no answer");
+	else if (trips_note(&trips))
 		ask();
-		return;
-	}
-	qsort(trips.took, trips.n, sizeof(*trips.took), compare);
-	snprintf(text, sizeof(text), "%.2f %.2f", trips.took[trips.n / 2] * 1e6,
-		trips.took[trips.n * 99 / 100] * 1e6);
-	answer(trips.request, text);
-	free(trips.took);
+	else
+		answer(asking, trips_end(&trips));
 }
 
 static void ask(void)
@@ -170,18 +120,17 @@ static void ask(void)
 	struct tine_send s = {
 		.size = sizeof(s), .subject = TRIP, .data = "x", .len = 1, .on_answer = on_answer};
 
-	trips.began = now();
+	trips_ask(&trips);
 	if (tine_bus_post(worker, &s) < 0)
-		answer(trips.request, "error: cannot ask");
+		answer(asking, "error: cannot ask");
 }
 
 static void on_trip(struct tine_request *request, void *arg)
 {
-	trips.request = request;
-	trips.n = (unsigned)number(request, "n=");
-	trips.n = trips.n == 0 || trips.n > TRIP_MAX ? 1 : trips.n;
-	trips.done = 0;
-	trips.took = calloc(trips.n, sizeof(*trips.took));
+	unsigned long n = number(request, "n");
+
+	asking = request;
+	trips_begin(&trips, n == 0 || n > TRIP_MAX ? 1 : n);
 	tine_defer(request);
 	ask();
 }
@@ -210,17 +159,12 @@ static int worker_start(struct tine_worker *w, void **ret_state)
 {
 	static const struct tine_bus_service service = {
 		.size = sizeof(service), .on_writable = on_writable};
-	static const struct {
-		const char *path;
-		void (*fn)(struct tine_request *request, void *arg);
-	} routes[] = {{"/publish", on_publish}, {"/wait", on_wait}, {"/trip", on_trip},
-		{"/listen", on_listen}};
+	static const struct handler handlers[] = {{"/publish", on_publish}, {"/wait", on_wait},
+		{"/trip", on_trip}, {"/listen", on_listen}, {0}};
 	int r = tine_bus_open(w, &service);
 
 	worker = w;
-	for (size_t i = 0; i < sizeof(routes) / sizeof(*routes) && r == 0; i++)
-		r = tine_http_route(w, TINE_GET, routes[i].path, routes[i].fn, NULL);
-	return r;
+	return r == 0 ? add_handlers(w, handlers) : r;
 }
 
 TINE_MODULE = {

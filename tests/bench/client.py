@@ -13,7 +13,7 @@ import subprocess
 import time
 
 from . import provision
-from .common import BenchError
+from .common import BenchError, WrongAnswer
 
 REQUEST = "GET {} HTTP/1.1\r\nHost: bench\r\n{}\r\n"
 
@@ -37,6 +37,19 @@ def fetch(address, path, timeout=5):
             answer += chunk
     head, _, body = answer.partition(b"\r\n\r\n")
     return int(head.split()[1]), body
+
+
+def ask(server, path, timeout=120, **query):
+    """The text that one of the modules here answers with."""
+    path += "?" + "&".join(f"{key}={value}" for key, value in query.items())
+    status, body = fetch(server.address, path, timeout)
+    if status != 200 or body.startswith(b"error"):
+        raise WrongAnswer(f"{path}: {status} {body.decode()}")
+    return body.decode()
+
+
+def ask_numbers(server, path, **options):
+    return [float(word) for word in ask(server, path, **options).split()]
 
 
 @contextlib.contextmanager

@@ -19,6 +19,11 @@ def say(text):
     print(f"bench: {text}", file=sys.stderr, flush=True)
 
 
+def per_second(numbers):
+    """Of a module or a program that says how many, and in how many seconds."""
+    return numbers[0] / numbers[1]
+
+
 def wait_until(condition, what, seconds=10, pause=0.002):
     """Returns what condition() returns as soon as that is true."""
     end = time.monotonic() + seconds

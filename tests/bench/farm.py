@@ -14,14 +14,12 @@ Requests: how long a tiny answer takes while two tasks of the farm compute, and 
 
 import contextlib
 import os
-import pathlib
 import statistics
-import subprocess
 import threading
 
 from . import provision
-from .client import fetch
-from .common import BenchError, WrongAnswer, say
+from .client import ask, ask_numbers
+from .common import WrongAnswer, per_second, say
 from .rows import Bar, Row
 from .servers import Tined
 from .work import N_BUSY, busy_rows
@@ -42,13 +40,9 @@ class Farm(Tined):
 
     def load(self, **query):
         """Tasks that were done, those that crashed, and seconds."""
-        path = "/farm_module/rate?" + "&".join(f"{key}={value}" for key, value in query.items())
-        status, body = fetch(self.address, path, 120)
-        if status != 200:
-            raise WrongAnswer(f"farm: {path}: {status} {body.decode()}")
-        n, crashed, wrong, took = map(float, body.split())
+        n, crashed, wrong, took = ask_numbers(self, "/farm_module/rate", **query)
         if wrong:
-            raise WrongAnswer(f"farm: {path}: {wrong:.0f} of {n:.0f} tasks were lost, done twice, or have a wrong result")
+            raise WrongAnswer(f"farm: {query}: {wrong:.0f} of {n:.0f} tasks were lost, done twice, or have a wrong result")
         return n, crashed, took
 
     def rate(self, **query):
@@ -58,17 +52,8 @@ class Farm(Tined):
 
 def node(which, seconds, in_flight, *at_once):
     packages, _ = provision.npm(which, VERSIONS[which])
-    program = pathlib.Path(__file__).with_name("farm_node.js")
-    command = [provision.find("node"), *map(str, (program, which, seconds, in_flight, *at_once))]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False,
-                              env={**os.environ, "NODE_PATH": str(packages)})
-    except subprocess.TimeoutExpired:
-        raise BenchError(f"farm: {which} did not finish") from None
-    if done.returncode != 0:
-        raise BenchError(f"farm: {which}: {done.stderr.strip()[-1000:]}")
-    n, took = map(float, done.stdout.split())
-    return n / took
+    return per_second(provision.node("farm_node.js", which, seconds, in_flight, *at_once,
+                                     env={**os.environ, "NODE_PATH": str(packages)}))
 
 
 PEERS = {  # what is run in turn: who, how many are in flight, how many a process is given at a time
@@ -135,7 +120,7 @@ def beside_requests(folder, rounds):
         @contextlib.contextmanager
         def busy():
             computing = threading.Thread(
-                target=fetch, args=(farm.address, f"/farm_module/busy?n={N_BUSY}&seconds={WINDOW + 1}", 60))
+                target=ask, args=(farm, "/farm_module/busy"), kwargs={"n": N_BUSY, "seconds": WINDOW + 1})
             computing.start()
             yield
             computing.join()

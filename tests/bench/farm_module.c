@@ -8,55 +8,15 @@
  *
  * In a task process: empty; crash (each hundredth task kills its process); crash_once (the first time only); large; busy.
  */
-#include <errno.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
-#include <unistd.h>
 
 #include <tine/farm.h>
-#include <tine/http.h>
 
-#define CHECK_EVERY 64         /* tasks between two looks at the clock */
-#define TASKS_MAX   (1u << 26) /* of one load */
+#include "load.h"
+
+#define TASKS_MAX (1u << 26) /* of one load */
 
 static struct tine_worker *worker;
-
-static double now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
-}
-
-/* The value of "KEY=" in the query, or the default. */
-static const char *text(struct tine_request *request, const char *key, const char *def)
-{
-	static char query[256];
-	struct tine_text q = tine_request_query(request);
-	char *p;
-
-	if (q.len == 0 || q.len >= sizeof(query))
-		return def;
-	memcpy(query, q.data, q.len);
-	query[q.len] = '\0';
-	p = strstr(query, key);
-	if (!p)
-		return def;
-	p += strlen(key);
-	p[strcspn(p, "&")] = '\0';
-	return p;
-}
-
-static double number(struct tine_request *request, const char *key, double def)
-{
-	const char *found = text(request, key, NULL);
-
-	return found ? strtod(found, NULL) : def;
-}
 
 /* --- the worker's side --- */
 
@@ -104,15 +64,14 @@ static void submit_more(void *arg)
 
 static void finish(struct load *l)
 {
-	char answer[128];
-	int n;
+	char text[128];
 
 	for (uint64_t i = 0; i < l->submitted; i++)
 		l->wrong += l->seen[i] != 1; /* lost, or done twice */
 	free(l->seen);
-	n = snprintf(answer, sizeof(answer), "%lu %lu %lu %.6f", (unsigned long)l->ended,
+	snprintf(text, sizeof(text), "%lu %lu %lu %.6f", (unsigned long)l->ended,
 		(unsigned long)l->crashed, (unsigned long)l->wrong, now() - l->begun);
-	tine_respond(l->request, 200, "text/plain", answer, (size_t)n);
+	answer(l->request, text);
 	l->request = NULL;
 }
 
@@ -148,15 +107,16 @@ static void begin(struct tine_request *request)
 	struct load *l = &load;
 
 	memset(l, 0, sizeof(*l));
-	snprintf(l->function, sizeof(l->function), "%s", text(request, "function=", "empty"));
-	l->n_max = (uint64_t)number(request, "n=", 0);
-	l->size = (uint64_t)number(request, "size=", 0);
-	l->in_flight = (uint64_t)number(request, "flight=", 64);
+	if (!*value(request, "function", l->function, sizeof(l->function)))
+		strcpy(l->function, "empty");
+	l->n_max = number(request, "n");
+	l->size = number(request, "size");
+	l->in_flight = number_or(request, "flight", 64);
 	l->seen = calloc(TASKS_MAX, 1);
 	l->request = request;
 	tine_defer(request);
 	l->begun = now();
-	l->end = l->begun + number(request, "seconds=", 1);
+	l->end = l->begun + (double)number_or(request, "seconds", 1);
 }
 
 static void on_rate(struct tine_request *request, void *arg)
@@ -177,8 +137,8 @@ static void on_busy_done(const struct tine_farm_result *r, void *arg)
 
 static void on_busy(struct tine_request *request, void *arg)
 {
-	struct order order = {0, (uint64_t)(number(request, "seconds=", 1) * 1000)};
-	uint64_t n = (uint64_t)number(request, "n=", 2);
+	struct order order = {0, number_or(request, "seconds", 1) * 1000};
+	uint64_t n = number_or(request, "n", 2);
 
 	memset(&load, 0, sizeof(load));
 	load.request = request;
@@ -198,12 +158,11 @@ static void on_busy(struct tine_request *request, void *arg)
 
 static int start(struct tine_worker *w, void **ret_state)
 {
-	int r;
+	static const struct handler handlers[] = {{"/rate", on_rate}, {"/busy", on_busy}, {0}};
 
 	worker = w;
 	tine_farm_on_writable(w, submit_more, NULL);
-	r = tine_http_route(w, TINE_GET, "/rate", on_rate, NULL);
-	return r == 0 ? tine_http_route(w, TINE_GET, "/busy", on_busy, NULL) : r;
+	return add_handlers(w, handlers);
 }
 
 /* --- the task's side --- */

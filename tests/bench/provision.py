@@ -46,6 +46,23 @@ def run(command, what, **options):
         raise BenchError(f"{what}: {' '.join(map(str, command))} failed:\n{done.stdout.strip()[-2000:]}")
 
 
+def numbers(command, what, timeout=120, **options):
+    """What a program prints: numbers."""
+    try:
+        done = subprocess.run([str(word) for word in command], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                              timeout=timeout, check=False, **options)
+    except subprocess.TimeoutExpired:
+        raise BenchError(f"{what} did not finish") from None
+    if done.returncode != 0:
+        raise BenchError(f"{what}: {done.stderr.strip()[-1000:]}")
+    return [float(word) for word in done.stdout.split()]
+
+
+def node(script, *arguments, **options):
+    """The numbers that one of the programs here prints under Node."""
+    return numbers([find("node"), HERE / script, *arguments], script, **options)
+
+
 def install(missing):
     """Installs Debian's packages."""
     as_root = [] if os.geteuid() == 0 else ["sudo"]
@@ -115,7 +132,8 @@ def compiled(name):
 
 def module(name):
     """One of the modules for tined here."""
-    newest = max(header.stat().st_mtime for header in (INCLUDE / "tine").iterdir())
+    headers = [*(INCLUDE / "tine").iterdir(), *HERE.glob("*.h"), HERE.parent / "module.h"]
+    newest = max(header.stat().st_mtime for header in headers)
     return compile_c(
         HERE / f"{name}.c", OWN_BUILD / f"{name}.so", "-shared", "-fPIC", "-I", INCLUDE, newest=newest)
 

@@ -14,13 +14,11 @@ import pathlib
 import re
 import socket
 import statistics
-import subprocess
 import threading
-import time
 
 from . import provision
-from .client import fetch
-from .common import BenchError, WrongAnswer, say
+from .client import ask_numbers
+from .common import BenchError, WrongAnswer, per_second, say
 from .rows import Bar, Row
 from .servers import Tined
 
@@ -30,28 +28,12 @@ QUEUE_HIGH = 4 << 20
 MIB = 1 << 20
 
 
-def ask(server, what, timeout=120, **query):
-    """The numbers that a worker answers with."""
-    path = f"{PATH}/{what}?" + "&".join(f"{key}={value}" for key, value in query.items())
-    status, body = fetch(server.address, path, timeout)
-    if status != 200 or body.startswith(b"error"):
-        raise WrongAnswer(f"relay: {path}: {status} {body.decode()}")
-    return [float(word) for word in body.split()]
-
-
-def per_second(numbers):
-    return numbers[0] / numbers[1]
+def ask(server, what, **query):
+    return ask_numbers(server, f"{PATH}/{what}", **query)
 
 
 def node(*arguments):
-    command = [provision.find("node"), str(pathlib.Path(__file__).with_name("relay_node.js")), *map(str, arguments)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    except subprocess.TimeoutExpired:
-        raise BenchError("relay: node did not finish") from None
-    if done.returncode != 0:
-        raise BenchError(f"relay: node: {done.stderr.strip()[-1000:]}")
-    return [float(word) for word in done.stdout.split()]
+    return provision.node("relay_node.js", *arguments)
 
 
 def beside_node(tined, seconds, rounds):

@@ -9,44 +9,18 @@
  *
  * to= names the other worker; without it, it is the first one found.
  */
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <time.h>
 
 #include <tine/bus.h>
 
-#define CHECK_EVERY 64 /* messages between two looks at the clock */
-#define SUBJECT     "bench.tick"
-#define PEERS_MAX   64
+#include "load.h"
+
+#define SUBJECT   "bench.tick"
+#define PEERS_MAX 64
 
 static struct tine_worker *worker;
 static uint64_t received, expected, disordered;
-
-static double now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
-}
-
-/* The number behind "KEY=" in the query, or the default. */
-static unsigned long number(struct tine_request *request, const char *key, unsigned long def)
-{
-	struct tine_text q = tine_request_query(request);
-	char text[256], *p;
-
-	if (q.len == 0 || q.len >= sizeof(text))
-		return def;
-	memcpy(text, q.data, q.len);
-	text[q.len] = '\0';
-	p = strstr(text, key);
-	return p ? strtoul(p + strlen(key), NULL, 10) : def;
-}
 
 /* --- receiving: one callback for each message --- */
 
@@ -79,20 +53,17 @@ static struct load {
 	size_t size;
 	uint64_t sent, received;
 	double begun, end;
-	/* of round trips */
-	unsigned long n_trips, n_done;
-	double asked;
-	double *times;
+	struct trips trips;
 } load;
 
 static void finish(const char *text)
 {
 	struct load *l = &load;
 
-	tine_respond(l->request, 200, "text/plain", text, strlen(text));
+	answer(l->request, text);
 	l->request = NULL;
 	free(l->data);
-	free(l->times);
+	free(l->trips.times);
 }
 
 static void fail(const char *what, int error)
@@ -157,7 +128,7 @@ static void on_writable(void *arg)
 {
 	struct load *l = &load;
 
-	if (!l->request || l->n_trips)
+	if (!l->request || l->trips.n)
 		return;
 	while (l->sent % CHECK_EVERY != 0 || now() < l->end) {
 		int r = send_one(l);
@@ -177,33 +148,16 @@ static void on_writable(void *arg)
 
 /* --- round trips --- */
 
-static int compare(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return x < y ? -1 : x > y;
-}
-
 static void trip(void);
 
 static void on_trip(int status, struct tine_message *m, void *arg)
 {
-	struct load *l = &load;
-	char text[64];
-
-	if (status < 0) {
+	if (status < 0)
 		finish("error: no answer");
-		return;
-	}
-	l->times[l->n_done++] = (now() - l->asked) * 1e6;
-	if (l->n_done < l->n_trips) {
+	else if (trips_note(&load.trips))
 		trip();
-		return;
-	}
-	qsort(l->times, l->n_trips, sizeof(double), compare);
-	snprintf(text, sizeof(text), "%.2f %.2f", l->times[l->n_trips / 2],
-		l->times[l->n_trips * 99 / 100]);
-	finish(text);
+	else
+		finish(trips_end(&load.trips));
 }
 
 static void trip(void)
@@ -214,7 +168,7 @@ static void trip(void)
 		.len = load.size,
 		.on_answer = on_trip};
 
-	load.asked = now();
+	trips_ask(&load.trips);
 	if (tine_bus_post(worker, &s) < 0)
 		finish("error: not sent");
 }
@@ -226,19 +180,19 @@ static void begin(struct tine_request *request)
 	struct load *l = &load;
 	struct tine_peer_info peers[PEERS_MAX];
 	size_t n = tine_bus_peers(worker, peers, PEERS_MAX);
-	tine_peer to = (tine_peer)number(request, "to=", 0);
+	tine_peer to = (tine_peer)number(request, "to");
 
 	memset(l, 0, sizeof(*l));
 	for (size_t i = 0; i < n && i < PEERS_MAX; i++) {
 		if (peers[i].peer != tine_bus_self(worker) && (to == 0 || peers[i].peer == to))
 			l->peers[l->n_peers++] = peers[i].peer;
 	}
-	l->size = number(request, "size=", 64);
+	l->size = number_or(request, "size", 64);
 	l->data = calloc(1, l->size < 8 ? 8 : l->size);
 	l->request = request;
 	tine_defer(request);
 	l->begun = now();
-	l->end = l->begun + (double)number(request, "seconds=", 1);
+	l->end = l->begun + (double)number_or(request, "seconds", 1);
 }
 
 static void on_rate(struct tine_request *request, void *arg)
@@ -258,17 +212,16 @@ static void on_fan(struct tine_request *request, void *arg)
 static void on_trips(struct tine_request *request, void *arg)
 {
 	begin(request);
-	load.n_trips = number(request, "n=", 10000);
-	load.times = calloc(load.n_trips, sizeof(double));
+	trips_begin(&load.trips, number_or(request, "n", 10000));
 	trip();
 }
 
 static void on_self(struct tine_request *request, void *arg)
 {
 	char text[32];
-	int n = snprintf(text, sizeof(text), "%u", tine_bus_self(worker));
 
-	tine_respond(request, 200, "text/plain", text, (size_t)n);
+	snprintf(text, sizeof(text), "%u", tine_bus_self(worker));
+	answer(request, text);
 }
 
 /* Takes the lane of the bus, the socket with the largest buffer, off the epoll set of the loop, behind libevent's back. */
@@ -300,21 +253,15 @@ static int start(struct tine_worker *w, void **ret_state)
 		.size = sizeof(service), .on_message = on_message, .on_writable = on_writable};
 	static const struct tine_subscribe subscribe = {
 		.size = sizeof(subscribe), .pattern = SUBJECT, .on_message = on_message};
+	static const struct handler handlers[] = {{"/rate", on_rate}, {"/fan", on_fan},
+		{"/trip", on_trips}, {"/self", on_self}, {"/deaf", on_deaf}, {0}};
 	struct tine_subscription *s;
 	int r = tine_bus_open(w, &service);
 
 	worker = w;
 	if (r == 0)
 		r = tine_bus_subscribe(w, &subscribe, &s);
-	if (r == 0)
-		r = tine_http_route(w, TINE_GET, "/rate", on_rate, NULL);
-	if (r == 0)
-		r = tine_http_route(w, TINE_GET, "/fan", on_fan, NULL);
-	if (r == 0)
-		r = tine_http_route(w, TINE_GET, "/trip", on_trips, NULL);
-	if (r == 0)
-		r = tine_http_route(w, TINE_GET, "/self", on_self, NULL);
-	return r == 0 ? tine_http_route(w, TINE_GET, "/deaf", on_deaf, NULL) : r;
+	return r == 0 ? add_handlers(w, handlers) : r;
 }
 
 TINE_MODULE = {.abi = TINE_ABI,

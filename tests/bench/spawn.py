@@ -9,13 +9,11 @@ Nothing is bound to a CPU. The rounds alternate; figures are medians.
 
 import concurrent.futures
 import os
-import pathlib
 import statistics
-import subprocess
 
 from . import provision
-from .client import fetch
-from .common import BenchError, WrongAnswer, say
+from .client import ask_numbers
+from .common import per_second, say
 from .rows import Bar, Row
 from .servers import Tined
 
@@ -23,26 +21,8 @@ PATH = "/spawn_module/rate"
 LARGE = 1024  # MiB
 
 
-def rate(text):
-    words = text.split()
-    return float(words[0]) / float(words[1])
-
-
 def ours(tined, seconds, flight, pipes, mib=0):
-    status, body = fetch(tined.address, f"{PATH}?seconds={seconds}&flight={flight}&pipes={int(pipes)}&mib={mib}", 120)
-    if status != 200 or body.startswith(b"error"):
-        raise WrongAnswer(f"spawn: {status} {body.decode()}")
-    return rate(body.decode())
-
-
-def run_program(command):
-    try:
-        done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=120, check=False)
-    except subprocess.TimeoutExpired:
-        raise BenchError(f"spawn: {command[0]} did not finish") from None
-    if done.returncode != 0:
-        raise BenchError(f"spawn: {command[0]}: {done.stderr.strip()[-1000:]}")
-    return rate(done.stdout)
+    return per_second(ask_numbers(tined, PATH, seconds=seconds, flight=flight, pipes=int(pipes), mib=mib))
 
 
 def together(n, do):
@@ -52,14 +32,12 @@ def together(n, do):
 
 
 def node(program, seconds, flight, pipes, mib=0):
-    script = pathlib.Path(__file__).with_name("spawn_node.js")
-    return run_program([
-        provision.find("node"), script, program, seconds, flight, "pipe" if pipes else "ignore", mib])
+    return per_second(provision.node("spawn_node.js", program, seconds, flight, "pipe" if pipes else "ignore", mib))
 
 
 def floor(program, seconds, flight, n=1):
     command = [provision.compiled("spawn_floor"), program, seconds, flight]
-    return together(n, lambda: run_program(command))
+    return together(n, lambda: per_second(provision.numbers(command, "posix_spawn")))
 
 
 def beside(tined, program, seconds, rounds, what, **options):

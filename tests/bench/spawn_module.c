@@ -5,13 +5,9 @@
  *                                     on_close of another; with pipes for its standard streams or without; in a process that
  *                                     has written to that much memory. Answers "CHILDREN SECONDS".
  */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
-
 #include <tine/child.h>
-#include <tine/http.h>
+
+#include "load.h"
 
 static const struct tine_option option_rows[] = {{.name = "program",
 							 .type = TINE_OPTION_PATH,
@@ -30,36 +26,14 @@ static struct load {
 	char *memory;
 } load;
 
-static double now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
-}
-
-/* The number behind "KEY=" in the query, or 0. */
-static unsigned long number(struct tine_request *request, const char *key)
-{
-	struct tine_text q = tine_request_query(request);
-	char text[256], *p;
-
-	if (q.len == 0 || q.len >= sizeof(text))
-		return 0;
-	memcpy(text, q.data, q.len);
-	text[q.len] = '\0';
-	p = strstr(text, key);
-	return p ? strtoul(p + strlen(key), NULL, 10) : 0;
-}
-
 static void finish(void)
 {
 	struct load *l = &load;
 	char text[96];
-	int n = snprintf(text, sizeof(text), "%s%lu %.6f", l->n_bad ? "error: " : "", l->n_done,
-		now() - l->begun);
 
-	tine_respond(l->request, 200, "text/plain", text, (size_t)n);
+	snprintf(text, sizeof(text), "%s%lu %.6f", l->n_bad ? "error: " : "", l->n_done,
+		now() - l->begun);
+	answer(l->request, text);
 	free(l->memory);
 }
 
@@ -105,17 +79,17 @@ static void start_one(void)
 static void on_rate(struct tine_request *request, void *arg)
 {
 	struct load *l = &load;
-	size_t size = number(request, "mib=") << 20;
+	size_t size = number(request, "mib") << 20;
 
-	*l = (struct load){.request = request, .pipes = number(request, "pipes=") != 0};
+	*l = (struct load){.request = request, .pipes = number(request, "pipes") != 0};
 	tine_defer(request);
 	if (size > 0) {
 		l->memory = malloc(size);
 		memset(l->memory, 1, size);
 	}
 	l->begun = now();
-	l->end = l->begun + (double)number(request, "seconds=");
-	for (unsigned long i = number(request, "flight="); i > 0; i--)
+	l->end = l->begun + (double)number(request, "seconds");
+	for (unsigned long i = number(request, "flight"); i > 0; i--)
 		start_one();
 }
 

@@ -4,13 +4,11 @@ tined: threads_module.c through tine/thread.h, one callback for each message, th
 CPU. The figures are the medians of the rounds, in which all are measured in turn.
 """
 
-import pathlib
 import statistics
-import subprocess
 
 from . import provision
-from .client import fetch
-from .common import BenchError, WrongAnswer, say
+from .client import ask_numbers
+from .common import per_second, say
 from .rows import Bar, Row
 from .servers import Tined
 
@@ -20,27 +18,11 @@ ONE_WAY = 3e6
 
 
 def ask(server, what, **query):
-    """The numbers that the worker answers with; none where it cannot tell."""
-    path = f"{PATH}/{what}?" + "&".join(f"{key}={value}" for key, value in query.items())
-    status, body = fetch(server.address, path, 120)
-    if status != 200 or body.startswith(b"error"):
-        raise WrongAnswer(f"threads: {path}: {status} {body.decode()}")
-    return [float(word) for word in body.split()]
+    return ask_numbers(server, f"{PATH}/{what}", **query)
 
 
 def node(*arguments):
-    command = [provision.find("node"), str(pathlib.Path(__file__).with_name("threads_node.js")), *map(str, arguments)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    except subprocess.TimeoutExpired:
-        raise BenchError("threads: node did not finish") from None
-    if done.returncode != 0:
-        raise BenchError(f"threads: node: {done.stderr.strip()[-1000:]}")
-    return [float(word) for word in done.stdout.split()]
-
-
-def per_second(numbers):
-    return numbers[0] / numbers[1]
+    return provision.node("threads_node.js", *arguments)
 
 
 def measure(tined, seconds):

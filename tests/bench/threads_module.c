@@ -8,19 +8,13 @@
  *
  * Each message has a callback, and its number in it, which is checked.
  */
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
-
-#include <tine/http.h>
 #include <tine/thread.h>
 #include <tine/work.h>
 
-#define SIZE        64
-#define CHECK_EVERY 64 /* messages between two looks at the clock */
-#define END         UINT64_MAX
+#include "load.h"
+
+#define SIZE 64
+#define END  UINT64_MAX
 
 static struct tine_worker *worker;
 
@@ -29,39 +23,16 @@ static struct load {
 	struct tine_request *request;
 	struct tine_thread *thread;
 	uint64_t sent, received, disordered;
-	double begun, end, asked;
-	unsigned long n_trips, n_done;
-	double *times;
+	double begun, end;
+	struct trips trips;
 } load;
-
-static double now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
-}
-
-/* The number behind "KEY=" in the query, or the default. */
-static unsigned long number(struct tine_request *request, const char *key, unsigned long def)
-{
-	struct tine_text q = tine_request_query(request);
-	char text[64], *p;
-
-	if (q.len == 0 || q.len >= sizeof(text))
-		return def;
-	memcpy(text, q.data, q.len);
-	text[q.len] = '\0';
-	p = strstr(text, key);
-	return p ? strtoul(p + strlen(key), NULL, 10) : def;
-}
 
 static void finish(const char *text)
 {
 	struct load *l = &load;
 
-	tine_respond(l->request, 200, "text/plain", text, strlen(text));
-	free(l->times);
+	answer(l->request, text);
+	free(l->trips.times);
 	tine_thread_terminate(l->thread, 0);
 	memset(l, 0, sizeof(*l));
 }
@@ -80,10 +51,9 @@ static void begin(struct tine_request *request)
 	memset(&load, 0, sizeof(load));
 	load.request = request;
 	tine_defer(request);
-	load.n_trips = number(request, "n=", 20000);
-	load.times = calloc(load.n_trips, sizeof(double));
+	trips_begin(&load.trips, number_or(request, "n", 20000));
 	load.begun = now();
-	load.end = load.begun + (double)number(request, "seconds=", 1);
+	load.end = load.begun + (double)number_or(request, "seconds", 1);
 }
 
 static void begin_thread(struct tine_request *request, struct tine_thread_options *o)
@@ -92,7 +62,7 @@ static void begin_thread(struct tine_request *request, struct tine_thread_option
 	int r;
 
 	if (load.request) {
-		tine_respond(request, 200, "text/plain", "error: busy", 11);
+		answer(request, "error: busy");
 		return;
 	}
 	begin(request);
@@ -115,26 +85,12 @@ static void respond_rate(uint64_t n)
 
 /* --- round trips --- */
 
-static int compare(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return x < y ? -1 : x > y;
-}
-
 /* Returns whether there is another one. */
 static bool note_trip(void)
 {
-	struct load *l = &load;
-	char text[64];
-
-	l->times[l->n_done++] = (now() - l->asked) * 1e6;
-	if (l->n_done < l->n_trips)
+	if (trips_note(&load.trips))
 		return true;
-	qsort(l->times, l->n_trips, sizeof(double), compare);
-	snprintf(text, sizeof(text), "%.2f %.2f", l->times[l->n_trips / 2],
-		l->times[l->n_trips * 99 / 100]);
-	finish(text);
+	finish(trips_end(&load.trips));
 	return false;
 }
 
@@ -142,7 +98,7 @@ static void trip(void)
 {
 	static char data[SIZE];
 
-	load.asked = now();
+	trips_ask(&load.trips);
 	if (tine_thread_post(load.thread, data, sizeof(data)) < 0)
 		finish("error: not posted");
 }
@@ -306,7 +262,7 @@ static void submit(void)
 {
 	struct tine_work_options o = {.size = sizeof(o), .run = on_work, .done = on_done};
 
-	load.asked = now();
+	trips_ask(&load.trips);
 	if (tine_work_submit(worker, &o, NULL) < 0)
 		finish("error: not submitted");
 }
@@ -319,14 +275,11 @@ static void on_pool(struct tine_request *request, void *arg)
 
 static int start(struct tine_worker *w, void **ret_state)
 {
-	int r = tine_http_route(w, TINE_GET, "/trip", on_trips, NULL);
+	static const struct handler handlers[] = {
+		{"/trip", on_trips}, {"/down", on_down}, {"/up", on_up}, {"/pool", on_pool}, {0}};
 
 	worker = w;
-	if (r == 0)
-		r = tine_http_route(w, TINE_GET, "/down", on_down, NULL);
-	if (r == 0)
-		r = tine_http_route(w, TINE_GET, "/pool", on_pool, NULL);
-	return r == 0 ? tine_http_route(w, TINE_GET, "/up", on_up, NULL) : r;
+	return add_handlers(w, handlers);
 }
 
 TINE_MODULE = {.abi = TINE_ABI,

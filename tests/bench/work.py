@@ -12,8 +12,8 @@ import statistics
 import subprocess
 
 from . import latency, provision, spawn, threads
-from .client import fetch
-from .common import BenchError, WrongAnswer, say, two_cpus
+from .client import ask, ask_numbers
+from .common import per_second, say, two_cpus
 from .rows import Bar, Row
 from .servers import Tined
 
@@ -25,16 +25,8 @@ FLIGHTS = ((1, 1.0), (64, 1.3), (1024, 1.3))
 HEADER = "/usr/include/uv.h"
 
 
-def rate(words):
-    tasks, seconds = (float(word) for word in words)
-    return tasks / seconds
-
-
 def ours(server, flight, seconds):
-    status, body = fetch(server.address, f"{PATH}/tasks?flight={flight}&seconds={seconds}", seconds + 60)
-    if status != 200:
-        raise WrongAnswer(f"work: {status} {body.decode()}")
-    return rate(body.split())
+    return per_second(ask_numbers(server, f"{PATH}/tasks", timeout=seconds + 60, flight=flight, seconds=seconds))
 
 
 def libuv():
@@ -46,14 +38,7 @@ def libuv():
 
 def theirs(flight, seconds):
     binary, environment = libuv()
-    try:
-        done = subprocess.run([binary, str(flight), str(seconds)], env=environment, stdin=subprocess.DEVNULL,
-                              capture_output=True, text=True, timeout=seconds + 60, check=False)
-    except subprocess.TimeoutExpired:
-        raise BenchError("work: libuv did not finish") from None
-    if done.returncode != 0:
-        raise BenchError(f"work: libuv: {done.stderr.strip()[-1000:]}")
-    return rate(done.stdout.split())
+    return per_second(provision.numbers([binary, flight, seconds], "libuv", timeout=seconds + 60, env=environment))
 
 
 def paired(a, b):
@@ -113,16 +98,11 @@ def busy_rows(server, name, busy, seconds, rounds):
 def busy_pool(server):
     """Two threads of its pool compute until they are told to stop."""
 
-    def tell(what):
-        status, body = fetch(server.address, f"{PATH}/{what}", 60)
-        if status != 200:
-            raise WrongAnswer(f"work: {what}: {status} {body.decode()}")
-
     @contextlib.contextmanager
     def busy():
-        tell(f"busy?n={N_BUSY}")
+        ask(server, f"{PATH}/busy", n=N_BUSY)
         yield
-        tell("calm")
+        ask(server, f"{PATH}/calm")
 
     return busy
 

@@ -6,16 +6,11 @@
  * busy?n=                  has so many threads of the pool compute
  * calm                     answers when they have stopped
  */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
-
-#include <tine/http.h>
 #include <tine/work.h>
 
-#define CHECK_EVERY 64 /* tasks between two looks at the clock */
-#define BUSY_MAX    16
+#include "load.h"
+
+#define BUSY_MAX 16
 
 static struct tine_worker *worker;
 
@@ -25,28 +20,6 @@ static struct load {
 	double begun, end;
 	int over;
 } load;
-
-static double now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
-}
-
-/* The number behind "KEY=" in the query, or the default. */
-static unsigned long number(struct tine_request *request, const char *key, unsigned long def)
-{
-	struct tine_text q = tine_request_query(request);
-	char text[256], *p;
-
-	if (q.len == 0 || q.len >= sizeof(text))
-		return def;
-	memcpy(text, q.data, q.len);
-	text[q.len] = '\0';
-	p = strstr(text, key);
-	return p ? strtoul(p + strlen(key), NULL, 10) : def;
-}
 
 static void run_nothing(struct tine_work *work, void *arg)
 {
@@ -68,7 +41,6 @@ static void submit(void)
 static void on_done(int status, void *arg)
 {
 	struct load *l = arg;
-	char text[64];
 
 	(void)status;
 	l->n_done++;
@@ -78,10 +50,8 @@ static void on_done(int status, void *arg)
 		submit();
 		return;
 	}
-	if (--l->n_flight > 0)
-		return;
-	snprintf(text, sizeof(text), "%lu %.6f", l->n_done, now() - l->begun);
-	tine_respond(l->request, 200, "text/plain", text, strlen(text));
+	if (--l->n_flight == 0)
+		answer_rate(l->request, l->n_done, l->begun);
 }
 
 static void on_tasks(struct tine_request *request, void *arg)
@@ -91,10 +61,10 @@ static void on_tasks(struct tine_request *request, void *arg)
 	(void)arg;
 	memset(l, 0, sizeof(*l));
 	l->request = request;
-	l->n_flight = number(request, "flight=", 1);
+	l->n_flight = number_or(request, "flight", 1);
 	tine_defer(request);
 	l->begun = now();
-	l->end = l->begun + (double)number(request, "seconds=", 1);
+	l->end = l->begun + (double)number_or(request, "seconds", 1);
 	for (unsigned long i = 0; i < l->n_flight; i++)
 		submit();
 }
@@ -119,7 +89,7 @@ static void on_calm_thread(int status, void *arg)
 	if (++n_calm < n_busy)
 		return;
 	n_busy = n_calm = 0;
-	tine_respond(calming, 200, "text/plain", "calm", 4);
+	answer(calming, "calm");
 }
 
 static void on_busy(struct tine_request *request, void *arg)
@@ -128,12 +98,12 @@ static void on_busy(struct tine_request *request, void *arg)
 		.size = sizeof(o), .run = compute, .done = on_calm_thread};
 
 	(void)arg;
-	for (unsigned long n = number(request, "n=", 2); n > 0 && n_busy < BUSY_MAX; n--) {
+	for (unsigned long n = number_or(request, "n", 2); n > 0 && n_busy < BUSY_MAX; n--) {
 		if (tine_work_submit(worker, &o, &busy[n_busy]) < 0)
 			abort();
 		n_busy++;
 	}
-	tine_respond(request, 200, "text/plain", "busy", 4);
+	answer(request, "busy");
 }
 
 static void on_calm(struct tine_request *request, void *arg)
@@ -147,14 +117,12 @@ static void on_calm(struct tine_request *request, void *arg)
 
 static int start(struct tine_worker *w, void **ret_state)
 {
-	int r;
+	static const struct handler handlers[] = {
+		{"/tasks", on_tasks}, {"/busy", on_busy}, {"/calm", on_calm}, {0}};
 
 	(void)ret_state;
 	worker = w;
-	r = tine_http_route(w, TINE_GET, "/tasks", on_tasks, NULL);
-	if (r == 0)
-		r = tine_http_route(w, TINE_GET, "/busy", on_busy, NULL);
-	return r == 0 ? tine_http_route(w, TINE_GET, "/calm", on_calm, NULL) : r;
+	return add_handlers(w, handlers);
 }
 
 TINE_MODULE = {.abi = TINE_ABI,

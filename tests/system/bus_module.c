@@ -25,6 +25,8 @@
 
 #include <tine/bus.h>
 
+#include "../module.h"
+
 #define TEXT_MAX    (256u << 10)
 #define SENDERS_MAX 64
 #define SUBS_MAX    5000
@@ -53,71 +55,6 @@ static struct sender senders[SENDERS_MAX];
 static unsigned n_senders;
 static struct sub subs[SUBS_MAX];
 static unsigned n_subs;
-
-/* --- arguments and answers --- */
-
-static int unhex(char c)
-{
-	return c <= '9' ? c - '0' : (c | 32) - 'a' + 10;
-}
-
-/* The value of a key of the query, decoded; "" when it is not there. */
-static const char *value(struct tine_request *request, const char *key, char *ret, size_t size)
-{
-	struct tine_text q = tine_request_query(request);
-	size_t key_len = strlen(key), n = 0;
-	const char *p = q.data, *end = p + q.len;
-
-	ret[0] = '\0';
-	while (q.len > 0 && p < end) {
-		const char *next = memchr(p, '&', (size_t)(end - p));
-
-		next = next ? next : end;
-		if ((size_t)(next - p) > key_len && memcmp(p, key, key_len) == 0 &&
-			p[key_len] == '=') {
-			for (p += key_len + 1; p < next && n + 1 < size; p++) {
-				if (*p == '%') {
-					ret[n++] = (char)(unhex(p[1]) << 4 | unhex(p[2]));
-					p += 2;
-				} else {
-					ret[n++] = *p;
-				}
-			}
-			ret[n] = '\0';
-			return ret;
-		}
-		p = next + 1;
-	}
-	return ret;
-}
-
-static unsigned long number(struct tine_request *request, const char *key)
-{
-	char text[64];
-
-	return strtoul(value(request, key, text, sizeof(text)), NULL, 10);
-}
-
-static void answer(struct tine_request *request, const char *text)
-{
-	tine_respond(request, 200, "text/plain", text, strlen(text));
-}
-
-static const char *name(int status)
-{
-	static const struct {
-		int status;
-		const char *name;
-	} names[] = {{0, "ok"}, {TINE_E_FULL, "full"}, {TINE_E_GONE, "gone"},
-		{TINE_E_NOBODY, "nobody"}, {TINE_E_TOO_LARGE, "too large"}, {TINE_E_QUOTA, "quota"},
-		{TINE_E_TIMEOUT, "timeout"}, {TINE_E_CLOSED, "closed"}, {-EINVAL, "invalid"},
-		{-EACCES, "access"}};
-
-	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
-		if (names[i].status == status)
-			return names[i].name;
-	return strerror(-status);
-}
 
 static void note(const char *text, size_t len)
 {
@@ -222,7 +159,7 @@ static void on_done(int status, void *arg)
 {
 	struct tine_request *request = arg;
 
-	answer(request, name(status));
+	answer(request, status_name(status));
 }
 
 static void on_answer(int status, struct tine_message *m, void *arg)
@@ -232,7 +169,7 @@ static void on_answer(int status, struct tine_message *m, void *arg)
 	if (status == 0)
 		tine_respond(arg, 200, "text/plain", m->data, m->len);
 	else
-		answer(arg, (snprintf(text, sizeof(text), "error: %s", name(status)), text));
+		answer(arg, (snprintf(text, sizeof(text), "error: %s", status_name(status)), text));
 }
 
 static char *body_of(struct tine_request *request, size_t *ret_len)
@@ -265,7 +202,7 @@ static void send_one(struct tine_request *request, struct tine_send *s)
 	r = tine_bus_post(worker, s);
 	free(data);
 	if (r < 0)
-		answer(request, name(r));
+		answer(request, status_name(r));
 }
 
 static void on_send(struct tine_request *request, void *arg)
@@ -297,7 +234,7 @@ static void on_handed(int status, void *arg)
 	if (n < 0)
 		abort();
 	if (status < 0)
-		answer(p->request, name(status));
+		answer(p->request, status_name(status));
 	else
 		tine_respond(p->request, 200, "text/plain", text, len);
 	free(p);
@@ -337,7 +274,7 @@ static void flood_end(void)
 	snprintf(text, sizeof(text),
 		"{\"sent\":%lu,\"done\":%lu,\"failed\":%lu,\"full\":%lu,\"error\":\"%s\"}",
 		(unsigned long)f->next, (unsigned long)f->n_done, (unsigned long)f->n_failed,
-		(unsigned long)f->n_full, name(f->last_error));
+		(unsigned long)f->n_full, status_name(f->last_error));
 	answer(f->request, text);
 	f->request = NULL;
 	free(f->data);
@@ -429,7 +366,8 @@ static void on_end(int status, void *arg)
 	struct sub *s = arg;
 	char text[400];
 
-	note(text, (size_t)snprintf(text, sizeof(text), "end %s %s", s->pattern, name(status)));
+	note(text,
+		(size_t)snprintf(text, sizeof(text), "end %s %s", s->pattern, status_name(status)));
 	s->subscription = NULL;
 }
 
@@ -453,7 +391,7 @@ static void on_subscribe(struct tine_request *request, void *arg)
 		r = tine_bus_subscribe(worker, &t, &s->subscription);
 	} while (r == 0 && repeat-- > 1);
 	if (r < 0) {
-		answer(request, name(r));
+		answer(request, status_name(r));
 		return;
 	}
 	answer(request, (snprintf(text, sizeof(text), "%u", n_subs++), text));
@@ -473,7 +411,7 @@ static void on_counted(int status, uint64_t n, void *arg)
 	char text[32];
 
 	answer(arg,
-		status < 0 ? name(status)
+		status < 0 ? status_name(status)
 			   : (snprintf(text, sizeof(text), "%lu", (unsigned long)n), text));
 }
 
@@ -486,7 +424,7 @@ static void on_count(struct tine_request *request, void *arg)
 	r = tine_bus_count(
 		worker, value(request, "subject", subject, sizeof(subject)), on_counted, request);
 	if (r < 0)
-		answer(request, name(r));
+		answer(request, status_name(r));
 }
 
 /* --- the rest --- */
@@ -616,14 +554,11 @@ static void on_deaf(struct tine_request *request, void *arg)
 	answer(request, r == 0 ? "deaf" : strerror(errno));
 }
 
-static const struct {
-	const char *path;
-	tine_http_fn fn;
-} routes[] = {{"/self", on_self}, {"/peers", on_peers}, {"/send", on_send},
-	{"/request", on_request}, {"/flood", on_flood}, {"/numbers", on_numbers},
-	{"/subscribe", on_subscribe}, {"/unsubscribe", on_unsubscribe}, {"/count", on_count},
-	{"/got", on_got}, {"/hand", on_hand}, {"/sleep", on_sleep}, {"/raw", on_raw},
-	{"/deaf", on_deaf}, {"/slow", on_slow}};
+static const struct handler handlers[] = {{"/self", on_self}, {"/peers", on_peers},
+	{"/send", on_send}, {"/request", on_request}, {"/flood", on_flood},
+	{"/numbers", on_numbers}, {"/subscribe", on_subscribe}, {"/unsubscribe", on_unsubscribe},
+	{"/count", on_count}, {"/got", on_got}, {"/hand", on_hand}, {"/sleep", on_sleep},
+	{"/raw", on_raw}, {"/deaf", on_deaf}, {"/slow", on_slow}, {0}};
 
 static const struct tine_option options[] = {
 	{.name = "work",
@@ -661,9 +596,7 @@ static int start(struct tine_worker *w, void **ret_state)
 	worker = w;
 	if (r == 0)
 		r = work(w);
-	for (size_t i = 0; i < sizeof(routes) / sizeof(*routes) && r == 0; i++)
-		r = tine_http_route(w, TINE_GET | TINE_POST, routes[i].path, routes[i].fn, NULL);
-	return r;
+	return r == 0 ? add_handlers(w, handlers) : r;
 }
 
 TINE_MODULE = {.abi = TINE_ABI,

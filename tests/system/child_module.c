@@ -13,34 +13,10 @@
 
 #include <tine/channel.h>
 #include <tine/child.h>
-#include <tine/http.h>
+
+#include "../module.h"
 
 static struct tine_worker *worker;
-
-/* The query, decoded. */
-static void command_of(struct tine_request *request, char ret[1024])
-{
-	struct tine_text q = tine_request_query(request);
-	size_t n = 0;
-
-	for (size_t i = 0; i < q.len && n < 1023; i++) {
-		char hex[3] = "";
-
-		if (q.data[i] == '%' && i + 2 < q.len) {
-			memcpy(hex, q.data + i + 1, 2);
-			ret[n++] = (char)strtol(hex, NULL, 16);
-			i += 2;
-		} else {
-			ret[n++] = q.data[i];
-		}
-	}
-	ret[n] = '\0';
-}
-
-static void answer(struct tine_request *request, const char *text)
-{
-	tine_respond(request, 200, "text/plain", text, strlen(text));
-}
 
 static void on_done(const struct tine_child_result *r, void *arg)
 {
@@ -56,7 +32,7 @@ static void on_exec(struct tine_request *request, void *arg)
 	struct tine_child_options o = {.size = sizeof(o), .timeout_us = 20000000};
 	char command[1024];
 
-	command_of(request, command);
+	decode(tine_request_query(request), command, sizeof(command));
 	tine_defer(request);
 	if (tine_child_exec(worker, command, &o, on_done, request, NULL) < 0)
 		answer(request, "refused");
@@ -137,7 +113,7 @@ static void on_start(struct tine_request *request, void *arg)
 	const char *const argv[] = {"sh", "-c", command, NULL};
 	struct tine_child_options o = {.program = "sh", .argv = argv};
 
-	command_of(request, command);
+	decode(tine_request_query(request), command, sizeof(command));
 	start_child(request, &o);
 }
 
@@ -157,14 +133,11 @@ static void on_missing(struct tine_request *request, void *arg)
 
 static int start(struct tine_worker *w, void **ret_state)
 {
-	int r = tine_http_route(w, TINE_GET, "/exec", on_exec, NULL);
+	static const struct handler handlers[] = {{"/exec", on_exec}, {"/start", on_start},
+		{"/fork", on_fork}, {"/missing", on_missing}, {0}};
 
 	worker = w;
-	if (r == 0)
-		r = tine_http_route(w, TINE_GET, "/start", on_start, NULL);
-	if (r == 0)
-		r = tine_http_route(w, TINE_GET, "/fork", on_fork, NULL);
-	return r == 0 ? tine_http_route(w, TINE_GET, "/missing", on_missing, NULL) : r;
+	return add_handlers(w, handlers);
 }
 
 TINE_MODULE = {.abi = TINE_ABI,

@@ -23,7 +23,8 @@
 #include <unistd.h>
 
 #include <tine/farm.h>
-#include <tine/http.h>
+
+#include "../module.h"
 
 #define RESULTS_MAX 4096
 #define SHOWN_MAX   256 /* bytes of a result */
@@ -44,58 +45,6 @@ struct result {
 static struct tine_worker *worker;
 static struct result results[RESULTS_MAX];
 static size_t n_results, n_ended, n_told;
-
-static const char *value(struct tine_request *request, const char *key, char *ret, size_t size)
-{
-	struct tine_text q = tine_request_query(request);
-	size_t key_len = strlen(key), n = 0;
-	const char *p = q.data, *end = p + q.len;
-
-	ret[0] = '\0';
-	while (q.len > 0 && p < end) {
-		const char *next = memchr(p, '&', (size_t)(end - p));
-
-		next = next ? next : end;
-		if ((size_t)(next - p) > key_len && memcmp(p, key, key_len) == 0 &&
-			p[key_len] == '=') {
-			for (p += key_len + 1; p < next && n + 1 < size; p++)
-				ret[n++] = *p;
-			ret[n] = '\0';
-			return ret;
-		}
-		p = next + 1;
-	}
-	return ret;
-}
-
-static unsigned long number(struct tine_request *request, const char *key)
-{
-	char text[64];
-
-	return strtoul(value(request, key, text, sizeof(text)), NULL, 10);
-}
-
-static void answer(struct tine_request *request, const char *text)
-{
-	tine_respond(request, 200, "text/plain", text, strlen(text));
-}
-
-static const char *name(int status)
-{
-	static const struct {
-		int status;
-		const char *name;
-	} names[] = {{0, "ok"}, {TINE_E_FULL, "full"}, {TINE_E_GONE, "gone"},
-		{TINE_E_NOBODY, "nobody"}, {TINE_E_TOO_LARGE, "too large"}, {TINE_E_QUOTA, "quota"},
-		{TINE_E_TIMEOUT, "timeout"}, {TINE_E_CANCELED, "canceled"},
-		{TINE_E_CRASHED, "crashed"}, {TINE_E_CLOSED, "closed"}, {-EINVAL, "invalid"},
-		{-EPERM, "perm"}};
-
-	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
-		if (names[i].status == status)
-			return names[i].name;
-	return strerror(-status);
-}
 
 static unsigned sum_of(const void *data, size_t len)
 {
@@ -161,7 +110,7 @@ static void on_submit(struct tine_request *request, void *arg)
 	r = n_results < RESULTS_MAX - 1 ? tine_farm_submit(worker, &t, &to->id) : -ENOMEM;
 	n_results += r == 0;
 	free(made);
-	answer(request, name(r));
+	answer(request, status_name(r));
 }
 
 static void on_cancel(struct tine_request *request, void *arg)
@@ -171,11 +120,11 @@ static void on_cancel(struct tine_request *request, void *arg)
 	value(request, "tag", tag, sizeof(tag));
 	for (size_t i = 0; i < n_results; i++) {
 		if (strcmp(results[i].tag, tag) == 0) {
-			answer(request, name(tine_farm_cancel(worker, results[i].id)));
+			answer(request, status_name(tine_farm_cancel(worker, results[i].id)));
 			return;
 		}
 	}
-	answer(request, name(tine_farm_cancel(worker, number(request, "id"))));
+	answer(request, status_name(tine_farm_cancel(worker, number(request, "id"))));
 }
 
 /* Texts that need no escapes, as far as these tests go. */
@@ -193,9 +142,9 @@ static void on_results(struct tine_request *request, void *arg)
 		n += (size_t)snprintf(text + n, sizeof(text) - n,
 			"%s{\"tag\":\"%s\",\"status\":\"%s\",\"tries\":%u,\"len\":%zu,\"sum\":%u,"
 			"\"calls\":%u,\"data\":\"%s\",\"error\":\"%s\"}",
-			n > 1 ? "," : "", results[i].tag, name(results[i].status), results[i].tries,
-			results[i].len, results[i].sum, results[i].calls, results[i].data,
-			results[i].error);
+			n > 1 ? "," : "", results[i].tag, status_name(results[i].status),
+			results[i].tries, results[i].len, results[i].sum, results[i].calls,
+			results[i].data, results[i].error);
 	}
 	text[n++] = ']';
 	tine_respond(request, 200, "application/json", text, n);
@@ -299,6 +248,9 @@ static void on_self(struct tine_request *request, void *arg)
 
 static int start(struct tine_worker *w, void **ret_state)
 {
+	static const struct handler handlers[] = {{"/submit", on_submit}, {"/cancel", on_cancel},
+		{"/many", on_many}, {"/results", on_results}, {"/run", on_run}, {"/self", on_self},
+		{0}};
 	struct tine_farm_task first = {.size = sizeof(first),
 		.farm = "f",
 		.function = tine_config_string(tine_worker_config(w), "first")};
@@ -306,17 +258,7 @@ static int start(struct tine_worker *w, void **ret_state)
 
 	worker = w;
 	tine_farm_on_writable(w, submit_more, NULL);
-	if (r == 0)
-		r = tine_http_route(w, TINE_POST, "/submit", on_submit, NULL);
-	if (r == 0)
-		r = tine_http_route(w, TINE_POST, "/cancel", on_cancel, NULL);
-	if (r == 0)
-		r = tine_http_route(w, TINE_POST, "/many", on_many, NULL);
-	if (r == 0)
-		r = tine_http_route(w, TINE_GET, "/results", on_results, NULL);
-	if (r == 0)
-		r = tine_http_route(w, TINE_GET, "/run", on_run, NULL);
-	return r == 0 ? tine_http_route(w, TINE_GET, "/self", on_self, NULL) : r;
+	return r == 0 ? add_handlers(w, handlers) : r;
 }
 
 /* --- the task's side --- */

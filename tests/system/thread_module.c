@@ -7,9 +7,10 @@
 #include <time.h>
 
 #include <tine/child.h>
-#include <tine/http.h>
 #include <tine/loop.h>
 #include <tine/thread.h>
+
+#include "../module.h"
 
 /* Names in backtraces are those of functions that stay as they are. */
 #define OWN __attribute__((noinline, noclone))
@@ -22,11 +23,6 @@ static struct tine_thread_pool *pool;
 static unsigned n_online, n_exits, n_pool_errors, n_pool_stopped;
 static volatile int turns = 1;
 static atomic_uint n_stuck; /* threads that have begun it: a thread told to end first never would */
-
-static void respond(struct tine_request *request, const char *text)
-{
-	tine_respond(request, 200, "text/plain", text, strlen(text));
-}
 
 /* What is behind the "?". */
 static void query(struct tine_request *request, char ret[64])
@@ -132,7 +128,7 @@ static void on_echo(struct tine_thread *thread, struct tine_thread_message *m, v
 {
 	struct tine_request *request = *(struct tine_request **)m->data;
 
-	respond(request, (char *)m->data + sizeof(request));
+	answer(request, (char *)m->data + sizeof(request));
 }
 
 static void on_exit_of(struct tine_thread *thread, int code, void *arg)
@@ -152,9 +148,9 @@ static void on_text_request(struct tine_request *request, void *arg)
 	query(request, m.text);
 	stuck = strcmp(m.text, "stuck") == 0 || strcmp(m.text, "loud") == 0;
 	if (tine_thread_post(early[stuck ? 1 : 0], &m, sizeof(m)) < 0)
-		respond(request, "error");
+		answer(request, "error");
 	else if (stuck)
-		respond(request, "it is told");
+		answer(request, "it is told");
 	else
 		tine_defer(request);
 }
@@ -164,7 +160,7 @@ static void on_broken(struct tine_thread *thread, int error, const char *text, v
 	char line[300];
 
 	snprintf(line, sizeof(line), "%d %s", error, text);
-	respond(arg, line);
+	answer(arg, line);
 }
 
 static void on_fail_request(struct tine_request *request, void *arg)
@@ -178,7 +174,7 @@ static void on_fail_request(struct tine_request *request, void *arg)
 	struct tine_thread *thread;
 
 	if (tine_thread_start(worker, &o, &thread) < 0)
-		respond(request, "error");
+		answer(request, "error");
 	else
 		tine_defer(request);
 }
@@ -189,7 +185,7 @@ static void on_result(int status, struct tine_thread_message *m, void *arg)
 
 	snprintf(text, sizeof(text), "%d %u %.*s", status, n_pool_errors, m ? (int)m->len : 0,
 		m ? (char *)m->data : "");
-	respond(arg, text);
+	answer(arg, text);
 }
 
 static void on_task_request(struct tine_request *request, void *arg)
@@ -200,7 +196,7 @@ static void on_task_request(struct tine_request *request, void *arg)
 	query(request, text);
 	s.len = strlen(text);
 	if (tine_thread_pool_submit(pool, &s, on_result, request) < 0)
-		respond(request, "error");
+		answer(request, "error");
 	else
 		tine_defer(request);
 }
@@ -220,7 +216,7 @@ static void on_many_request(struct tine_request *request, void *arg)
 	for (unsigned i = 0; i < n; i++)
 		tine_thread_terminate(threads[i], 0);
 	snprintf(text, sizeof(text), "%u %d", n, r);
-	respond(request, text);
+	answer(request, text);
 }
 
 static void on_stuck_request(struct tine_request *request, void *arg)
@@ -228,7 +224,7 @@ static void on_stuck_request(struct tine_request *request, void *arg)
 	char text[16];
 
 	snprintf(text, sizeof(text), "%u", atomic_load(&n_stuck));
-	respond(request, text);
+	answer(request, text);
 }
 
 static void on_pool_error(struct tine_thread_pool *p, int error, const char *text, void *arg)
@@ -255,20 +251,17 @@ static int start(struct tine_worker *w, void **ret_state)
 		.main = pool_main,
 		.on_error = on_pool_error,
 		.on_stopped = on_pool_stopped};
-	int r = tine_http_route(w, TINE_GET, "/text", on_text_request, NULL);
+	static const struct handler handlers[] = {{"/text", on_text_request},
+		{"/fail", on_fail_request}, {"/many", on_many_request},
+		{"/stuck", on_stuck_request}, {"/task", on_task_request}, {0}};
+	int r = 0;
 
 	worker = w;
 	for (int i = 0; i < N_EARLY && r == 0; i++)
 		r = tine_thread_start(w, &o, &early[i]);
 	if (r == 0)
 		r = tine_thread_pool_start(w, &p, &pool);
-	if (r == 0)
-		r = tine_http_route(w, TINE_GET, "/fail", on_fail_request, NULL);
-	if (r == 0)
-		r = tine_http_route(w, TINE_GET, "/many", on_many_request, NULL);
-	if (r == 0)
-		r = tine_http_route(w, TINE_GET, "/stuck", on_stuck_request, NULL);
-	return r == 0 ? tine_http_route(w, TINE_GET, "/task", on_task_request, NULL) : r;
+	return r == 0 ? add_handlers(w, handlers) : r;
 }
 
 static void stop(void *state)
