@@ -177,7 +177,7 @@ struct tine_subscribe {
 
 struct tine_subscription;
 
-/* Counts from the moment at which tined gets it: what this worker publishes after the call is in it. */
+/* Counts from the moment at which tined gets it: what this worker publishes after the call is in it. ret may be NULL: it stays. */
 TINE_EXPORT int tine_bus_subscribe(
 	struct tine_worker *worker, const struct tine_subscribe *s, struct tine_subscription **ret);
 

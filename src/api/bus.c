@@ -92,15 +92,16 @@ static bool is_group_sound(const char *group)
 int tine_bus_subscribe(
 	struct tine_worker *worker, const struct tine_subscribe *s, struct tine_subscription **ret)
 {
+	struct tine_subscription *nobody_asks;
 	struct tine_subscribe copy;
-	int r = has_bus(worker) && ret ? SIZED_TAKE(&copy, s, arg) : -EINVAL;
+	int r = has_bus(worker) ? SIZED_TAKE(&copy, s, arg) : -EINVAL;
 
 	if (r < 0)
 		return r;
 	if (!copy.pattern || !copy.on_message || (unsigned)copy.policy >= POLICIES ||
 		!is_group_sound(copy.group))
 		return -EINVAL;
-	return bus_subscribe(worker->bus, &copy, ret);
+	return bus_subscribe(worker->bus, &copy, ret ? ret : &nobody_asks);
 }
 
 void tine_bus_unsubscribe(struct tine_subscription *subscription)

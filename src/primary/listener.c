@@ -305,6 +305,22 @@ static struct pool_entry *pool_find(struct listener_pool *pool, const struct con
 	return NULL;
 }
 
+/* What bind(2) says, and what to do about it. */
+static const char *why_not_bound(int error)
+{
+	switch (error) {
+	case EADDRINUSE:
+		return "Address already in use; \"ss -lptn\" tells by whom";
+	case EACCES:
+		return "Permission denied; ports below 1024 need CAP_NET_BIND_SERVICE or a start "
+		       "as root";
+	case EADDRNOTAVAIL:
+		return "Cannot assign requested address; no interface of this machine has it";
+	default:
+		return strerror(error);
+	}
+}
+
 static int refuse(const struct config *config, const struct conf_listener *conf, const char *why,
 	int r, char *error, size_t size)
 {
@@ -362,7 +378,7 @@ int listener_pool_open(struct listener_pool *pool, const struct config *config,
 	if (r < 0) {
 		if (is_new)
 			entry_free(e, false);
-		return refuse(config, conf, strerror(-r), r, error, size);
+		return refuse(config, conf, why_not_bound(-r), r, error, size);
 	}
 	if (is_new)
 		TAILQ_INSERT_TAIL(&pool->entries, e, link);

@@ -299,6 +299,19 @@ void primary_settled(struct primary *p)
 
 /* --- set-up --- */
 
+/* Ours takes the place of an old one, and of nothing else: not of a file that somebody named by mistake. */
+static bool may_be_pid_file(const char *path)
+{
+	char text[32] = "";
+	struct stat st;
+
+	if (lstat(path, &st) < 0 || S_ISDIR(st.st_mode))
+		return true; /* there is none, or to write it will fail */
+	return S_ISREG(st.st_mode) && st.st_size < (off_t)sizeof(text) &&
+		(st.st_size == 0 || fd_read_text(path, text, sizeof(text)) > 0) &&
+		text[strspn(text, "0123456789\n")] == '\0';
+}
+
 /*
  * Writes the pid file, whole or not at all: a service that runs already keeps its own until its port is free.
  * Returns 0, or -errno and what is wrong.
@@ -313,6 +326,12 @@ static int write_pid_file(struct primary *p, const struct config *c, char *error
 
 	if (!path)
 		return 0;
+	if (!may_be_pid_file(path)) {
+		snprintf(error, size,
+			"%s: tined.pid_file: %s: there is something else than a pid file", c->path,
+			path);
+		return -EEXIST;
+	}
 	snprintf(temporary, sizeof(temporary), "%s.new", path);
 	unlink(temporary);
 	fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);

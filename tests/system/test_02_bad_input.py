@@ -246,6 +246,17 @@ def test_unwritable_log_file(tined, folder):
     refuses(t, t.path, f"tined.log: {folder}/locked/log: Permission denied")
 
 
+@pytest.mark.parametrize("content", ["precious\n", "12345678901234567890123456789012345\n", None])
+def test_file_in_place_of_the_pid_file_is_left_alone(tined, folder, content):
+    path = folder / "precious"
+    if content is None:
+        path.symlink_to(folder / "elsewhere")
+    else:
+        path.write_text(content)
+    refuses(tined({"tined": {"pid_file": path}}), f"tined.pid_file: {path}: there is something else than a pid file")
+    assert path.is_symlink() if content is None else path.read_text() == content
+
+
 @pytest.mark.parametrize("target, said", [("nowhere/pid", "No such file or directory"), ("taken", "Is a directory")])
 def test_pid_file_that_cannot_be_written(tined, folder, target, said):
     (folder / "taken").mkdir()
