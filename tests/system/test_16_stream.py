@@ -126,10 +126,17 @@ def test_many_at_once(serve):
         c.send(f"{i}\n".encode())
     for i, c in enumerate(clients):
         assert line(c) == f"{i}?"
-    assert len({line(c, "pid") for c in clients}) == 2, "both workers serve"
+    pids = {line(c, "pid") for c in clients}
+
+    def both_serve():
+        clients.append(t.connect("raw"))
+        pids.add(line(clients[-1], "pid"))
+        return len(pids) == 2
+
+    wait_until(both_serve, "both workers serve")
     for c in clients:
         c.close()
-    t.wait_log("stream: closed: ", count=200)
+    t.wait_log("stream: closed: ", count=len(clients))
 
 
 def test_connections_above_the_limit_wait(serve):
