@@ -2,9 +2,7 @@
 #include "runtime/work_dns.h"
 
 #include <errno.h>
-#include <net/if.h>
 #include <netdb.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -117,7 +115,7 @@ static void describe_reverse(const struct work_op *op, char *ret, size_t size)
 {
 	const struct dns_op *o = (const struct dns_op *)op;
 	const struct sockaddr *sa = (const struct sockaddr *)&o->address;
-	char host[INET6_ADDRSTRLEN + IF_NAMESIZE + 1], service[8];
+	char host[64], service[8]; /* numbers, and the name of an interface */
 
 	if (getnameinfo(sa, (socklen_t)o->d.address_len, host, sizeof(host), service,
 		    sizeof(service), NI_NUMERICHOST | NI_NUMERICSERV) == 0)
