@@ -4,7 +4,8 @@
  *
  * The channel is a connected stream socket (AF_UNIX) in descriptor 3, whose number is also in the environment variable
  * TINE_CHANNEL. Both sides write frames: four bytes with the length of the payload, 0 or more, in the byte order of the machine,
- * then the payload. Who reads the end of the stream between two frames has been told all. The worker refuses frames longer than
+ * then the payload. Who reads the end of the stream between two frames has been told all; within one, the worker calls on_error with
+ * -EPROTO. The worker refuses frames longer than
  * the `message_max` it was asked for, 1 MiB by default, and kills who sends one.
  *
  * These functions block, may be used from any one thread at a time in each direction, and never raise SIGPIPE. They return

@@ -14,11 +14,15 @@
  *	TINE_E_QUOTA	there are TINE_CHILD_MAX children in this process
  *	TINE_E_CLOSED	the worker is stopping
  * What the system refuses is told to the callback, once, never from within the call: on_error, or `error` of the result.
- *	-ENOENT, -EACCES, -ENOEXEC, ...	the program cannot be executed (execve(2)), or there is no such directory
+ *	-ENOENT, -ENOTDIR		there is no such program, no interpreter of a script, or no such directory
+ *	-EACCES, -ENOEXEC, -ELOOP, ...	the program cannot be executed (execve(2)), or the directory not be entered
  *	-E2BIG				arguments and environment are too long
  *	-EPERM				another user or group was asked for, and this worker is not root
+ *	-EBADF				a descriptor for one of its standard streams is not open
  *	-EMFILE, -ENFILE, -EAGAIN	there are no more descriptors or processes
- * It comes from the child itself: there is no child that "was started" and then turns out not to be there.
+ * It comes from the child itself: there is no child that "was started" and then turns out not to be there. What it is about is said
+ * by tine_child_text(), or `text` of the result, in its first word and the name behind that: "program", "interpreter", "directory",
+ * "user", "stream", or "process" for all else, as in "interpreter /usr/bin/none of ./script: No such file or directory".
  *
  * Order of the callbacks. on_data, on_end, on_message and on_writable while it runs; on_exit when its process has ended, which may
  * be before the last data has come; on_close when it has ended AND its streams have, last of all, always, once. A child that could not be
@@ -135,7 +139,10 @@ struct tine_child_options {
 	/* What tine_child_write() or tine_child_send() had no room for may be tried again. */
 	void (*on_writable)(struct tine_child *child, enum tine_child_stream stream, void *arg);
 	void (*on_message)(struct tine_child *child, const void *data, size_t len, void *arg);
-	/* Could not be started; or, TINE_E_TOO_LARGE, has sent a message over message_max and was killed; or -ENOMEM, the same. */
+	/*
+	 * Could not be started; or, TINE_E_TOO_LARGE, has sent a message over message_max and was killed; or -ENOMEM, the same; or,
+	 * -EPROTO, the channel has ended within a message, which is lost: on_end comes next, and the child may go on.
+	 */
 	void (*on_error)(struct tine_child *child, int error, void *arg);
 	void (*on_exit)(struct tine_child *child, const struct tine_child_exit *how, void *arg);
 	void (*on_close)(struct tine_child *child, void *arg);
@@ -160,6 +167,7 @@ struct tine_child_result {
 	size_t output_len;
 	const char *errors; /* the same of standard error */
 	size_t errors_len;
+	const char *text; /* what the error is about, as tine_child_text(); "" when there is none */
 };
 
 /* The last call for a child. The result is valid until it returns. */
@@ -223,12 +231,20 @@ TINE_EXPORT void tine_child_resume(struct tine_child *child, enum tine_child_str
 
 /*
  * Sends a signal: to its process group, also when the child itself has ended and only what it started is left; with same_group to
- * the child alone. Never to a process that merely has the same number. Returns 0, TINE_E_GONE, -EINVAL, or -EPERM.
+ * the child alone. Never to a process that merely has the same number. Returns 0; TINE_E_GONE when nobody of it is alive, also in
+ * on_exit; -EINVAL for what is no signal, 0 among it; or -EPERM. Once the child itself has ended, each call looks through /proc for what
+ * is left of its group.
  */
 TINE_EXPORT int tine_child_kill(struct tine_child *child, int signal);
 
 /* Its number, for people to read; 0 when it could not be started. Use tine_child_kill() to signal it. */
 TINE_EXPORT pid_t tine_child_pid(const struct tine_child *child);
+
+/*
+ * What the error was about that on_error was called with, and the reason: see above. Of messages, "message: cut off by the end of
+ * the channel". Valid until on_close has returned; "" when there was none.
+ */
+TINE_EXPORT const char *tine_child_text(const struct tine_child *child);
 
 #ifdef __cplusplus
 }

@@ -171,10 +171,15 @@ void tine_child_resume(struct tine_child *child, enum tine_child_stream stream)
 
 int tine_child_kill(struct tine_child *child, int signal)
 {
-	return child && signal > 0 && signal < NSIG ? subprocess_signal(child, signal) : -EINVAL;
+	return child && signal > 0 && signal < NSIG ? subprocess_kill(child, signal) : -EINVAL;
 }
 
 pid_t tine_child_pid(const struct tine_child *child)
 {
 	return child ? subprocess_pid(child) : 0;
+}
+
+const char *tine_child_text(const struct tine_child *child)
+{
+	return child ? subprocess_text(child) : "";
 }

@@ -10,6 +10,8 @@
 #include <event2/event.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/pidfd.h>
@@ -19,6 +21,8 @@
 
 #include "base/clock.h"
 #include "base/turn.h"
+#include "runtime/subprocess_error.h"
+#include "runtime/subprocess_group.h"
 #include "runtime/subprocess_internal.h"
 #include "runtime/subprocess_launch.h"
 #include "runtime/subprocess_program.h"
@@ -82,6 +86,23 @@ static void bury(struct tine_child *c)
 	waitid(P_PIDFD, (id_t)c->pidfd, &si, WEXITED | WNOHANG);
 }
 
+/* Says why there is an error, for whoever is told of it next. */
+void subprocess_say(struct tine_child *c, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(c->text, sizeof(c->text), fmt, ap);
+	va_end(ap);
+}
+
+/* From within a call of the loop. */
+void subprocess_tell(struct tine_child *c, int error)
+{
+	if (c->o.on_error)
+		c->o.on_error(c, error, c->o.arg);
+}
+
 static void on_settle(evutil_socket_t fd, short what, void *arg)
 {
 	struct tine_child *c = arg;
@@ -89,8 +110,8 @@ static void on_settle(evutil_socket_t fd, short what, void *arg)
 
 	turn_mark();
 	c->error = 0;
-	if (error != 0 && c->o.on_error)
-		c->o.on_error(c, error, c->o.arg);
+	if (error != 0)
+		subprocess_tell(c, error);
 	if (!is_over(c))
 		return;
 	bury(c);
@@ -148,6 +169,15 @@ int subprocess_signal(struct tine_child *c, int sig)
 		return TINE_E_GONE;
 	r = c->o.same_group ? pidfd_send_signal(c->pidfd, sig, NULL, 0) : kill(-c->pid, sig);
 	return r < 0 ? -errno : 0;
+}
+
+/* The same for people who want to know whether anybody was there: one that has ended is until it is reaped, for the kernel. */
+int subprocess_kill(struct tine_child *c, int sig)
+{
+	bool gone = c->exited && (c->o.same_group || !group_is_alive(c->pid));
+	int r = subprocess_signal(c, sig);
+
+	return gone ? TINE_E_GONE : r;
 }
 
 /* Kills it and all it has started, and waits for its own end alone. */
@@ -229,14 +259,16 @@ static int launch_with(struct tine_child *c, const struct tine_child_options *o,
 		.uid = o->uid,
 		.gid = o->gid,
 		.own_group = !o->same_group};
+	enum launch_step step = LAUNCH_PROCESS;
 	int r = o->function ? 0 : program_prepare(&p, o, channel, &l);
 
 	memcpy(l.fds, e->theirs, sizeof(l.fds));
 	if (r == 0)
-		r = launch(&l, &c->pid, &c->pidfd);
+		r = launch(&l, &c->pid, &c->pidfd, &step);
 	if (r < 0) {
 		c->pid = 0;
 		c->pidfd = -1;
+		launch_explain(&l, o->program, step, r, c->text, sizeof(c->text));
 	}
 	program_free(&p);
 	return r;
@@ -269,14 +301,18 @@ static int begin(struct tine_child *c, const struct tine_child_options *o, bool 
 	struct stdio_ends e;
 	int r = stdio_open(c->all, o, channel, &e);
 
-	if (r < 0)
+	if (r < 0) {
+		subprocess_say(c, "stream: %s", strerror(-r));
 		return r;
+	}
 	r = launch_with(c, o, channel, &e);
 	stdio_close_theirs(&e);
 	if (r == 0) {
 		r = watch(c, &e);
-		if (r < 0)
+		if (r < 0) {
+			subprocess_say(c, "process: %s", strerror(-r));
 			subprocess_fail(c, r);
+		}
 	}
 	stdio_close(&e);
 	return r;
@@ -355,6 +391,12 @@ void subprocess_pause(struct tine_child *c, enum tine_child_stream stream, bool 
 pid_t subprocess_pid(const struct tine_child *c)
 {
 	return c->pid;
+}
+
+/* What its last error was about; "" when there was none. */
+const char *subprocess_text(const struct tine_child *c)
+{
+	return c->text;
 }
 
 bool subprocess_has_timed_out(const struct tine_child *c)

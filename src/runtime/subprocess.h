@@ -20,6 +20,10 @@ int subprocess_send(struct tine_child *c, const void *data, size_t len);
 void subprocess_close(struct tine_child *c, enum tine_child_stream stream);
 void subprocess_pause(struct tine_child *c, enum tine_child_stream stream, bool on);
 int subprocess_signal(struct tine_child *c, int sig);
+int subprocess_kill(struct tine_child *c, int sig);
+void subprocess_say(struct tine_child *c, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+const char *subprocess_text(const struct tine_child *c);
 void subprocess_end(struct tine_child *c);
 pid_t subprocess_pid(const struct tine_child *c);
 bool subprocess_has_timed_out(const struct tine_child *c);

@@ -48,6 +48,7 @@ struct tine_child {
 	bool timed_out; /* and was sent SIGTERM */
 	bool cut;       /* killed: nobody waits for its streams */
 	int error;      /* still to be told; 0: none */
+	char text[256]; /* why */
 };
 
 struct subprocesses {
@@ -62,6 +63,7 @@ struct subprocesses {
 /* subprocess.c */
 void subprocess_settle(struct tine_child *c);
 void subprocess_fail(struct tine_child *c, int error);
+void subprocess_tell(struct tine_child *c, int error);
 
 /* subprocess_stream.c */
 void child_stream_init(struct child_stream *s, struct tine_child *c, enum tine_child_stream name);

@@ -37,8 +37,9 @@
 struct start {
 	const struct launch *l;
 	pid_t parent;
-	int report_fd;      /* -1: memory is shared */
-	volatile int error; /* a negative errno; 0: it became what it was to be */
+	int report_fd;                  /* -1: memory is shared */
+	volatile enum launch_step step; /* where it is */
+	volatile int error;             /* a negative errno; 0: it became what it was to be */
 };
 
 /* sigaction(2) of the kernel. */
@@ -120,21 +121,32 @@ static IN_CHILD int arm_death_signal(const struct start *s)
 	return r;
 }
 
-static IN_CHILD int prepare(const struct start *s)
+static IN_CHILD int enter_directory(const struct launch *l)
 {
+	return l->directory ? call(syscall(SYS_chdir, l->directory)) : 0;
+}
+
+static IN_CHILD int prepare(struct start *s)
+{
+	static int (*const steps[])(const struct launch *l) = {
+		[LAUNCH_STREAMS] = place_fds,
+		[LAUNCH_USER] = become_user,
+		[LAUNCH_DIRECTORY] = enter_directory,
+	};
 	const struct launch *l = s->l;
 	int r = l->own_group ? call(syscall(SYS_setpgid, 0, 0)) : 0;
 
-	if (r == 0)
-		r = place_fds(l);
-	if (r == 0)
-		r = become_user(l);
-	if (r == 0 && l->directory)
-		r = call(syscall(SYS_chdir, l->directory));
-	if (r == 0)
-		r = arm_death_signal(s);
+	for (int step = LAUNCH_STREAMS; r == 0 && step <= LAUNCH_DIRECTORY; step++) {
+		s->step = (enum launch_step)step;
+		r = steps[step](l);
+	}
+	if (r < 0)
+		return r;
+	s->step = LAUNCH_PROCESS;
+	r = arm_death_signal(s);
 	if (r == 0)
 		reset_signals();
+	s->step = LAUNCH_PROGRAM;
 	return r;
 }
 
@@ -155,8 +167,10 @@ static IN_CHILD int execute(const struct launch *l)
 
 static IN_CHILD void report(struct start *s, int error)
 {
+	int told[2] = {error, (int)s->step};
+
 	if (s->report_fd >= 0)
-		syscall(SYS_write, s->report_fd, &error, sizeof(error));
+		syscall(SYS_write, s->report_fd, told, sizeof(told));
 	else
 		s->error = error;
 }
@@ -246,16 +260,19 @@ static int is_memory_shared(char *stack)
 	return known;
 }
 
-/* Waits until the child has become what it was to be, or has not. Returns 0 or its error. */
-static int read_report(int fd)
+/* Waits until the child has become what it was to be, or has not. */
+static void read_report(struct start *s, int fd)
 {
-	int error = 0;
+	int told[2];
 	ssize_t n;
 
 	do {
-		n = read(fd, &error, sizeof(error));
+		n = read(fd, told, sizeof(told));
 	} while (n < 0 && errno == EINTR);
-	return n == (ssize_t)sizeof(error) ? error : 0;
+	if (n != (ssize_t)sizeof(told))
+		return;
+	s->error = told[0];
+	s->step = (enum launch_step)told[1];
 }
 
 static int begin_program(struct start *s, int report_fd, pid_t *ret_pid, int *ret_pidfd)
@@ -312,7 +329,7 @@ static int launch_with_pipe(struct start *s,
 	r = begin(s, fds[1], ret_pid, ret_pidfd);
 	close(fds[1]);
 	if (r == 0)
-		s->error = read_report(fds[0]);
+		read_report(s, fds[0]);
 	close(fds[0]);
 	return r;
 }
@@ -336,9 +353,9 @@ static int launch_blocked(struct start *s, pid_t *ret_pid, int *ret_pidfd)
 
 /*
  * Starts a process. Returns 0 with its number and a descriptor for it, once it runs the program or is about to call the function; or
- * -errno, from wherever it went wrong, and nothing is left of it.
+ * -errno, from wherever it went wrong, which *ret_step says, and nothing is left of it.
  */
-int launch(const struct launch *l, pid_t *ret_pid, int *ret_pidfd)
+int launch(const struct launch *l, pid_t *ret_pid, int *ret_pidfd, enum launch_step *ret_step)
 {
 	struct start s = {.l = l, .parent = getpid()};
 	sigset_t all, old;
@@ -348,6 +365,7 @@ int launch(const struct launch *l, pid_t *ret_pid, int *ret_pidfd)
 	pthread_sigmask(SIG_BLOCK, &all, &old);
 	r = launch_blocked(&s, ret_pid, ret_pidfd);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	*ret_step = r < 0 ? LAUNCH_PROCESS : s.step;
 	if (r < 0 || s.error == 0)
 		return r;
 	reap(*ret_pid);

@@ -6,6 +6,15 @@
 
 #define LAUNCH_FDS_MAX 4
 
+/* On the way to what it is to be. */
+enum launch_step {
+	LAUNCH_PROCESS,
+	LAUNCH_STREAMS,
+	LAUNCH_USER,
+	LAUNCH_DIRECTORY,
+	LAUNCH_PROGRAM,
+};
+
 /* What a child is to be. Everything it points to was made ready before: in the child there are system calls only. */
 struct launch {
 	char **paths; /* to be tried in turn, ends with NULL; NULL: function is run */
@@ -21,4 +30,4 @@ struct launch {
 	bool own_group;
 };
 
-int launch(const struct launch *l, pid_t *ret_pid, int *ret_pidfd);
+int launch(const struct launch *l, pid_t *ret_pid, int *ret_pidfd, enum launch_step *ret_step);

@@ -47,8 +47,13 @@ static int output_append(struct output *o, const void *data, size_t len)
 /* The first error counts; it is the end of the child. */
 static void give_up(struct run *run, struct tine_child *c, int error)
 {
-	if (run->error == 0)
+	if (run->error == 0) {
 		run->error = error;
+		if (error == TINE_E_TOO_LARGE)
+			subprocess_say(c, "output: more than %zu bytes", run->max_buffer);
+		else
+			subprocess_say(c, "output: %s", strerror(-error));
+	}
 	subprocess_end(c);
 }
 
@@ -99,11 +104,13 @@ static void on_close(struct tine_child *c, void *arg)
 		.output = run->out.data ? run->out.data : "",
 		.output_len = run->out.len,
 		.errors = run->err.data ? run->err.data : "",
-		.errors_len = run->err.len};
+		.errors_len = run->err.len,
+		.text = subprocess_text(c)};
 
 	if (result.error == 0 && subprocess_has_timed_out(c)) {
 		result.error = TINE_E_TIMEOUT;
 		result.how.timed_out = 1;
+		subprocess_say(c, "timed out");
 	}
 	run->on_done(&result, run->arg);
 }

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/turn.h"
+#include "runtime/subprocess.h"
 #include "runtime/subprocess_internal.h"
 
 #define READ_SIZE (64u << 10) /* what a pipe holds */
@@ -162,6 +163,30 @@ static bool on_message(const void *data, size_t len, void *arg)
 	return s->fd >= 0 && !s->paused;
 }
 
+static void message_failed(struct tine_child *c, int error)
+{
+	if (error == TINE_E_TOO_LARGE)
+		subprocess_say(c, "message: more than %zu bytes", c->o.message_max);
+	else
+		subprocess_say(c, "message: %s", strerror(-error));
+	subprocess_fail(c, error);
+}
+
+/* The other side has closed its end, or is dead. */
+static void on_end_of_stream(struct child_stream *s)
+{
+	struct tine_child *c = s->child;
+	bool cut_off = s->reader.used > 0;
+
+	child_stream_close(s);
+	if (cut_off) {
+		subprocess_say(c, "message: cut off by the end of the channel");
+		subprocess_tell(c, -EPROTO);
+	}
+	if (c->o.on_end)
+		c->o.on_end(c, s->name, c->o.arg);
+}
+
 static void take(struct child_stream *s, const void *data, size_t len)
 {
 	struct tine_child *c = s->child;
@@ -176,7 +201,7 @@ static void take(struct child_stream *s, const void *data, size_t len)
 	if (s->fd < 0) /* closed by one of them */
 		message_reader_reset(&s->reader);
 	else if (r < 0)
-		subprocess_fail(c, r);
+		message_failed(c, r);
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *arg)
@@ -194,13 +219,10 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 	n = read(s->fd, c->all->buffer, READ_SIZE);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
-	if (n > 0) {
+	if (n > 0)
 		take(s, c->all->buffer, (size_t)n);
-		return;
-	}
-	child_stream_close(s);
-	if (c->o.on_end)
-		c->o.on_end(c, s->name, c->o.arg);
+	else
+		on_end_of_stream(s);
 }
 
 void child_stream_pause(struct child_stream *s)

@@ -41,15 +41,17 @@ static struct seen {
 	size_t n_bytes; /* of stdout, also beyond what fits */
 	struct tine_child_exit how;
 	int error;
+	char text[256];
 	bool closed;
 	unsigned n_writable;
+	int killed; /* what tine_child_kill() has returned in on_exit */
 } seen;
 
 static struct result {
 	bool done;
 	int error;
 	struct tine_child_exit how;
-	char output[4096], errors[4096];
+	char output[4096], errors[4096], text[256];
 	size_t output_len;
 } result;
 
@@ -148,6 +150,7 @@ static void on_error(struct tine_child *c, int error, void *arg)
 {
 	note("!");
 	seen.error = error;
+	snprintf(seen.text, sizeof(seen.text), "%s", tine_child_text(c));
 }
 
 static void on_exit_of_child(struct tine_child *c, const struct tine_child_exit *how, void *arg)
@@ -219,6 +222,8 @@ static void on_done(const struct tine_child_result *r, void *arg)
 	ck_assert_int_eq(r->output[r->output_len], '\0');
 	append(result.output, sizeof(result.output), r->output, r->output_len);
 	append(result.errors, sizeof(result.errors), r->errors, r->errors_len);
+	append(result.text, sizeof(result.text), r->text, strlen(r->text));
+	ck_assert_int_eq(*r->text != '\0', r->error != 0);
 }
 
 static void exec(const char *command, const struct tine_child_options *o)
@@ -326,7 +331,7 @@ START_TEST(test_input_that_nobody_reads)
 {
 	struct tine_child_options o = options(NULL, NULL);
 	static char block[200000];
-	struct tine_child *c = spawn_shell(&o, "exec <&-; echo closed; read x <&1");
+	struct tine_child *c = spawn_shell(&o, "exec <&-; echo closed; exec sleep 1000");
 
 	while (seen.n_bytes == 0)
 		turn_loop();
@@ -465,6 +470,7 @@ START_TEST(test_user)
 	exec("echo never", &o);
 	ck_assert_int_eq(seteuid(0), 0);
 	ck_assert_int_eq(result.error, -EPERM);
+	ck_assert_str_eq(result.text, "user 1: Operation not permitted");
 	ck_assert_str_eq(result.output, "");
 }
 END_TEST
@@ -518,6 +524,52 @@ START_TEST(test_cannot_be_executed)
 	o.stdio[1] = (struct tine_child_stdio){TINE_CHILD_FD, 9999};
 	fails(&o, -EBADF);
 	free(huge);
+}
+END_TEST
+
+/* One error number, and what it is about. */
+START_TEST(test_what_an_error_is_about)
+{
+	struct tine_child_options o = options("./script", NULL);
+	char folder[] = "/tmp/tined-test-XXXXXX", path[64], text[256];
+	int fd;
+
+	ck_assert_ptr_nonnull(mkdtemp(folder));
+	snprintf(path, sizeof(path), "%s/script", folder);
+	o.directory = folder;
+	fails(&o, -ENOENT);
+	ck_assert_str_eq(seen.text, "program ./script: No such file or directory");
+	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0700);
+	ck_assert_int_eq(write(fd, "#! /no/such/interpreter -x\n", 27), 27);
+	close(fd);
+	fails(&o, -ENOENT);
+	ck_assert_str_eq(seen.text,
+		"interpreter /no/such/interpreter of ./script: No such file or directory");
+	o.program = path;
+	o.directory = NULL;
+	fails(&o, -ENOENT);
+	snprintf(text, sizeof(text),
+		"interpreter /no/such/interpreter of %s: No such file or directory", path);
+	ck_assert_str_eq(seen.text, text);
+	o.directory = "/no/such/directory";
+	fails(&o, -ENOENT);
+	ck_assert_str_eq(seen.text, "directory /no/such/directory: No such file or directory");
+	o.directory = path;
+	fails(&o, -ENOTDIR);
+	snprintf(text, sizeof(text), "directory %s: Not a directory", path);
+	ck_assert_str_eq(seen.text, text);
+	unlink(path);
+	rmdir(folder);
+	o = options("no-such-program-anywhere", NULL);
+	fails(&o, -ENOENT);
+	ck_assert_str_eq(seen.text, "program no-such-program-anywhere: No such file or directory");
+	o.program = "/";
+	fails(&o, -EACCES);
+	ck_assert_str_eq(seen.text, "program /: Permission denied");
+	o.stdio[1] = (struct tine_child_stdio){TINE_CHILD_FD, 9999};
+	fails(&o, -EBADF);
+	ck_assert_str_eq(seen.text, "stream 1, descriptor 9999: Bad file descriptor");
+	ck_assert_str_eq(tine_child_text(NULL), "");
 }
 END_TEST
 
@@ -630,6 +682,7 @@ START_TEST(test_exec_writes_too_much)
 
 	exec("yes & yes; wait", &o);
 	ck_assert_int_eq(result.error, TINE_E_TOO_LARGE);
+	ck_assert_str_eq(result.text, "output: more than 1000 bytes");
 	ck_assert_uint_eq(result.output_len, 1000);
 	ck_assert_int_eq(result.how.signal, SIGKILL);
 	memset(&result, 0, sizeof(result));
@@ -652,6 +705,7 @@ START_TEST(test_exec_fails)
 	while (!result.done)
 		turn_loop();
 	ck_assert_int_eq(result.error, -ENOENT);
+	ck_assert_str_eq(result.text, "program /no/such/program: No such file or directory");
 	ck_assert_uint_eq(result.output_len, 0);
 }
 END_TEST
@@ -664,6 +718,7 @@ START_TEST(test_time_out)
 
 	exec("echo begun; sleep 1000 & sleep 1000; echo never", &o);
 	ck_assert_int_eq(result.error, TINE_E_TIMEOUT);
+	ck_assert_str_eq(result.text, "timed out");
 	ck_assert_int_eq(result.how.signal, SIGTERM);
 	ck_assert(result.how.timed_out);
 }
@@ -727,6 +782,32 @@ START_TEST(test_kill_after_its_end)
 	ck_assert_int_eq(tine_child_kill(c, SIGTERM), 0); /* to what it left */
 	run_to_close();
 	ck_assert_int_eq(seen.how.status, 0);
+}
+END_TEST
+
+static void on_exit_kill(struct tine_child *c, const struct tine_child_exit *how, void *arg)
+{
+	seen.killed = tine_child_kill(c, SIGTERM);
+	on_exit_of_child(c, how, arg);
+}
+
+/* It is not reaped yet, but that is nobody's business. */
+START_TEST(test_kill_when_it_ends)
+{
+	struct tine_child_options o = options(NULL, NULL);
+
+	o.on_exit = on_exit_kill;
+	shell(&o, "exit 0");
+	ck_assert_int_eq(seen.killed, TINE_E_GONE);
+	memset(&seen, 0, sizeof(seen));
+	shell(&o, "sleep 1000 & exit 0");
+	ck_assert_int_eq(seen.killed, 0);
+	memset(&seen, 0, sizeof(seen));
+	o.same_group = 1;
+	if (!lacks_system_calls()) {
+		shell(&o, "exit 0");
+		ck_assert_int_eq(seen.killed, TINE_E_GONE);
+	}
 }
 END_TEST
 
@@ -943,7 +1024,34 @@ START_TEST(test_fork_message_too_large)
 	run_to_close();
 	ck_assert_str_eq(seen.order, "m!x.");
 	ck_assert_int_eq(seen.error, TINE_E_TOO_LARGE);
+	ck_assert_str_eq(seen.text, "message: more than 1000 bytes");
 	ck_assert_int_eq(seen.how.signal, SIGKILL);
+}
+END_TEST
+
+static int say_half(int channel, void *arg)
+{
+	uint32_t head = 10;
+
+	tine_channel_send(channel, "whole", 5);
+	return send(channel, &head, sizeof(head), 0) == sizeof(head) &&
+			send(channel, "half", 4, 0) == 4
+		? 0
+		: 1;
+}
+
+START_TEST(test_fork_message_cut_off)
+{
+	struct tine_child_options o = options(NULL, NULL);
+
+	o.function = say_half;
+	ck_assert_int_eq(tine_child_fork(&worker, &o, NULL), 0);
+	run_to_close();
+	ck_assert_str_eq(seen.out, "whole");
+	ck_assert_ptr_nonnull(strstr(seen.order, "!c")); /* before the end of the channel */
+	ck_assert_int_eq(seen.error, -EPROTO);
+	ck_assert_str_eq(seen.text, "message: cut off by the end of the channel");
+	ck_assert_int_eq(seen.how.status, 0);
 }
 END_TEST
 
@@ -966,6 +1074,7 @@ START_TEST(test_fork_has_no_descriptors)
 	run_to_close();
 	ck_assert_str_eq(seen.order, "!.");
 	ck_assert_int_eq(seen.error, -ENOENT);
+	ck_assert_str_eq(seen.text, "directory /no/such/directory: No such file or directory");
 }
 END_TEST
 
@@ -1041,6 +1150,7 @@ END_TEST
 	X(test_time_out_of_somebody_who_left) \
 	X(test_kill_reaches_the_group)        \
 	X(test_kill_after_its_end)            \
+	X(test_kill_when_it_ends)             \
 	X(test_nothing_outlives_a_child)      \
 	X(test_the_worker_stops)              \
 	X(test_fork_program)                  \
@@ -1048,12 +1158,14 @@ END_TEST
 
 /* Which need all that the kernel has. */
 #define MORE_TESTS(X)                       \
+	X(test_what_an_error_is_about)      \
 	X(test_same_group)                  \
 	X(test_fork_function)               \
 	X(test_fork_messages_wait)          \
 	X(test_fork_pause_within_a_message) \
 	X(test_fork_close_within_a_message) \
 	X(test_fork_message_too_large)      \
+	X(test_fork_message_cut_off)        \
 	X(test_fork_has_no_descriptors)     \
 	X(test_fork_crashes)
 static void add(TCase *tc)
