@@ -7,7 +7,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
+
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 0x0008U
+#endif
 
 static int compare_int(const void *a, const void *b)
 {
@@ -71,6 +76,15 @@ int fd_read_text(const char *path, char *buf, size_t size)
 		len += (size_t)n;
 	}
 	return -EFBIG;
+}
+
+/* An empty file in memory, which can be sealed; not executable, where the kernel (6.3) knows that. Returns it, or -1 and errno. */
+int fd_memory(const char *name)
+{
+	const unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+	int fd = memfd_create(name, flags | MFD_NOEXEC_SEAL);
+
+	return fd < 0 && errno == EINVAL ? memfd_create(name, flags) : fd;
 }
 
 /* Raises the soft limit of descriptors to the hard one. Returns 0 and the limit now in force, or -errno. */

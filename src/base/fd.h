@@ -47,4 +47,5 @@ int fd_close_except(int *keep, size_t n_keep);
 int fd_set_cloexec(int fd, bool on);
 int fd_set_nonblock(int fd);
 int fd_read_text(const char *path, char *buf, size_t size);
+int fd_memory(const char *name);
 int fd_raise_limit(unsigned *ret_limit);

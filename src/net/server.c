@@ -79,7 +79,8 @@ static int server_open_timer(struct net_server *s)
 static int server_allocate(struct net_server *s)
 {
 	if (!s->slot) {
-		s->slot = s->own_slot = aligned_alloc(64, sizeof(*s->own_slot));
+		s->slot = s->own_slot =
+			aligned_alloc(_Alignof(struct sb_slot), sizeof(*s->own_slot));
 		if (s->own_slot)
 			memset(s->own_slot, 0, sizeof(*s->own_slot));
 	}

@@ -76,7 +76,7 @@ void burial_salvage(const struct proc *pr)
 
 	if (o.fd < 0)
 		return;
-	n_others = access_slot_salvage(&pr->primary->access[pr->slot], &o);
+	n_others = access_slot_salvage(&pr->primary->access.slots[pr->slot], &o);
 	if (n_others > 0)
 		log_warning("worker[%u]: the access log lacks %u more requests it was serving",
 			pr->slot, n_others);
@@ -192,6 +192,6 @@ void burial_record(struct proc *pr, char *ret_how, size_t size)
 	if (we_did_it && !pr->hung) /* it was too slow to leave, which is no crash */
 		return;
 	number = remember(pr, &si, &ru, ret_how);
-	if (backtrace_read(&pr->primary->backtraces[pr->slot], raw) > 0)
+	if (backtrace_read(&pr->primary->backtraces.slots[pr->slot], raw) > 0)
 		symbolizer_start(pr, number, raw);
 }

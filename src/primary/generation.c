@@ -134,7 +134,7 @@ static int open_access(struct primary *p, struct generation *g, char *error, siz
 
 	if (sink->off)
 		return 0;
-	if (!p->access)
+	if (!p->access.slots)
 		r = access_slots_new(p->n_slots, &p->access);
 	if (r == 0)
 		r = g->access_fd = log_open_sink(sink->sink, sink->path);

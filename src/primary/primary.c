@@ -416,7 +416,7 @@ static int set_up(struct primary *p, const struct config *c)
 	if (r == 0)
 		r = history_new(&p->history);
 	if (r == 0)
-		r = backtrace_slots_new(N_SLOTS, &p->backtraces);
+		r = backtraces_new(N_SLOTS, &p->backtraces);
 	if (r == 0)
 		r = signals_open(p);
 	if (r == 0)

@@ -12,6 +12,8 @@
 
 #include "base/spin.h"
 #include "primary/waiters.h"
+#include "shared/access_log.h"
+#include "shared/backtrace.h"
 #include "shared/child.h"
 #include "shared/clients.h"
 #include "shared/config.h"
@@ -34,7 +36,6 @@ struct listener_pool;
 struct proc;
 struct relay;
 struct rollout;
-struct backtrace_slot;
 struct strays;
 struct symbolizer;
 struct upgrade;
@@ -76,14 +77,13 @@ struct primary {
 	struct control *control; /* NULL: there is no control socket */
 	void (*on_event)(
 		struct primary *p, uint64_t number); /* for those who follow; NULL: nobody */
-	struct backtrace_slot *backtraces;           /* one for each slot */
+	struct backtraces backtraces;                /* one for each slot */
 	struct symbolizer *symbolizer;               /* at work; the others behind it */
 	struct strays *strays;                       /* NULL: nothing can be known of them */
 	const struct proc *victim;                   /* taken down last for hanging */
 	uint64_t clocks_apart_us;                    /* CLOCK_BOOTTIME - CLOCK_MONOTONIC */
-	struct access_slot
-		*access;    /* one for each slot; NULL until a generation has an access log */
-	struct proc *procs; /* one for each slot of the scoreboard */
+	struct access_slots access; /* one for each slot, once a generation has an access log */
+	struct proc *procs;         /* one for each slot of the scoreboard */
 	size_t n_slots;
 	event_callback_fn on_timer, on_silence; /* of every process */
 	size_t n_used;                          /* slots at and above were never used */

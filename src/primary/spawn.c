@@ -188,10 +188,29 @@ static void confine(const struct proc *pr, int control_fd, int bus_fd)
 }
 
 /* Workers have no business with the primary's memory; the admin process may look at it. */
-static void hide_history(struct history *h, bool readable)
+static int hide_history(struct history *h, bool readable)
 {
-	if (readable ? mprotect(h, sizeof(*h), PROT_READ) < 0 : munmap(h, sizeof(*h)) < 0)
-		fatal("cannot give the history up", -errno);
+	int r = readable ? mprotect(h, sizeof(*h), PROT_READ) : munmap(h, sizeof(*h));
+
+	return r < 0 ? -errno : 0;
+}
+
+/* Of the shared memory a child keeps what is for it, and can write to what is its own. */
+static void confine_memory(const struct proc *pr)
+{
+	const struct primary *p = pr->primary;
+	int r = hide_history(p->history, pr->role == ROLE_ADMIN);
+
+	if (r == 0)
+		r = scoreboard_confine(&p->scoreboard, pr->slot);
+	if (r == 0)
+		r = backtraces_confine(&p->backtraces, pr->slot);
+	if (r == 0)
+		r = access_slots_confine(&p->access, pr->slot);
+	if (r == 0)
+		r = clients_confine(&pr->gen->clients, pr->slot);
+	if (r < 0)
+		fatal("cannot give shared memory up", r);
 }
 
 static child_main_fn main_of(const struct proc *pr)
@@ -223,9 +242,10 @@ static void run_child(struct proc *pr, int control_fd, int bus_fd)
 		.n_listeners = pr->gen->n_listeners,
 		.admin_listener = is_admin ? &pr->gen->admin : NULL,
 		.farm = pr->farm ? farm_conf(pr->farm) : NULL,
-		.backtrace = &p->backtraces[pr->slot],
-		.access = pr->gen->access_fd >= 0 && pr->role == ROLE_WORKER ? &p->access[pr->slot]
-									     : NULL,
+		.backtrace = &p->backtraces.slots[pr->slot],
+		.access = pr->gen->access_fd >= 0 && pr->role == ROLE_WORKER
+			? &p->access.slots[pr->slot]
+			: NULL,
 		.access_fd = pr->gen->access_fd,
 		.clients = &pr->gen->clients,
 		.control_fd = control_fd,
@@ -239,8 +259,8 @@ static void run_child(struct proc *pr, int control_fd, int bus_fd)
 		proc_role_name(pr), pr->slot, pr->gen->number);
 	title_set("tined: %s[%u]%s%s", proc_role_name(pr), pr->slot, c.farm ? " " : "",
 		c.farm ? c.farm->name : "");
+	confine_memory(pr); /* needs descriptors that go next */
 	confine(pr, control_fd, bus_fd);
-	hide_history(p->history, is_admin);
 	_exit(main_of(pr)(&c));
 }
 
@@ -282,9 +302,9 @@ int spawn(struct proc *pr, int *ret_control_fd, int *ret_bus_fd)
 	}
 
 	clear_slot(pr);
-	backtrace_clear(&pr->primary->backtraces[pr->slot]);
-	if (pr->primary->access)
-		access_slot_clear(&pr->primary->access[pr->slot]);
+	backtrace_clear(&pr->primary->backtraces.slots[pr->slot]);
+	if (pr->primary->access.slots)
+		access_slot_clear(&pr->primary->access.slots[pr->slot]);
 	clients_clear(&pr->gen->clients, pr->slot);
 	pr->pid = fork();
 	if (pr->pid < 0)

@@ -13,7 +13,6 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -265,15 +264,18 @@ void access_log_set_fd(struct access_log *l, int fd)
  * Maps cleared slots, shared with every child forked later; they stay until the process ends. Pages
  * that nobody writes to cost nothing. Returns 0 or -errno.
  */
-int access_slots_new(size_t n_slots, struct access_slot **ret)
+int access_slots_new(size_t n_slots, struct access_slots *ret)
 {
-	void *p = mmap(NULL, n_slots * sizeof(**ret), PROT_READ | PROT_WRITE,
-		MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	int r = segment_new("tined-access-log", n_slots * sizeof(*ret->slots), &ret->segment);
 
-	if (p == MAP_FAILED)
-		return -errno;
-	*ret = p;
-	return 0;
+	ret->slots = ret->segment.memory;
+	return r;
+}
+
+/* In a child: from here on it can write to its own slot alone, if it has one at all. Returns 0 or -errno. */
+int access_slots_confine(const struct access_slots *s, size_t slot)
+{
+	return s->slots ? segment_confine(&s->segment, &s->slots[slot], sizeof(s->slots[slot])) : 0;
 }
 
 /* For a new child: before the fork. */

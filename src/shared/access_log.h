@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/peer.h"
 #include "shared/access_line.h"
+#include "shared/segment.h"
 
 #define ACCESS_BUFFER  (16u << 10) /* bytes of lines that wait */
 #define ACCESS_FLIGHTS 64  /* requests under way whose line is known; of others, only how many */
@@ -27,11 +28,16 @@ struct access_flight {
 
 /* In shared memory, one per child, written by it alone; the primary clamps all it reads. */
 struct access_slot {
-	_Alignas(64) _Atomic uint32_t used; /* bytes in `lines`: whole ones */
-	_Atomic uint32_t n_others;          /* under way beyond those in `flights` */
-	_Atomic uint64_t taken;             /* a bit for each of `flights` */
+	_Alignas(SEGMENT_PAGE) _Atomic uint32_t used; /* bytes in `lines`: whole ones */
+	_Atomic uint32_t n_others;                    /* under way beyond those in `flights` */
+	_Atomic uint64_t taken;                       /* a bit for each of `flights` */
 	struct access_flight flights[ACCESS_FLIGHTS];
 	char lines[ACCESS_BUFFER];
+};
+
+struct access_slots {
+	struct segment segment;
+	struct access_slot *slots; /* one for each child; NULL: nothing was ever logged */
 };
 
 struct access_log_options {
@@ -55,6 +61,7 @@ void access_log_flush(struct access_log *l);
 void access_log_set_fd(struct access_log *l, int fd);
 
 /* The primary's side. */
-int access_slots_new(size_t n_slots, struct access_slot **ret);
+int access_slots_new(size_t n_slots, struct access_slots *ret);
+int access_slots_confine(const struct access_slots *s, size_t slot);
 void access_slot_clear(struct access_slot *s);
 unsigned access_slot_salvage(struct access_slot *s, const struct access_log_options *o);

@@ -27,10 +27,6 @@
 #include "base/clock.h"
 #include "base/fd.h"
 
-#ifndef MFD_NOEXEC_SEAL
-#define MFD_NOEXEC_SEAL 0x0008U
-#endif
-
 #define MAGIC        UINT64_C(0x7465726168736574)
 #define ALIGN        64
 #define PAGE         4096
@@ -132,24 +128,13 @@ static bool read_entry(
 
 /* --- the primary --- */
 
-/* Not executable, where the kernel (6.3) knows that. */
-static int open_file(void)
-{
-	const unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
-	int fd = memfd_create("tined-shared", flags | MFD_NOEXEC_SEAL);
-
-	if (fd < 0 && errno == EINVAL)
-		fd = memfd_create("tined-shared", flags);
-	return fd;
-}
-
 /*
  * Makes an arena of `size` bytes (of 1M or more) that no process can make larger or smaller. Pages that are never written to use
  * no memory. Returns 0 with a descriptor to be closed, or -errno.
  */
 int arena_new(uint64_t size, int *ret_fd)
 {
-	CLEANUP(closep) int fd = open_file();
+	CLEANUP(closep) int fd = fd_memory("tined-shared");
 	struct head h = {.magic = MAGIC, .layout = ARENA_LAYOUT, .size = round_up(size, PAGE)};
 
 	if (size < first_offset() + PAGE || size > INT64_MAX / 2)

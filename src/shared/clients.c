@@ -62,27 +62,31 @@ static _Atomic uint64_t *find_word(struct clients_bucket *b, uint64_t key)
 int clients_new(size_t n_slots, uint64_t max_connections, struct clients *ret)
 {
 	struct clients c = {.n_slots = n_slots, .n_buckets = 64}; /* 64 of them: a page, or more */
-	void *p;
+	int r;
 
 	while (c.n_buckets < max_connections / 4)
 		c.n_buckets *= 2;
 	if (getrandom(c.seed, sizeof(c.seed), 0) != (ssize_t)sizeof(c.seed))
 		return -errno;
-	p = mmap(NULL, n_slots * slot_size(&c), PROT_READ | PROT_WRITE,
-		MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (p == MAP_FAILED)
-		return -errno;
-	c.buckets = p;
+	r = segment_new("tined-clients", n_slots * slot_size(&c), &c.segment);
+	c.buckets = c.segment.memory;
 	*ret = c;
-	return 0;
+	return r;
 }
 
 /* In this process; in others the memory stays as long as they do. */
 void clients_free(struct clients *c)
 {
-	if (c->buckets)
-		munmap(c->buckets, c->n_slots * slot_size(c));
+	segment_free(&c->segment);
 	c->buckets = NULL;
+}
+
+/* In a child: from here on it can write to its own table alone. Returns 0 or -errno. */
+int clients_confine(const struct clients *c, size_t slot)
+{
+	return c->buckets
+		? segment_confine(&c->segment, c->buckets + slot * c->n_buckets, slot_size(c))
+		: 0;
 }
 
 /* For a new child, and when one has ended: gives the slot's memory back, and so sets it to zero. */

@@ -3,30 +3,40 @@
  */
 #include "shared/scoreboard.h"
 
-#include <errno.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "base/clock.h"
 #include "base/turn.h"
 
 /* The segment: a head, then the slots. */
-struct segment {
-	_Alignas(64) _Atomic size_t n_used;
+struct board {
+	_Atomic size_t n_used;
 	struct sb_slot slots[];
 };
 
 /* Maps n_slots cleared slots, shared with every child forked later. Returns 0 or -errno. */
 int scoreboard_new(size_t n_slots, struct scoreboard *ret)
 {
-	size_t size = sizeof(struct segment) + n_slots * sizeof(struct sb_slot);
-	struct segment *s =
-		mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	size_t size = sizeof(struct board) + n_slots * sizeof(struct sb_slot);
+	struct segment segment;
+	struct board *b;
+	int r = segment_new("tined-scoreboard", size, &segment);
 
-	if (s == MAP_FAILED)
-		return -errno;
-	*ret = (struct scoreboard){.n_used = &s->n_used, .slots = s->slots, .n_slots = n_slots};
+	if (r < 0)
+		return r;
+	b = segment.memory;
+	*ret = (struct scoreboard){
+		.segment = segment, .n_used = &b->n_used, .slots = b->slots, .n_slots = n_slots};
 	return 0;
+}
+
+/* In a child: from here on it can write to what is its own in its slot alone. Returns 0 or -errno. */
+int scoreboard_confine(const struct scoreboard *sb, size_t slot)
+{
+	const size_t head = offsetof(struct sb_slot, accepting);
+
+	return segment_confine(
+		&sb->segment, (char *)&sb->slots[slot] + head, sizeof(struct sb_slot) - head);
 }
 
 const char *scoreboard_state_name(uint32_t state)

@@ -2,7 +2,7 @@
  * What every child tells the rest about itself: one MAP_SHARED segment made by the primary, one slot per
  * child. A slot's counters are written by its owner alone, with relaxed atomics; everybody else displays
  * them or takes them as a hint, and never trusts them for memory or lengths.
- * The head of a slot (state, generation, pid) is written by the primary alone.
+ * The head of a slot (state, generation, pid) is written by the primary alone, and can be: it has a page of its own.
  */
 #pragma once
 
@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "shared/histogram.h"
+#include "shared/segment.h"
 
 #define SB_REQUEST_LINE 128 /* bytes kept of the request being served */
 
@@ -42,7 +43,7 @@ struct nats_counters {
 
 struct sb_slot {
 	/* written by the primary */
-	_Alignas(64) _Atomic uint32_t state; /* enum proc_state */
+	_Alignas(SEGMENT_PAGE) _Atomic uint32_t state; /* enum proc_state */
 	_Atomic uint32_t pid;
 	_Atomic uint64_t generation;
 	_Atomic uint64_t started_us; /* CLOCK_MONOTONIC */
@@ -58,9 +59,9 @@ struct sb_slot {
 	_Atomic uint64_t bus_dropped; /* messages, before they reached it */
 
 	/* written by the child: read by the other workers at every accept */
-	_Alignas(64) _Atomic uint32_t accepting; /* 1 while it takes new connections */
-	_Atomic uint32_t connections;            /* open now */
-	_Atomic uint64_t tick_us;                /* when its loop last turned, CLOCK_MONOTONIC */
+	_Alignas(SEGMENT_PAGE) _Atomic uint32_t accepting; /* 1 while it takes new connections */
+	_Atomic uint32_t connections;                      /* open now */
+	_Atomic uint64_t tick_us; /* when its loop last turned, CLOCK_MONOTONIC */
 
 	/* written by the child: counters since it started */
 	_Alignas(64) _Atomic uint64_t turns;
@@ -102,6 +103,7 @@ struct sb_slot {
 };
 
 struct scoreboard {
+	struct segment segment;
 	_Atomic size_t *
 		n_used; /* in the segment: slots at and above were never used; written by the primary */
 	struct sb_slot *slots;
@@ -116,6 +118,7 @@ struct scoreboard {
 uint64_t scoreboard_pool_queued(const struct sb_slot *s);
 uint64_t scoreboard_pool_running(const struct sb_slot *s);
 int scoreboard_new(size_t n_slots, struct scoreboard *ret);
+int scoreboard_confine(const struct scoreboard *sb, size_t slot);
 const char *scoreboard_state_name(uint32_t state);
 void scoreboard_clear_slot(struct sb_slot *s);
 bool scoreboard_begin_task(struct sb_slot *s, uint32_t n);

@@ -19,6 +19,7 @@ from harness import Client, wait_until
 
 TOKEN = "correct-horse-battery-staple"
 HANG = {"workers": {"hang_timeout": "60s"}}
+OWN = 4096  # where in a slot what the process itself writes begins (shared/scoreboard.h)
 
 
 @pytest.fixture
@@ -207,11 +208,11 @@ def test_scoreboard_full_of_anything(admin, root_only):
     dice = random.Random(1)
     with open(f"/proc/{t.pid}/mem", "r+b", buffering=0) as memory:
         slots = sorted(find_slots(t, memory, pids))
-        size = min(b - a for a, b in zip(slots, slots[1:]))
+        size = min(b - a for a, b in zip(slots, slots[1:])) - OWN
         assert len(slots) == 2 and size > 1000
-        for n, fill in enumerate([b"\xff" * (size - 64), *(dice.randbytes(size - 64) for _ in range(5))]):
+        for n, fill in enumerate([b"\xff" * size, *(dice.randbytes(size) for _ in range(5))]):
             for slot in slots:
-                memory.seek(slot + 64)
+                memory.seek(slot + OWN)
                 memory.write(fill)
             said = get(t, "/status.json").json()
             assert len(said["processes"]) == 3 and get(t, "/readyz").status in (200, 503)
@@ -224,22 +225,64 @@ def test_scoreboard_full_of_anything(admin, root_only):
             for line in re.findall(rb"^data: (.*)$", data, re.M):
                 json.loads(line)
         for slot in slots:
-            memory.seek(slot + 64)
-            memory.write(bytes(size - 64))
+            memory.seek(slot + OWN)
+            memory.write(bytes(size))
     assert admin_pid(t) == before and pids < set(t.worker_pids())
 
 
 def find_slots(t, memory, pids):
     """Where the slots of these processes are: each begins with its state and its pid (shared/scoreboard.h)."""
     with open(f"/proc/{t.pid}/maps", encoding="ascii") as maps:
-        shared = [line.split()[0].split("-") for line in maps if " rw-s " in line and "/dev/zero" in line]
+        shared = [line.split()[0].split("-") for line in maps if " rw-s " in line and "tined-scoreboard" in line]
     for begin, end in shared:
         memory.seek(int(begin, 16))
         data = memory.read(int(end, 16) - int(begin, 16))
         for pid in pids:
             at = data.find(struct.pack("<II", 2, pid))
-            if at >= 0 and at % 64 == 0:
+            if at >= 0 and at % OWN == 0:
                 yield int(begin, 16) + at
+
+
+def control_workers(t):
+    """What `tinectl workers` is answered."""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(harness.DEADLINE)
+        s.connect(str(t.folder / "control.sock"))
+        s.sendall(b"workers\n")
+        lines = [json.loads(line) for line in s.makefile()]
+    assert lines[-1]["ok"]
+    return [line for line in lines if "slot" in line]
+
+
+@pytest.mark.parametrize("fill", ["ff", "7f", "00", "01", "rr"])
+def test_worker_that_writes_over_all_shared_memory_it_can(admin, build_module, folder, fill):
+    """It says of itself what it likes. Nobody else is shown otherwise than before, nor serves worse."""
+    module = build_module(harness.REPOSITORY / "tests/system/scribble_module.c")
+    t = admin({"workers": {"count": "3"}, "module:m": {"path": module, "mount": "/m"},
+               "http": {"max_total": "1000", "max_per_client": "900", "access_log": f"file:{folder}/access.log"}})
+    before = {p["slot"]: p for p in get(t, "/status.json").json()["processes"]}
+    with t.connect() as c:
+        liar = c.request("/whoami").json()
+        assert 0 < int(c.request(f"/m/?{fill}").body) < 1 << 20, "some of it is its own"
+    for _ in range(2):
+        status, text = get(t, "/status.json").body, get(t, "/metrics").body
+        check_metrics(text)
+        assert len(status) < 20000 and len(text) < 100000
+        for processes in json.loads(status)["processes"], control_workers(t):
+            assert {(p["slot"], p["pid"], p["role"], p["state"]) for p in processes} == \
+                {(p["slot"], p["pid"], p["role"], p["state"]) for p in before.values()}
+        began = time.monotonic()
+        for _ in range(60):
+            t.hello()
+        assert time.monotonic() - began < 5
+    others = [p for p in get(t, "/status.json").json()["processes"] if p["role"] == "worker" and p["pid"] != liar["pid"]]
+    assert len(others) == 2 and all(0 <= p["connections"] < 900 and p["requests"] < 1000 for p in others)
+    os.kill(liar["pid"], signal.SIGKILL)
+    t.wait_log(r"crash: killed by signal 9")
+    os.kill(others[0]["pid"], signal.SIGKILL)
+    t.wait_log(r"crash: killed by signal 9", count=2)
+    t.wait_log(r"starting -> ready", count=6)
+    assert not t.find(r"worker\[\d\]:   #") and not t.find("it was in")
 
 
 def check_metrics(text):

@@ -16,16 +16,16 @@
 #include "run.h"
 
 static char path[64], text[4 << 20];
-static struct access_slot *slots;
+static struct access_slots slots;
 static struct peer peer;
 
 static int open_file(void)
 {
 	int fd;
 
-	if (!slots)
+	if (!slots.slots)
 		ck_assert_int_eq(access_slots_new(2, &slots), 0);
-	access_slot_clear(&slots[1]);
+	access_slot_clear(&slots.slots[1]);
 	ck_assert(peer_parse("192.0.2.1", 9, &peer));
 	snprintf(path, sizeof(path), "/tmp/tined-test-access-XXXXXX");
 	fd = mkstemp(path);
@@ -38,8 +38,11 @@ static int open_file(void)
 
 static struct access_log *open_log(enum log_sink sink, int fd)
 {
-	struct access_log_options o = {
-		.format = ACCESS_JSON, .sink = sink, .fd = fd, .worker = 7, .slot = &slots[1]};
+	struct access_log_options o = {.format = ACCESS_JSON,
+		.sink = sink,
+		.fd = fd,
+		.worker = 7,
+		.slot = &slots.slots[1]};
 	struct access_log *l;
 
 	ck_assert_int_eq(access_log_new(&o, &l), 0);
@@ -110,7 +113,7 @@ START_TEST(test_lines_wait_and_come_whole)
 	ck_assert_int_ge(st.st_size, 4000 * 100); /* most were written for want of room */
 	l = access_log_free(l);
 	check_numbered(logged(), 5000);
-	ck_assert_uint_eq(slots[1].used, 0);
+	ck_assert_uint_eq(slots.slots[1].used, 0);
 	ck_assert_ptr_nonnull(strstr(text, "\"worker\":7}"));
 	unlink(path);
 }
@@ -196,14 +199,14 @@ static void serve_and_die(struct access_log *l)
 START_TEST(test_a_crash_is_accounted_for)
 {
 	struct access_log_options o = {
-		.sink = LOG_SINK_FILE, .fd = open_file(), .worker = 7, .slot = &slots[1]};
+		.sink = LOG_SINK_FILE, .fd = open_file(), .worker = 7, .slot = &slots.slots[1]};
 	struct access_log *l;
 
 	o.format = ACCESS_JSON;
 	ck_assert_int_eq(access_log_new(&o, &l), 0);
 	in_child(serve_and_die, l);
 	ck_assert_str_eq(logged(), "");
-	ck_assert_uint_eq(access_slot_salvage(&slots[1], &o), 2);
+	ck_assert_uint_eq(access_slot_salvage(&slots.slots[1], &o), 2);
 	ck_assert_uint_eq(n_lines(logged()), 3 + 64);
 	ck_assert_ptr_nonnull(strstr(text, "\"target\":\"/000002\""));
 	ck_assert_ptr_null(strstr(text, "/done"));
@@ -212,7 +215,7 @@ START_TEST(test_a_crash_is_accounted_for)
 		"l\\\"ost\","
 		"\"protocol\":\"HTTP/1.1\",\"status\":0,\"crash\":true,\"bytes\":0,"));
 	/* a second time there is nothing left */
-	ck_assert_uint_eq(access_slot_salvage(&slots[1], &o), 0);
+	ck_assert_uint_eq(access_slot_salvage(&slots.slots[1], &o), 0);
 	ck_assert_uint_eq(n_lines(logged()), 3 + 64);
 	access_log_free(l);
 	unlink(path);
@@ -224,7 +227,7 @@ START_TEST(test_a_long_line_under_way_is_cut)
 	struct access_log_options o = {.format = ACCESS_COMBINED,
 		.sink = LOG_SINK_FILE,
 		.fd = open_file(),
-		.slot = &slots[1]};
+		.slot = &slots.slots[1]};
 	static char big[1000];
 	struct access_log *l;
 
@@ -232,7 +235,7 @@ START_TEST(test_a_long_line_under_way_is_cut)
 	ck_assert_int_eq(access_log_new(&o, &l), 0);
 	access_log_begin(l, &peer, (struct tine_text){big, sizeof(big)}, 1);
 	access_log_end(l, access_log_begin(l, &peer, (struct tine_text){NULL, 0}, 1));
-	access_slot_salvage(&slots[1], &o);
+	access_slot_salvage(&slots.slots[1], &o);
 	ck_assert_uint_eq(strspn(strchr(logged(), 'x'), "x"), ACCESS_LINE);
 	ck_assert_ptr_nonnull(strstr(text, "x\" 000 0 \"-\" \"-\"\n"));
 	access_log_free(l);
@@ -248,13 +251,13 @@ START_TEST(test_nothing_in_a_slot_is_trusted)
 	struct access_log_options o = {.format = ACCESS_COMBINED,
 		.sink = LOG_SINK_FILE,
 		.fd = open_file(),
-		.slot = &slots[1]};
+		.slot = &slots.slots[1]};
 
-	memset(&slots[1], fillings[_i], sizeof(slots[1]));
-	memcpy(slots[1].lines, "a\x1b[31m\0b\nc\x7f\n", 13);
-	access_slot_salvage(&slots[1], &o);
-	ck_assert_uint_eq(slots[1].used, 0);
-	ck_assert_uint_eq(slots[1].taken, 0);
+	memset(&slots.slots[1], fillings[_i], sizeof(slots.slots[1]));
+	memcpy(slots.slots[1].lines, "a\x1b[31m\0b\nc\x7f\n", 13);
+	access_slot_salvage(&slots.slots[1], &o);
+	ck_assert_uint_eq(slots.slots[1].used, 0);
+	ck_assert_uint_eq(slots.slots[1].taken, 0);
 	ck_assert_ptr_eq(strstr(logged(), "a?[31m?b\nc?\n"), text);
 	for (const char *p = text; *p; p++)
 		ck_assert((unsigned char)*p >= 0x20 || *p == '\n');
