@@ -10,13 +10,17 @@
 #include "shared/clients.h"
 #include "shared/scoreboard.h"
 
-static uint64_t count_total(const struct scoreboard *sb)
+static uint64_t count_total(const struct admission *a)
 {
+	const struct scoreboard *sb = a->scoreboard;
 	size_t n_used = sb_get(*sb->n_used);
 	uint64_t sum = 0;
 
-	for (size_t i = 0; i < n_used && i < sb->n_slots; i++)
-		sum += sb_get(sb->slots[i].connections);
+	for (size_t i = 0; i < n_used && i < sb->n_slots; i++) {
+		uint64_t n = sb_get(sb->slots[i].connections);
+
+		sum += n <= a->max_worker ? n : 0;
+	}
 	return sum;
 }
 
@@ -29,7 +33,7 @@ bool admission_enter(struct connection *c)
 	const struct admission *a = &c->server->admission;
 	uint64_t key;
 
-	if (a->max_total > 0 && count_total(a->scoreboard) > a->max_total)
+	if (a->max_total > 0 && count_total(a) > a->max_total)
 		return false;
 	if (a->max_per_client == 0)
 		return true;

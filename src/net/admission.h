@@ -15,6 +15,7 @@ struct admission {
 	unsigned slot;           /* our own */
 	uint64_t max_per_client; /* connections of one address; 0: no limit */
 	uint64_t max_total;      /* connections; 0: no limit */
+	uint64_t max_worker; /* that one worker may have; who says it has more is not believed */
 };
 
 bool admission_enter(struct connection *c);

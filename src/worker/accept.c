@@ -25,6 +25,7 @@
 #include "base/log.h"
 #include "base/peer.h"
 #include "base/turn.h"
+#include "ipc/msg.h"
 #include "shared/scoreboard.h"
 
 #define HEAD_START_US 1000
@@ -94,19 +95,37 @@ static bool may_listen(const struct acceptor *a)
 	return a->running && !a->full && !event_pending(&a->resume, EV_TIMEOUT, NULL);
 }
 
+static uint64_t n_connections(const struct acceptor *a)
+{
+	return a->o.n_connections(a->o.arg);
+}
+
+/*
+ * Whether it is another worker that is there to accept. One whose figures cannot be true is not: it would be waited for in vain at each
+ * connection, or make everybody else's share look small.
+ */
+static bool is_there(const struct acceptor *a, const struct sb_slot *s, uint64_t now)
+{
+	uint64_t tick_us = sb_get(s->tick_us);
+
+	return sb_get(s->accepting) == 1 && sb_get(s->role) == ROLE_WORKER &&
+		tick_us >= a->absent_before_us && tick_us <= now &&
+		sb_get(s->connections) <= a->o.max_connections;
+}
+
 /* Returns how many workers are there to accept, and in *ret_sum what they hold; ourselves included. */
 static unsigned survey(const struct acceptor *a, uint64_t *ret_sum)
 {
 	const struct scoreboard *sb = a->o.scoreboard;
 	size_t n_used = sb_get(*sb->n_used);
-	unsigned n = 0;
+	uint64_t now = now_us();
+	unsigned n = 1;
 
-	*ret_sum = 0;
+	*ret_sum = n_connections(a);
 	for (size_t i = 0; i < n_used && i < sb->n_slots; i++) {
 		const struct sb_slot *s = &sb->slots[i];
 
-		if (!sb_get(s->accepting) ||
-			(s != a->o.slot && sb_get(s->tick_us) < a->absent_before_us))
+		if (s == a->o.slot || !is_there(a, s, now))
 			continue;
 		*ret_sum += sb_get(s->connections);
 		n++;
@@ -121,7 +140,7 @@ static bool holds_more_than_its_share(const struct acceptor *a, unsigned *ret_n_
 	unsigned n = survey(a, &sum);
 
 	*ret_n_workers = n;
-	return n > 1 && sb_get(a->o.slot->connections) * (uint64_t)n > sum;
+	return n > 1 && n_connections(a) * n > sum;
 }
 
 static void step_back(struct acceptor *a)
@@ -201,7 +220,7 @@ static bool accept_one(struct source *s)
 		a->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	sb_add(a->o.slot->accepted, 1);
 	a->o.on_connection(fd, s->listener, &peer, a->o.arg);
-	if (sb_get(a->o.slot->connections) >= a->o.max_connections) {
+	if (n_connections(a) >= a->o.max_connections) {
 		a->full = true;
 		listen_on(a, false);
 	}
@@ -348,7 +367,7 @@ void acceptor_stop(struct acceptor *a)
 /* There is room for one more. */
 void acceptor_connection_closed(struct acceptor *a)
 {
-	if (!a->full || sb_get(a->o.slot->connections) >= a->o.max_connections)
+	if (!a->full || n_connections(a) >= a->o.max_connections)
 		return;
 	a->full = false;
 	if (may_listen(a))

@@ -18,8 +18,9 @@ typedef void (*accept_fn)(int fd, unsigned listener, const struct peer *peer, vo
 struct acceptor_options {
 	struct event_base *base;
 	const struct scoreboard *scoreboard;
-	struct sb_slot *slot; /* our own */
+	struct sb_slot *slot; /* our own, which others are told by */
 	uint64_t max_connections;
+	uint32_t (*n_connections)(void *arg); /* that we hold, whatever the slot has come to say */
 	accept_fn on_connection;
 	bool (*free_descriptors)(
 		void); /* when they run out: gives up some kept for later; false: there were none */

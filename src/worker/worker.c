@@ -292,6 +292,7 @@ static int open_net(struct worker *w)
 		.clients = w->child->clients,
 		.slot = w->child->slot,
 		.max_per_client = config->http.max_per_client,
+		.max_worker = config->workers.max_connections,
 		.max_total = config->http.max_total};
 	struct net_options o = {.base = w->base,
 		.pool = w->pool,
@@ -357,6 +358,13 @@ static uint64_t connection_limit(const struct worker *w)
 	return wanted < limits_connections(fds) ? wanted : limits_connections(fds);
 }
 
+static uint32_t n_connections(void *arg)
+{
+	const struct worker *w = arg;
+
+	return net_server_connections(w->net);
+}
+
 static int open_acceptor(struct worker *w)
 {
 	const struct child *c = w->child;
@@ -364,6 +372,7 @@ static int open_acceptor(struct worker *w)
 		.scoreboard = c->scoreboard,
 		.slot = w->slot,
 		.max_connections = connection_limit(w),
+		.n_connections = n_connections,
 		.free_descriptors = http_files_release_some,
 		.no_descriptor_text = no_descriptor_text,
 		.on_connection = on_connection,
