@@ -107,7 +107,9 @@ void bus_do_follow(struct command_request *r, const char *argument)
 		command_answer_error(r, "usage", text);
 		return;
 	}
-	f = r->has_room ? calloc(1, sizeof(*f)) : NULL;
+	if (!command_may_follow(r))
+		return;
+	f = calloc(1, sizeof(*f));
 	e = f ? relay_tap_new(r->primary->relay, argument, on_message, f, &f->tap) : -ENOMEM;
 	if (e < 0) {
 		free(f);

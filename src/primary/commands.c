@@ -91,15 +91,27 @@ static void do_farms(struct command_request *r, const char *argument)
 	command_answer_list(r, report_farms(r->primary->history));
 }
 
+/* Says so if not. */
+bool command_may_follow(struct command_request *r)
+{
+	if (r->may_follow && r->may_follow(r))
+		return true;
+	command_answer_error(r, "busy", "too many who follow at a time");
+	return false;
+}
+
 static void do_events(struct command_request *r, const char *argument)
 {
-	json_t *list = report_events(r->primary->history, 0), *o;
+	json_t *list, *o;
 	size_t i;
 
 	if (strcmp(argument, "--follow") != 0) {
-		command_answer_list(r, list);
+		command_answer_list(r, report_events(r->primary->history, 0));
 		return;
 	}
+	if (!command_may_follow(r))
+		return;
+	list = report_events(r->primary->history, 0);
 	json_array_foreach(list, i, o) r->reply(r, json_incref(o), false);
 	json_decref(list);
 	r->follows = true;

@@ -28,11 +28,14 @@ struct command_request {
 	void (*reply)(struct command_request *r, json_t *object, bool last);
 	/* Whether what is left unread is little enough for more. NULL: there are no records. */
 	bool (*has_room)(const struct command_request *r);
+	/* Whether one more may stay for what happens, instead of an answer. NULL: nobody may. */
+	bool (*may_follow)(const struct command_request *r);
 };
 
 void command_answer_ok(struct command_request *r, const char *text);
 void command_answer_error(struct command_request *r, const char *code, const char *text);
 void command_answer_list(struct command_request *r, json_t *list);
+bool command_may_follow(struct command_request *r);
 
 void command_run(struct command_request *r, char *line);
 void command_cancel(struct command_request *r);

@@ -1,7 +1,8 @@
 /*
  * The control socket. Runs in the primary, on its loop.
  * Always holds: a client has sent at most one command; it is freed when its answer has gone out, when it is gone, or when
- * one of its deadlines or bounds is hit, and a command under way is told first (command_cancel()).
+ * one of its deadlines or bounds is hit, and a command under way is told first (command_cancel()). Those who follow, for which
+ * there is no deadline, leave room for others' commands.
  */
 #include "primary/control.h"
 
@@ -31,13 +32,17 @@
 #include "shared/options.h"
 #include "shared/report.h"
 
-#define CLIENTS_MAX 32
-#define OF_ONE_USER 16         /* but for root */
-#define OUTPUT_MAX  (1u << 20) /* bytes that wait for a client to read them */
-#define GROUPS_MAX  256        /* supplementary groups of a client that are looked at */
-#define BACKLOG     64
-#define PAUSE_US    (200 * US_PER_MS) /* after an accept(2) that failed for want of something */
-#define LOOK_US     (250 * US_PER_MS) /* between two looks at who has left during his command */
+/* For those who may act there is always room, whoever else came before them, and however many follow. */
+#define CLIENTS_MAX        32
+#define READERS_MAX        24 /* clients before whom there is no room for one who may only read */
+#define OF_ONE_USER        16 /* but for root */
+#define FOLLOWERS_MAX      16 /* of all clients */
+#define OF_ONE_USER_FOLLOW 8  /* but for root */
+#define OUTPUT_MAX         (1u << 20) /* bytes that wait for a client to read them */
+#define GROUPS_MAX         256        /* supplementary groups of a client that are looked at */
+#define BACKLOG            64
+#define PAUSE_US           (200 * US_PER_MS) /* after an accept(2) that failed for want of something */
+#define LOOK_US            (250 * US_PER_MS) /* between two looks at who has left during his command */
 
 static const struct timeval line_timeout = {5, 0};   /* for the whole command to come */
 static const struct timeval write_timeout = {10, 0}; /* for some of the answer to be read */
@@ -157,10 +162,14 @@ static void reply(struct command_request *r, json_t *object, bool last)
 		end_when_sent(cl);
 }
 
+static const struct client *client_of(const struct command_request *r)
+{
+	return (const struct client *)((const char *)r - offsetof(struct client, request));
+}
+
 static bool has_room(const struct command_request *r)
 {
-	const struct client *cl =
-		(const struct client *)((const char *)r - offsetof(struct client, request));
+	const struct client *cl = client_of(r);
 
 	return !cl->ending && evbuffer_get_length(bufferevent_get_output(cl->io)) < OUTPUT_MAX / 4;
 }
@@ -234,9 +243,25 @@ static unsigned n_of(const struct control *c, uid_t uid)
 	return n;
 }
 
-static bool is_full(const struct control *c, uid_t uid)
+static bool is_full(const struct control *c, uid_t uid, enum command_permission permission)
 {
-	return c->n_clients >= CLIENTS_MAX || (uid != 0 && n_of(c, uid) >= OF_ONE_USER);
+	unsigned max = permission == COMMAND_MAY_ACT ? CLIENTS_MAX : READERS_MAX;
+
+	return c->n_clients >= max || (uid != 0 && n_of(c, uid) >= OF_ONE_USER);
+}
+
+static bool may_follow(const struct command_request *r)
+{
+	const struct client *cl, *self = client_of(r);
+	unsigned n = 0, n_of_user = 0;
+
+	LIST_FOREACH (cl, &self->control->clients, link) {
+		bool follows = (cl->request.follows || cl->request.bus) && !is_gone(cl->io);
+
+		n += follows;
+		n_of_user += follows && cl->uid == self->uid;
+	}
+	return n < FOLLOWERS_MAX && (self->uid == 0 || n_of_user < OF_ONE_USER_FOLLOW);
 }
 
 static void free_those_that_left(struct control *c)
@@ -270,7 +295,8 @@ static void on_look(evutil_socket_t fd, short what, void *arg)
 	look_again(c);
 }
 
-static int client_new(struct control *c, int fd, const struct ucred *cred)
+static int client_new(
+	struct control *c, int fd, const struct ucred *cred, enum command_permission may)
 {
 	struct client *cl = calloc(1, sizeof(*cl));
 
@@ -285,10 +311,11 @@ static int client_new(struct control *c, int fd, const struct ucred *cred)
 	cl->uid = cred->uid;
 	snprintf(cl->who, sizeof(cl->who), "uid %u, pid %d", (unsigned)cred->uid, (int)cred->pid);
 	cl->request = (struct command_request){.primary = c->primary,
-		.permission = permission(c, fd, cred),
+		.permission = may,
 		.who = cl->who,
 		.reply = reply,
-		.has_room = has_room};
+		.has_room = has_room,
+		.may_follow = may_follow};
 	event_assign(&cl->ev_gone, c->primary->base, -1, 0, on_gone, cl);
 	LIST_INSERT_HEAD(&c->clients, cl, link);
 	c->n_clients++;
@@ -305,6 +332,7 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struc
 	static const char busy[] =
 		"{\"ok\":false,\"code\":\"busy\",\"error\":\"too many clients at a time\"}\n";
 	struct control *c = arg;
+	enum command_permission may;
 	struct ucred cred;
 	socklen_t size = sizeof(cred);
 
@@ -312,10 +340,11 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struc
 		close(fd);
 		return;
 	}
-	if (is_full(c, cred.uid))
+	may = permission(c, fd, &cred);
+	if (is_full(c, cred.uid, may))
 		free_those_that_left(c);
-	if (!is_full(c, cred.uid)) {
-		if (client_new(c, fd, &cred) == -ENOMEM)
+	if (!is_full(c, cred.uid, may)) {
+		if (client_new(c, fd, &cred, may) == -ENOMEM)
 			close(fd);
 		return;
 	}

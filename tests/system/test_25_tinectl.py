@@ -668,6 +668,68 @@ def test_only_so_many_clients(start):
     wait_until(lambda: ctl(t, "status").returncode == DONE, "there is room again")
 
 
+def connect_as(t, user):
+    """A connection that the daemon takes for another user's."""
+    os.seteuid(pwd.getpwnam(user).pw_uid)
+    try:
+        return connect(t)
+    finally:
+        os.seteuid(0)
+
+
+def is_refused(s, within=0.1):
+    """Whether it is told so. Who follows is told something else, or nothing."""
+    while select.select([s], [], [], within)[0]:
+        data = s.recv(65536)
+        if not data or b'"busy"' in data:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("command", [b"events --follow\n", b"sub >\n"])
+def test_followers_leave_room_for_commands(start, command):
+    t = start({"workers": {"probation": "100ms"}})
+    crowd = [connect(t) for _ in range(20)]
+    for s in crowd:
+        s.sendall(command)
+    assert sum(is_refused(s) for s in crowd) == 4
+    for _ in range(20):
+        assert ctl(t, "status").returncode == DONE
+    assert ctl(t, "reload").returncode == DONE
+    refused = ctl(t, "events", "--follow")
+    assert refused.returncode == BUSY and "follow" in refused.stderr
+    for s in crowd:
+        s.close()
+    with connect(t) as s:
+        s.sendall(command)
+        assert not is_refused(s, 1), "there is room again at once"
+
+
+def test_others_leave_room_for_those_who_may_act(start, root_only):
+    t = start({"tined": {"control_others": "read"}})
+    crowd = [connect_as(t, user) for user in (NOBODY, "daemon") for _ in range(20)]
+    assert is_refused(crowd.pop(), DEADLINE), "it is the last, so all are decided upon"
+    assert sum(is_refused(s, 0) for s in crowd) == 39 - 24
+    assert ctl(t, "status", user=pwd.getpwnam(NOBODY).pw_uid).returncode == BUSY
+    for _ in range(4):
+        assert ctl(t, "status").returncode == DONE
+    for s in crowd:
+        s.close()
+
+
+def test_one_user_is_not_all_that_follow(start, root_only):
+    t = start({"tined": {"control_others": "read"}})
+    crowd = [connect_as(t, NOBODY) for _ in range(10)]
+    for s in crowd:
+        s.sendall(b"events --follow\n")
+    assert sum(is_refused(s) for s in crowd) == 2
+    with connect(t) as s:
+        s.sendall(b"events --follow\n")
+        assert not is_refused(s)
+    for s in crowd:
+        s.close()
+
+
 def test_followers_that_never_read_cost_nothing(start):
     """Their queue is bounded; they go, everybody else is answered, and the memory stays."""
     t = start()
