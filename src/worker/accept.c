@@ -5,7 +5,8 @@
  * takes nearly everything. Instead the less loaded get a head start: who holds more than the mean of the accepting
  * workers steps back, until that is no longer so or for a millisecond, and then takes a connection that is still there.
  * When that was in vain for a while, those whose loop has not turned meanwhile (hung, stopped, busy) are left out of
- * the mean until it does, so that a worker that cannot come does not delay every connection.
+ * the mean until it does, so that a worker that cannot come does not delay every connection. Nor does one that only says it would
+ * come: after many head starts in a row that nobody used, there are none for a while.
  */
 #include "worker/accept.h"
 
@@ -32,6 +33,8 @@
 #define LOOK_AGAIN_US 125 /* how often to see whether stepping back is still right */
 #define PATIENCE_US \
 	5000 /* head starts in vain for so long: who has not moved meanwhile is absent */
+#define IN_VAIN_MAX    100      /* head starts that nobody used, in a row... */
+#define TRUCE_US       US_PER_S /* ...after which there are none for so long */
 #define NO_FD_PAUSE_US 100000
 #define ALONE_BURST    32 /* connections taken in one turn when there is nobody to share with */
 
@@ -56,7 +59,9 @@ struct acceptor {
 	uint64_t stepped_back_us; /* since when; 0: we are not */
 	uint64_t
 		in_vain_since_us; /* first of a row of head starts that nobody used; 0: the last one was used */
+	unsigned n_in_vain;        /* in that row */
 	uint64_t absent_before_us; /* a loop that has not turned since is not waited for */
+	uint64_t truce_until_us;   /* nobody is waited for */
 };
 
 static void set_timer(struct acceptor *a, uint64_t us)
@@ -140,7 +145,7 @@ static bool holds_more_than_its_share(const struct acceptor *a, unsigned *ret_n_
 	unsigned n = survey(a, &sum);
 
 	*ret_n_workers = n;
-	return n > 1 && n_connections(a) * n > sum;
+	return n > 1 && n_connections(a) * n > sum && now_us() >= a->truce_until_us;
 }
 
 static void step_back(struct acceptor *a)
@@ -247,12 +252,17 @@ static void on_acceptable(evutil_socket_t fd, short what, void *arg)
 /* Learns from a head start that is over: was anybody there to use it? */
 static void note_head_start(struct acceptor *a, uint64_t began_us, bool in_vain)
 {
+	a->n_in_vain = in_vain ? a->n_in_vain + 1 : 0;
 	if (!in_vain)
 		a->in_vain_since_us = 0;
 	else if (a->in_vain_since_us == 0)
 		a->in_vain_since_us = began_us;
 	else if (began_us > a->in_vain_since_us + PATIENCE_US)
 		a->absent_before_us = a->in_vain_since_us;
+	if (a->n_in_vain == IN_VAIN_MAX) {
+		a->n_in_vain = 0;
+		a->truce_until_us = began_us + TRUCE_US;
+	}
 }
 
 static void on_look_again(evutil_socket_t fd, short what, void *arg)
@@ -279,6 +289,8 @@ static void on_look_again(evutil_socket_t fd, short what, void *arg)
 	}
 	if (over)
 		note_head_start(a, began_us, taken);
+	else
+		a->n_in_vain = 0; /* it has evened the load */
 }
 
 int acceptor_new(const struct acceptor_options *o, struct acceptor **ret)

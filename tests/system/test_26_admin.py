@@ -285,6 +285,30 @@ def test_worker_that_writes_over_all_shared_memory_it_can(admin, build_module, f
     assert not t.find(r"worker\[\d\]:   #") and not t.find("it was in")
 
 
+def test_worker_that_only_says_it_would_accept_is_not_waited_for(admin, root_only):
+    """It stands still, while its slot says it turns and has nothing to do."""
+    t = admin({"workers": {"hang_timeout": "60s"}})
+    with t.connect() as held:
+        worker = t.worker_of(held)
+        liar = next(pid for pid in t.scoreboard() if pid != worker)
+        with open(f"/proc/{t.pid}/mem", "r+b", buffering=0) as memory:
+            slot = next(find_slots(t, memory, [liar]))
+            os.kill(liar, signal.SIGSTOP)
+
+            def lie():
+                memory.seek(slot + OWN)
+                memory.write(struct.pack("<IIQ", 1, 0, time.monotonic_ns() // 1000))
+                time.sleep(0.0005)
+
+            with Watch(lie):
+                before, began = t.scoreboard()[worker]["stepped_back"], time.monotonic()
+                for _ in range(600):
+                    t.hello()
+                waited, seconds = t.scoreboard()[worker]["stepped_back"] - before, time.monotonic() - began
+        os.kill(liar, signal.SIGCONT)
+    assert 50 < waited <= 100 * (1 + seconds), "a hundred times a second at most"
+
+
 def check_metrics(text):
     for line in text.decode("ascii").splitlines():
         assert re.fullmatch(r'# (HELP|TYPE) tined_\w+ .*|tined_\w+({(\w+="[\w.+]+",?)+})? [-\d.e+]+', line), line
