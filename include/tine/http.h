@@ -105,11 +105,14 @@ TINE_EXPORT int tine_http_use(
 TINE_EXPORT enum tine_method tine_request_method(const struct tine_request *request);
 
 /*
- * The path, percent-decoded and with dot segments removed: it begins with '/', and holds neither NUL nor a
- * segment "." or "..". tine_request_subpath is the part below the route's mount point (also beginning with '/').
+ * The path, percent-decoded and with empty and dot segments removed: it begins with '/', and holds neither NUL nor "//" nor
+ * a segment "." or "..". tine_request_subpath is the part below the route's mount point (also beginning with '/').
  */
 TINE_EXPORT struct tine_text tine_request_path(const struct tine_request *request);
 TINE_EXPORT struct tine_text tine_request_subpath(const struct tine_request *request);
+
+/* The whole path as it was sent, neither decoded nor shortened. */
+TINE_EXPORT struct tine_text tine_request_raw_path(const struct tine_request *request);
 
 /* The segment that {name} of the route's path stands for, decoded; data is NULL when it has none of that name. */
 TINE_EXPORT struct tine_text tine_request_param(

@@ -96,6 +96,11 @@ struct tine_text tine_request_subpath(const struct tine_request *request)
 	return (struct tine_text){request->path.data + mount, request->path.len - mount};
 }
 
+struct tine_text tine_request_raw_path(const struct tine_request *request)
+{
+	return request->head.path;
+}
+
 struct tine_text tine_request_param(const struct tine_request *request, const char *name)
 {
 	if (!request->match.route)

@@ -9,6 +9,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +25,8 @@
 #include "net/connection.h"
 #include "net/output.h"
 
-#define HEAD_MAX 256 /* of all fixed pieces of a head together */
+#define HEAD_MAX       256 /* of all fixed pieces of a head together */
+#define SHORT_TEXT_MAX 96
 
 #define TEXT(literal) ((struct tine_text){(literal), sizeof(literal) - 1})
 
@@ -214,12 +216,26 @@ int response_start(struct tine_request *rq, const struct http_answer *a)
 	return 0;
 }
 
-/* Answers with the status and the operator's page for it, or its reason phrase as a short text. */
+/* Its status and reason phrase, and how much would not have been too much. Returns the length. */
+static size_t put_short_text(
+	const struct tine_request *rq, unsigned status, char to[SHORT_TEXT_MAX])
+{
+	struct tine_text reason = response_reason(status);
+	int n = snprintf(to, SHORT_TEXT_MAX, "%u %.*s", status, (int)reason.len, reason.data);
+
+	if (status == 413 && rq->body.max > 0)
+		n += snprintf(to + n, SHORT_TEXT_MAX - (size_t)n, ": at most %" PRIu64 " bytes",
+			rq->body.max);
+	to[n] = '\n';
+	return (size_t)n + 1;
+}
+
+/* Answers with the status and the operator's page for it, or with a short text. */
 int response_text(struct tine_request *rq, unsigned status)
 {
-	struct tine_text reason = response_reason(status), page;
-	char body[64];
-	int n = snprintf(body, sizeof(body), "%u %.*s\n", status, (int)reason.len, reason.data);
+	char body[SHORT_TEXT_MAX];
+	size_t n = put_short_text(rq, status, body);
+	struct tine_text page;
 
 	page = error_pages_find(rq->server->pages, status);
 	if (page.data)
@@ -229,10 +245,8 @@ int response_text(struct tine_request *rq, unsigned status)
 				.length = page.len,
 				.body = page.data});
 	return response_write(rq,
-		&(struct http_answer){.status = status,
-			.type = TEXT("text/plain"),
-			.length = (uint64_t)n,
-			.body = body});
+		&(struct http_answer){
+			.status = status, .type = TEXT("text/plain"), .length = n, .body = body});
 }
 
 /* Sends the client to `path`, which is encoded here, with the query it came with. */

@@ -13,6 +13,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <wslay/wslay.h>
@@ -206,8 +207,14 @@ static void finish(struct tine_websocket *ws, unsigned code)
 /* The client broke the rules. */
 static void fail(struct tine_websocket *ws, unsigned code)
 {
+	char reason[WEBSOCKET_REASON_MAX];
+	int len = 0;
+
+	if (code == WSLAY_CODE_MESSAGE_TOO_BIG)
+		len = snprintf(reason, sizeof(reason), "a message of more than %zu bytes",
+			ws->max_message);
 	if (ws->state == WEBSOCKET_OPEN)
-		send_close(ws, code, (struct tine_text){NULL, 0});
+		send_close(ws, code, (struct tine_text){reason, (size_t)len});
 	finish(ws, code);
 }
 
