@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "modules/builtin.h"
 #include "modules/hub/hub.h"
@@ -191,6 +192,19 @@ static void answer_json(struct tine_request *request, struct text *t)
 
 /* --- POST --- */
 
+/* What is compressed would be published as it is. Returns false when it has been answered. */
+static bool check_coding(struct tine_request *request)
+{
+	struct tine_text coding = tine_request_header(request, "content-encoding");
+
+	if (!coding.data || (coding.len == 8 && strncasecmp(coding.data, "identity", 8) == 0))
+		return true;
+	tine_respond_header(request, "Accept-Encoding", "identity");
+	answer_text(request, 415,
+		"a message without Content-Encoding, please: it is published as it comes");
+	return false;
+}
+
 static void publish(struct hub *h, struct tine_request *request, const struct topic *topic)
 {
 	struct publish_answer answer;
@@ -203,12 +217,13 @@ static void publish(struct hub *h, struct tine_request *request, const struct to
 
 	if (topic->is_pattern)
 		return answer_text(request, 400, "only one subject can be published under");
-	if (access_check(h, request, TOKEN_PUBLISH, topic_text(topic), &grant) < 0)
+	if (access_check(h, request, TOKEN_PUBLISH, topic_text(topic), &grant) < 0 ||
+		!check_coding(request))
 		return;
 	len = access_client_key(tine_request_client(request), key);
 	r = hub_publish(h, topic, tine_request_body(request), key, len, &answer);
 	if (r > 0) {
-		if (r == PUBLISH_TOO_FAST || r == PUBLISH_BUSY)
+		if (publish_failures[r].status == 429 || r == PUBLISH_BUSY)
 			retry_after(request, answer.retry_us);
 		return answer_text(request, publish_failures[r].status, publish_failures[r].text);
 	}
@@ -270,21 +285,23 @@ static struct tine_text find_last_id(struct tine_request *request, char to[LAST_
 	return (struct tine_text){to, len == SIZE_MAX ? 0 : len};
 }
 
-/* Of a pattern one wants to know which subject a message is of. */
-static bool wants_json(struct tine_request *request, bool by_itself)
+/* *ret: what it is unless the query says something else. Returns false when that is neither of the two there are. */
+static bool find_format(struct tine_request *request, bool *ret)
 {
-	char format[8];
+	char format[4];
 	size_t len;
 
 	if (!text_query(tine_request_query(request), "format", format, sizeof(format), &len))
-		return by_itself;
-	return len == 4 && memcmp(format, "json", 4) == 0;
+		return true;
+	*ret = len == 4 && memcmp(format, "json", 4) == 0;
+	return *ret || (len == 4 && memcmp(format, "text", 4) == 0);
 }
 
 static void subscribe(
 	struct hub *h, struct tine_request *request, const struct topic *topic, bool upgrade)
 {
-	struct subscription_request q = {.topic = topic};
+	/* of a pattern one wants to know which subject a message is of */
+	struct subscription_request q = {.topic = topic, .json = upgrade || topic->is_pattern};
 	struct tine_text why;
 	struct grant grant;
 	char last_id[LAST_ID_MAX];
@@ -292,6 +309,8 @@ static void subscribe(
 
 	if (access_check(h, request, TOKEN_SUBSCRIBE, topic_text(topic), &grant) < 0)
 		return;
+	if (!find_format(request, &q.json))
+		return answer_text(request, 400, "no such format: there are text and json");
 	q.key_len = access_client_key(tine_request_client(request), q.key);
 	if (!subscribers_have_room(h, &q, &why)) {
 		retry_after(request, 5000000);
@@ -299,7 +318,6 @@ static void subscribe(
 		return;
 	}
 	q.last_id = find_last_id(request, last_id);
-	q.json = wants_json(request, upgrade || topic->is_pattern);
 	q.may_publish = grant.may_publish;
 	q.expires_s = grant.expires_s;
 	subscribers_look(h);
@@ -323,22 +341,37 @@ static void on_get(struct hub *h, struct tine_request *request, const struct top
 		count(h, request, topic_text(topic));
 }
 
+/* The subject that the path is. Returns false when it is none, and has been answered. */
+static bool find_topic(struct tine_request *request, struct topic *ret)
+{
+	struct tine_text sent = tine_request_raw_path(request);
+	const char *fault = NULL;
+	char text[128];
+
+	/* which the path that is routed by has not any more */
+	if (memmem(sent.data, sent.len, "//", 2))
+		fault = topic_fault((struct tine_text){"", 0});
+	if (!fault && topic_from_path(tine_request_subpath(request), ret, &fault) == 0)
+		return true;
+	snprintf(text, sizeof(text), "not a subject: %s", fault);
+	answer_text(request, 400, text);
+	return false;
+}
+
 static void on_request(struct tine_request *request, void *arg)
 {
 	static const struct tine_text all = {">", 1};
-	struct tine_text path = tine_request_subpath(request);
 	bool is_post = tine_request_method(request) == TINE_POST;
 	struct hub *h = arg;
 	struct topic topic;
 	struct grant grant;
 
-	if (path.len == 1 && !is_post) {
+	if (tine_request_subpath(request).len == 1 && !is_post) {
 		if (access_check_origin(h, request) &&
 			access_check(h, request, TOKEN_SUBSCRIBE, all, &grant) == 0)
 			answer_overview(h, request);
-	} else if (topic_from_path(path, &topic) < 0) {
-		answer_text(request, 400,
-			"not a subject: up to 16 segments of ASCII, 255 bytes, 4 of them `*`");
+	} else if (!find_topic(request, &topic)) {
+		return;
 	} else if (!is_post) {
 		on_get(h, request, &topic);
 	} else if (access_check_origin(h, request)) {

@@ -23,9 +23,10 @@ static void require(bool holds)
 static void fuzz_path(struct tine_text in)
 {
 	struct topic t, again;
+	const char *fault;
 
-	if (topic_from_path(in, &t) < 0)
-		return;
+	if (topic_from_path(in, &t, &fault) < 0)
+		return require(fault != NULL);
 	require(t.len > 0 && t.len <= TOPIC_MAX && t.text[t.len] == '\0');
 	require(topic_parse(topic_text(&t), &again) == 0 && again.is_pattern == t.is_pattern);
 	require(topic_covers(topic_text(&t), topic_text(&t)));

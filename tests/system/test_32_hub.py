@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import json
 import os
+import pathlib
 import re
 import signal
 import socket
@@ -54,6 +55,7 @@ class Stream:
     def __init__(self, client, path, last_id=None, headers=(), meanwhile=None):
         """meanwhile: called when the request has been sent."""
         self.client, self.text, self.status = client, b"", None
+        self.last_id = None  # as browsers keep it: of events without data, too
         fields = [EVENTS, *headers] + ([("Last-Event-ID", last_id)] if last_id else [])
         lines = "".join(f"{name}: {value}\r\n" for name, value in fields)
         client.send(f"GET {path} HTTP/1.1\r\nHost: test\r\n{lines}\r\n".encode())
@@ -77,7 +79,7 @@ class Stream:
         data, c.buffer = c.buffer[: n - 2], c.buffer[n:]
         return data
 
-    def event(self):
+    def event(self, only_data=True):
         """The next event: {field: value}; None when the stream has ended in good order."""
         while True:
             while b"\n\n" not in self.text:
@@ -90,7 +92,8 @@ class Stream:
             for line in block.decode().split("\n"):
                 name, _, value = line.partition(": ")
                 fields[name] = f"{fields[name]}\n{value}" if name in fields else value
-            if "data" in fields:
+            self.last_id = fields.get("id", self.last_id)
+            if "data" in fields or not only_data:
                 return fields
 
     def data(self, n):
@@ -253,6 +256,40 @@ def test_subjects_and_patterns(hub):
     assert post(t.address(), "/hub/", "x").status == 400
 
 
+def test_what_is_no_subject_is_told(hub):
+    """Slashes and dots are one thing, and nothing may be missing between two of them."""
+    t = hub({"count": 1})
+    for path, why in (("/a//b", "empty segment"), ("//a", "empty segment"), ("/a/", "empty segment"), ("/a..b", "empty segment"),
+                      ("/a./b", "empty segment"), ("/$a", "`$`"), ("/a%20b", "blank"), ("/%C3%BC", "ASCII"),
+                      ("/*/*/*/*/*", "4 `*`"), ("/" + "a/" * 16 + "a", "16 segments")):
+        for answer in (post(t.address(), f"/hub{path}", "x"), t.get(f"/hub{path}", headers=[EVENTS])):
+            assert answer.status == 400 and why in answer.body.decode(), (path, answer)
+    assert info(t, "/hub/")["published"] == 0
+
+
+def test_formats(hub):
+    t = hub({"count": 1})
+    for path in ("/hub/a?format=xml", "/hub/a?format=", "/hub/a?format=jsonx", "/hub/a?format=%zz"):
+        answer = t.get(path, headers=[EVENTS])
+        assert answer.status == 400 and b"text and json" in answer.body
+        with Raw(t, path) as ws:
+            assert ws.answer.status == 400
+    with t.connect() as c, t.connect() as other:
+        text, as_json = Stream(c, "/hub/*?format=text"), Stream(other, "/hub/a?format=json")
+        publish(t, "/hub/a", "it")
+        assert text.data(1) == ["it"]
+        assert json.loads(as_json.data(1)[0])["data"] == "it"
+
+
+def test_what_is_compressed(hub):
+    """It would be published as it is."""
+    t = hub({"count": 1})
+    for coding in "gzip", "identity, gzip", "x":
+        answer = post(t.address(), "/hub/a", "x", [("Content-Encoding", coding)])
+        assert answer.status == 415 and answer.header("Accept-Encoding") == "identity"
+    assert post(t.address(), "/hub/a", "x", [("Content-Encoding", "identity")]).status == 200
+
+
 def test_patterns_say_of_what(hub):
     t = hub()
     with t.connect() as c:
@@ -346,6 +383,72 @@ def test_what_is_lost_is_a_gap(hub):
         left = [int(text.split()[0]) for text in stream.data(24)]
     assert left == list(range(left[0], left[0] + 24)) and left[-1] <= 99
     assert 32 << 10 < info(t, "/hub/")["history_bytes"] <= 64 << 10
+
+
+def behind(stream, subject, t, n_bytes):
+    """So much goes by under another subject. Returns when the stream has been told a place behind it."""
+    last = [publish(t, subject, "x" * 4000) for _ in range(n_bytes // 4000)][-1]
+
+    def position(name):
+        return int(name.split("-")[1])
+
+    while position(stream.last_id) < position(last):
+        assert "data" not in stream.event(only_data=False)
+    return stream.last_id
+
+
+def test_a_quiet_subject_beside_a_busy_one(hub):
+    """Nothing is missed there, and so no gap is told, though the ring has gone round."""
+    t = hub(history="64K", max_message="4K")
+    ids = []
+    for _ in range(2):
+        with t.connect() as c:
+            stream = Stream(c, "/hub/quiet", last_id=ids[-1] if ids else None)
+            assert "data" not in stream.event(only_data=False) and stream.last_id  # it begins with its place
+            ids.append(behind(stream, "/hub/busy", t, 160000))
+            t.reload()
+            assert stream.event() is None
+    publish(t, "/hub/quiet", "now")
+    with t.connect() as c:
+        assert Stream(c, "/hub/quiet", last_id=ids[-1]).data(1) == ["now"]
+    with t.connect() as c:
+        assert Stream(c, "/hub/quiet", last_id=ids[0]).event()["event"] == "gap"
+    with Raw(t, "/hub/quiet") as ws:
+        last = [publish(t, "/hub/busy", "x" * 4000) for _ in range(10)][-1]
+        place = message(ws)
+        assert list(place) == ["id"]
+        while place["id"] != last:
+            place = message(ws)
+            assert list(place) == ["id"]
+
+
+def test_a_gap_is_told_once(hub):
+    t = hub({"count": 1}, history="64K", max_message="4K")
+    for i in range(40):
+        publish(t, "/hub/busy", "x" * 4000)
+    with t.connect() as c:
+        stream = Stream(c, "/hub/quiet", last_id="ffffffff-56")
+        event = stream.event()
+        assert event["event"] == "gap" and event["id"] == stream.last_id
+        assert "data" not in stream.event(only_data=False)  # where it is now that it has read what there is
+        assert stream.last_id == info(t, "/hub/")["last_id"]
+    for _ in range(3):
+        publish(t, "/hub/busy", "x" * 4000)
+    with t.connect() as c:
+        again = Stream(c, "/hub/quiet", last_id=stream.last_id)
+        publish(t, "/hub/quiet", "now")
+        assert again.data(1) == ["now"]
+
+
+def test_nothing_is_missed_before_the_first_message(hub):
+    """Who comes back has a place from the beginning."""
+    t = hub()
+    with t.connect() as c:
+        stream = Stream(c, "/hub/a")
+        stream.event(only_data=False)
+    publish(t, "/hub/a", "meanwhile")
+    with t.connect() as c:
+        assert Stream(c, "/hub/a", last_id=stream.last_id).data(1) == ["meanwhile"]
 
 
 def publish_surely(address, path, text):
@@ -475,7 +578,8 @@ def test_websocket_both_ways(hub):
         with Raw(t, f"/hub/room?last_event_id={got['id']}") as late:
             assert message(late)["data"] == "back"
         with Raw(t, "/hub/room?last_event_id=nonsense") as late:
-            assert message(late) == {"gap": True}
+            gap = message(late)
+            assert gap.pop("id") and gap == {"gap": True}
             assert [message(late)["data"] for _ in range(2)] == ["grüß dich", "back"]
 
 
@@ -487,7 +591,7 @@ def test_websocket_refusals(hub):
         ws.send(frame(2, b"\xff\xfe"))
         assert message(ws)["error"] == 415
         ws.send(frame(TEXT, b"x" * 101))
-        assert ws.closed_with()[0] == 1009
+        assert ws.closed_with() == (1009, b"a message of more than 100 bytes")
     with Raw(t, "/hub/*") as ws:
         ws.send(frame(TEXT, b"x"))
         assert message(ws)["error"] == 403
@@ -513,7 +617,8 @@ def test_sizes(hub):
     t = hub(max_message=1000)
     with t.connect() as c:
         stream = Stream(c, "/hub/a")
-        assert post(t.address(), "/hub/a", "x" * 1001).status == 413
+        answer = post(t.address(), "/hub/a", "x" * 1001)
+        assert (answer.status, answer.body) == (413, b"413 Content Too Large: at most 1000 bytes\n")
         assert post(t.address(), "/hub/a", "").status == 400
         assert post(t.address(), "/hub/a", b"\xff").status == 415
         assert post(t.address(), "/hub/a", "x" * 1000).status == 200
@@ -539,7 +644,7 @@ def test_rates_count_over_all_workers(hub):
     refused = [a for a in answers if a.status == 429]
     assert {a.status for a in answers} == {200, 429}
     assert 5 <= len(answers) - len(refused) <= 5 + 5 * seconds + 1
-    assert all(1 <= int(a.header("Retry-After")) <= 2 for a in refused)
+    assert all(1 <= int(a.header("Retry-After")) <= 2 and b"client_rate" in a.body for a in refused)
     assert info(t, "/hub/")["refused"] == len(refused)
     with Raw(t, "/hub/a") as ws:
         ws.send(frame(TEXT, b"x") * 20)
@@ -554,6 +659,7 @@ def test_a_subject_has_a_rate(hub):
     with t.connect() as c:
         answers, seconds = post_at_once([c], "/hub/a", 40)
         assert 5 <= sum(a.status == 200 for a in answers) <= 5 + 5 * seconds + 1
+        assert all(b"subject_rate" in a.body for a in answers if a.status == 429)
         assert [a.status for a in post_at_once([c], "/hub/b", 5)[0]] == [200] * 5
 
 
@@ -563,6 +669,7 @@ def test_numbers_of_subscribers(hub):
         assert Stream(a, "/hub/a").status == 200
         assert Stream(b, "/hub/b").status == 200
         assert Stream(c, "/hub/a").status == 429
+        assert b"subscribers_per_client" in t.get("/hub/a", headers=[EVENTS]).body
     wait_until(lambda: info(t, "/hub/")["subscribers"] == 0, "they are gone")
     t.configure({"module:hub": {"subscribers_per_client": 0, "subscribers": 3}})
     t.reload()
@@ -728,15 +835,14 @@ def test_tokens(guarded):
 
 
 def test_token_made_by_openssl(guarded):
-    """As docs/messaging.md says."""
+    """The example in docs/messaging.md, as it stands there; also in an address as it is."""
     t = guarded()
-    script = r"""
-        body="$(($(date +%s) + 3600)).a.b.ps"
-        echo "$body.$(printf %s "$body" | openssl dgst -sha256 -hmac "$SECRET" -r | cut -d' ' -f1)"
-    """
+    page = (pathlib.Path(__file__).parents[2] / "docs/messaging.md").read_text()
+    (script,) = [block for block in re.findall(r"```sh\n(.*?)```", page, re.S) if "openssl dgst" in block]
     made = subprocess.run(["sh", "-c", script], env={**os.environ, "SECRET": SECRET}, capture_output=True, text=True,
                           check=True, timeout=DEADLINE).stdout.strip()
-    publish(t, "/hub/a/b", "x", [("Authorization", f"Bearer {made}")])
+    publish(t, "/hub/chat/b", "x", [("Authorization", f"Bearer {made}")])
+    publish(t, f"/hub/chat/b?token={made}", "x")
 
 
 def test_rights_over_websocket(guarded):

@@ -368,10 +368,47 @@ START_TEST(test_topics_that_are_none)
 	memset(longest, 'a', sizeof(longest));
 	ck_assert_int_eq(topic_parse((struct tine_text){longest, TOPIC_MAX}, &t), 0);
 	ck_assert_int_eq(topic_parse((struct tine_text){longest, TOPIC_MAX + 1}, &t), -EINVAL);
-	ck_assert_int_eq(topic_from_path(text_of("/"), &t), -EINVAL);
-	ck_assert_int_eq(topic_from_path(text_of("/a/"), &t), -EINVAL);
-	ck_assert_int_eq(topic_from_path(text_of("/a/b.c"), &t), 0);
+}
+END_TEST
+
+START_TEST(test_paths)
+{
+	static const struct {
+		const char *path, *fault; /* some of its text */
+	} wrong[] = {
+		{"/", "empty segment"},
+		{"/a/", "empty segment"},
+		{"/a.", "empty segment"},
+		{"/.a", "empty segment"},
+		{"/a//b", "empty segment"},
+		{"/a./b", "empty segment"},
+		{"/$a/b", "`$`"},
+		{"/a b", "blank"},
+		{"/\xc3\xbc", "printable ASCII"},
+		{"/>/a", "before the end"},
+		{"/a*", "of its own"},
+		{"/*/*/*/*/*", "4 `*`"},
+		{"/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a", "16 segments"},
+	};
+	char longest[TOPIC_MAX + 3];
+	const char *fault;
+	struct topic t;
+
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		ck_assert_int_eq(topic_from_path(text_of(wrong[i].path), &t, &fault), -EINVAL);
+		ck_assert_msg(strstr(fault, wrong[i].fault), "%s: %s", wrong[i].path, fault);
+	}
+	memset(longest, 'a', sizeof(longest));
+	longest[0] = '/';
+	ck_assert_int_eq(
+		topic_from_path((struct tine_text){longest, TOPIC_MAX + 1}, &t, &fault), 0);
+	ck_assert_uint_eq(t.len, TOPIC_MAX);
+	ck_assert_int_eq(
+		topic_from_path((struct tine_text){longest, TOPIC_MAX + 2}, &t, &fault), -EINVAL);
+	ck_assert_ptr_nonnull(strstr(fault, "255 bytes"));
+	ck_assert_int_eq(topic_from_path(text_of("/a/b.c"), &t, &fault), 0);
 	ck_assert_str_eq(t.text, "a.b.c");
+	ck_assert(!t.is_pattern);
 }
 END_TEST
 
@@ -584,6 +621,7 @@ int main(void)
 	suite_add_tcase(s, ring);
 	tcase_add_test(rest, test_topics);
 	tcase_add_test(rest, test_topics_that_are_none);
+	tcase_add_test(rest, test_paths);
 	tcase_add_test(rest, test_tokens);
 	tcase_add_test(rest, test_secrets);
 	tcase_add_test(rest, test_query);

@@ -28,6 +28,7 @@ struct batch {
 struct feed {
 	struct subscriber_queue subscribers;
 	struct batch *batch; /* NULL: there is nothing for them */
+	uint64_t told; /* the place that their clients know; some of them one a little further on */
 };
 
 struct channel {

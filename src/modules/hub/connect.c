@@ -12,9 +12,10 @@
 bool subscribers_have_room(
 	struct hub *h, const struct subscription_request *q, struct tine_text *ret_why)
 {
-	static const char all[] = "too many subscribers\n",
-			  client[] = "too many subscriptions of yours\n",
-			  subjects[] = "too many subjects\n";
+	static const char
+		all[] = "too many subscribers (subscribers)\n",
+		client[] = "too many subscriptions from this address (subscribers_per_client)\n",
+		subjects[] = "too many different subjects (subjects)\n";
 	const struct client *c = client_find(h, q);
 
 	*ret_why = (struct tine_text){NULL, 0};
@@ -49,6 +50,20 @@ static bool find_cursor(struct hub *h, struct tine_text last_id, uint64_t *ret)
 	return last_id.len != 1 || last_id.data[0] != '0';
 }
 
+/*
+ * It begins with its place: who comes back then has one, whether or not there was a message. Over WebSocket a client that
+ * wants to come back asks for it.
+ */
+static void begin(struct subscriber *s, struct tine_text last_id)
+{
+	bool has_gap = find_cursor(s->hub, last_id, &s->cursor);
+
+	if (has_gap || s->request)
+		subscriber_tell(s, s->cursor, has_gap);
+	s->told = s->cursor;
+	subscriber_begin(s);
+}
+
 /* --- server-sent events --- */
 
 static void on_room(struct tine_request *request, void *arg)
@@ -72,10 +87,8 @@ static unsigned retry_ms(void)
 int subscribers_add_events(
 	struct hub *h, struct tine_request *request, const struct subscription_request *q)
 {
-	static const char gap[] = "event: gap\ndata: messages may be missing\n\n";
 	struct subscriber *s = subscriber_new(h, q, q->json ? FORMAT_EVENTS_JSON : FORMAT_EVENTS);
 	char retry[32];
-	bool has_gap;
 	int r = s ? tine_sse_start(request) : -ENOMEM;
 
 	if (r < 0) {
@@ -86,12 +99,9 @@ int subscribers_add_events(
 	s->request = request;
 	tine_on_gone(request, on_gone, s);
 	tine_respond_on_room(request, on_room, s);
-	tine_respond_write(request, retry,
-		(size_t)snprintf(retry, sizeof(retry), "retry: %u\n\n", retry_ms()));
-	has_gap = find_cursor(h, q->last_id, &s->cursor);
-	if (has_gap)
-		tine_respond_write(request, gap, sizeof(gap) - 1);
-	subscriber_begin(s);
+	tine_respond_write(
+		request, retry, (size_t)snprintf(retry, sizeof(retry), "retry: %u\n", retry_ms()));
+	begin(s, q->last_id);
 	return 0;
 }
 
@@ -143,7 +153,6 @@ static void on_ws_message(struct tine_websocket *ws, enum tine_websocket_type ty
 int subscribers_add_websocket(
 	struct hub *h, struct tine_request *request, const struct subscription_request *q)
 {
-	static const char gap[] = "{\"gap\":true}";
 	struct subscriber *s = subscriber_new(h, q, q->json ? FORMAT_JSON : FORMAT_TEXT);
 	struct tine_websocket_options o = {.size = sizeof(o),
 		.on_message = on_ws_message,
@@ -160,8 +169,6 @@ int subscribers_add_websocket(
 			subscriber_free(s);
 		return r == -EPROTO ? 0 : r;
 	}
-	if (find_cursor(h, q->last_id, &s->cursor) && q->json)
-		tine_websocket_send(s->ws, TINE_WEBSOCKET_TEXT, gap, sizeof(gap) - 1);
-	subscriber_begin(s);
+	begin(s, q->last_id);
 	return 0;
 }

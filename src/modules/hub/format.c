@@ -1,5 +1,6 @@
 /* What messages look like on their way to clients. Worker only. */
 #include <inttypes.h>
+#include <stdio.h>
 
 #include "modules/hub/hub.h"
 
@@ -61,4 +62,26 @@ static void (*const formats[FORMATS])(
 void format_put(enum hub_format format, struct text *t, const struct ring_record *m, const char *id)
 {
 	formats[format](t, m, id);
+}
+
+/*
+ * Where a client is, for when it comes back: as an event without data, of which browsers note the id and which they do
+ * not dispatch; with has_gap as one that says that messages before it may be missing. Returns the length; 0 where there
+ * is no form for it.
+ */
+size_t format_place(enum hub_format format, const char *id, bool has_gap, char to[FORMAT_PLACE_MAX])
+{
+	static const char gap[] = "event: gap\ndata: messages may be missing\nid: ";
+	static const struct {
+		const char *before, *before_gap, *after;
+	} forms[FORMATS] = {
+		[FORMAT_EVENTS] = {"id: ", gap, "\n\n"},
+		[FORMAT_EVENTS_JSON] = {"id: ", gap, "\n\n"},
+		[FORMAT_JSON] = {"{\"id\":\"", "{\"gap\":true,\"id\":\"", "\"}"},
+	};
+	const char *before = has_gap ? forms[format].before_gap : forms[format].before;
+
+	if (!before)
+		return 0;
+	return (size_t)snprintf(to, FORMAT_PLACE_MAX, "%s%s%s", before, id, forms[format].after);
 }

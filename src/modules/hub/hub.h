@@ -79,8 +79,12 @@ enum hub_format {
 	FORMATS,
 };
 
+#define FORMAT_PLACE_MAX 128
+
 void format_put(
 	enum hub_format format, struct text *t, const struct ring_record *m, const char *id);
+size_t format_place(
+	enum hub_format format, const char *id, bool has_gap, char to[FORMAT_PLACE_MAX]);
 
 /* --- connect.c --- */
 
@@ -114,7 +118,8 @@ void subscribers_free(struct hub *h);
 enum publish_result {
 	PUBLISH_NOT_UTF8 = 1,
 	PUBLISH_TOO_LARGE,
-	PUBLISH_TOO_FAST,
+	PUBLISH_CLIENT_TOO_FAST,
+	PUBLISH_SUBJECT_TOO_FAST,
 	PUBLISH_EMPTY,
 	PUBLISH_BUSY,
 	PUBLISH_RESULTS,
@@ -122,7 +127,7 @@ enum publish_result {
 
 struct publish_answer {
 	struct ring_id id; /* of what was published */
-	uint64_t retry_us; /* PUBLISH_TOO_FAST */
+	uint64_t retry_us; /* PUBLISH_..._TOO_FAST */
 };
 
 struct publish_failure {

@@ -10,8 +10,9 @@
 
 const struct publish_failure publish_failures[PUBLISH_RESULTS] = {
 	[PUBLISH_NOT_UTF8] = {415, "a message is UTF-8 text"},
-	[PUBLISH_TOO_LARGE] = {413, "the message is too large"},
-	[PUBLISH_TOO_FAST] = {429, "too many messages"},
+	[PUBLISH_TOO_LARGE] = {413, "larger than max_message"},
+	[PUBLISH_CLIENT_TOO_FAST] = {429, "too many messages from this address (client_rate)"},
+	[PUBLISH_SUBJECT_TOO_FAST] = {429, "too many messages under this subject (subject_rate)"},
 	[PUBLISH_EMPTY] = {400, "a message has at least one byte"},
 	[PUBLISH_BUSY] = {503, "not at the moment"},
 };
@@ -43,18 +44,20 @@ uint64_t hub_new_epoch(void)
 }
 
 /* The client's share is taken first: whom that refuses takes nothing of what all have for the subject. */
-static bool may_publish(struct hub *h, const struct topic *topic, const void *key, size_t key_len,
+static int take_share(struct hub *h, const struct topic *topic, const void *key, size_t key_len,
 	struct publish_answer *ret)
 {
 	struct tine_limit_answer a = {0};
+	int result = 0;
 
-	if ((h->client_rate && tine_limit_take(h->client_rate, key, key_len, 1, &a) != 0) ||
-		(h->subject_rate &&
-			tine_limit_take(h->subject_rate, topic->text, topic->len, 1, &a) != 0)) {
+	if (h->client_rate && tine_limit_take(h->client_rate, key, key_len, 1, &a) != 0)
+		result = PUBLISH_CLIENT_TOO_FAST;
+	else if (h->subject_rate &&
+		tine_limit_take(h->subject_rate, topic->text, topic->len, 1, &a) != 0)
+		result = PUBLISH_SUBJECT_TOO_FAST;
+	if (result != 0)
 		ret->retry_us = a.retry_us;
-		return false;
-	}
-	return true;
+	return result;
 }
 
 /* Somebody has written over the ring, it seems: it begins anew, unless another worker was faster. Now, or at the next look. */
@@ -94,9 +97,9 @@ int hub_publish(struct hub *h, const struct topic *topic, struct tine_text data,
 		result = PUBLISH_TOO_LARGE;
 	else if (!text_is_utf8(data))
 		result = PUBLISH_NOT_UTF8;
-	else if (!may_publish(h, topic, key, key_len, ret))
-		result = PUBLISH_TOO_FAST;
-	else if (append(h, topic, data, &ret->id) < 0)
+	else
+		result = take_share(h, topic, key, key_len, ret);
+	if (result == 0 && append(h, topic, data, &ret->id) < 0)
 		result = PUBLISH_BUSY;
 	if (result != 0) {
 		tine_counter_add(h->n_refused, 1);

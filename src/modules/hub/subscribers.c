@@ -9,6 +9,9 @@
  * Always: a subscriber in a feed has been given everything up to the hub's cursor; one in `reading` or `blocked` up to his own, which
  * is not beyond it; one in `ahead` has had more than this worker has read yet. What is done in one turn of the loop is
  * bounded, however much there is to be read.
+ *
+ * A client knows its place by the last message that it had. While others' messages go by it would fall behind, and out
+ * of the ring in the end: so it is told its place from time to time.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -20,6 +23,7 @@
 #define READ_BYTES    (64u << 10)  /* the same, by one of those who read for themselves... */
 #define READERS_BYTES (512u << 10) /* ...by all of them... */
 #define READER_BYTES  (1u << 10)   /* ...and each counts with this beside what it reads */
+#define PLACE_PARTS   8 /* whose place is so large a part of the ring behind is told a new one */
 
 /* --- states --- */
 
@@ -77,6 +81,61 @@ static int subscriber_write(struct subscriber *s, const void *data, size_t len)
 	return tine_respond_write(s->request, data, len);
 }
 
+/* --- places --- */
+
+/*
+ * Tells it where it is; has_gap: and that it may have missed what was before. Who does not take it is slow, and knows by
+ * the next message.
+ */
+void subscriber_tell(struct subscriber *s, uint64_t place, bool has_gap)
+{
+	char id[RING_ID_MAX], text[FORMAT_PLACE_MAX];
+	size_t len;
+
+	ring_write_id((struct ring_id){s->hub->ring.epoch, place}, id);
+	len = format_place(s->format, id, has_gap, text);
+	if (len > 0)
+		subscriber_write(s, text, len);
+}
+
+static bool is_old(const struct hub *h, uint64_t told)
+{
+	return h->cursor - told >= h->ring.capacity / PLACE_PARTS;
+}
+
+static void feed_tell(struct hub *h, struct feed *f)
+{
+	struct subscriber *s;
+
+	if (!f || !is_old(h, f->told))
+		return;
+	TAILQ_FOREACH (s, &f->subscribers, link)
+		subscriber_tell(s, h->cursor, false);
+	f->told = h->cursor;
+}
+
+static void tell_places(struct hub *h)
+{
+	for (struct channel *c = h->channels; c; c = c->hh.next) {
+		for (unsigned i = 0; i < FORMATS; i++)
+			feed_tell(h, c->feeds[i]);
+	}
+}
+
+/* It has read what there is, and is one of the others. */
+static void subscriber_go_live(struct subscriber *s)
+{
+	struct feed *f = s->channel->feeds[s->format];
+
+	if (is_old(s->hub, s->told)) {
+		subscriber_tell(s, s->cursor, false);
+		s->told = s->cursor;
+	}
+	if (TAILQ_EMPTY(&f->subscribers))
+		f->told = s->told;
+	subscriber_set_state(s, LIVE);
+}
+
 /* --- those who read the ring for themselves --- */
 
 static bool wants(const struct subscriber *s, const struct ring_record *m)
@@ -99,8 +158,10 @@ static int subscriber_give(struct subscriber *s, const struct ring_record *m)
 		return -EAGAIN;
 	}
 	r = subscriber_write(s, t->data, t->len);
-	if (r == 0)
+	if (r == 0) {
 		tine_counter_add(s->hub->n_delivered, 1);
+		s->told = m->end;
+	}
 	return r;
 }
 
@@ -142,7 +203,7 @@ static void subscriber_catch_up(struct subscriber *s)
 	if (r < 0)
 		return subscriber_set_state(s, BLOCKED);
 	if (s->cursor >= h->cursor)
-		return subscriber_set_state(s, LIVE);
+		return subscriber_go_live(s);
 	subscriber_set_state(s, READING);
 	bell_continue(h);
 }
@@ -236,6 +297,7 @@ static void feed_put(
 		b->text.len = before;
 		return feed_give_up(h, f, m->begin);
 	}
+	f->told = m->end;
 	b->begins[b->n] = m->begin;
 	b->ends[b->n++] = b->text.len;
 }
@@ -384,12 +446,13 @@ static void end_expired(struct hub *h)
 	}
 }
 
-/* Once a second: what a lost bell would have told; who is too slow, or may not any more. */
+/* Once a second: what a lost bell would have told; places; who is too slow, or may not any more. */
 void subscribers_tick(struct hub *h)
 {
 	struct subscriber *s, *next;
 
 	subscribers_deliver(h);
+	tell_places(h);
 	for (s = TAILQ_FIRST(&h->blocked); s; s = next) {
 		next = TAILQ_NEXT(s, link);
 		subscriber_catch_up(s);

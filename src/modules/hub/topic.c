@@ -22,57 +22,76 @@ static bool is(struct tine_text token, char c)
 	return token.len == 1 && token.data[0] == c;
 }
 
-static bool is_plain(struct tine_text token)
+/* What is wrong with a token, or NULL. */
+static const char *token_fault(struct tine_text token, bool is_last)
 {
+	if (token.len == 0)
+		return "an empty segment: one before, behind or between `/` and `.`";
+	if (is(token, '>') && !is_last)
+		return "`>` before the end";
+	if (is(token, '*') || is(token, '>'))
+		return NULL;
 	for (size_t i = 0; i < token.len; i++) {
-		if (token.data[i] <= ' ' || token.data[i] > '~' || token.data[i] == '*' ||
-			token.data[i] == '>')
-			return false;
+		if (token.data[i] <= ' ' || token.data[i] > '~')
+			return "a byte that is not printable ASCII, or a blank";
+		if (token.data[i] == '*' || token.data[i] == '>')
+			return "a wildcard that is not a segment of its own";
 	}
-	return token.len > 0;
+	return NULL;
 }
 
 /*
  * A subject or a pattern: up to 16 tokens of printable ASCII, 255 bytes in all, up to four `*`; those that begin with `$` are
- * tined's own.
- * Returns 0 or -EINVAL.
+ * tined's own. Returns what is wrong with it, or NULL.
  */
+const char *topic_fault(struct tine_text text)
+{
+	unsigned n_tokens = 0, n_wildcards = 0;
+	struct tine_text left = text;
+	const char *fault = NULL;
+
+	if (text.len > TOPIC_MAX)
+		return "it has more than 255 bytes";
+	if (text.len > 0 && text.data[0] == '$')
+		return "what begins with `$` is tined's own";
+	if (text.len == 0 || text.data[text.len - 1] == '.')
+		return token_fault((struct tine_text){"", 0}, true);
+	while (!fault && left.len > 0) {
+		struct tine_text token = next_token(&left);
+
+		fault = token_fault(token, left.len == 0);
+		n_wildcards += is(token, '*');
+		if (++n_tokens > TOPIC_TOKENS)
+			fault = "it has more than 16 segments";
+		else if (n_wildcards > TOPIC_WILDCARDS)
+			fault = "it has more than 4 `*`";
+	}
+	return fault;
+}
+
+/* Returns 0, or -EINVAL when topic_fault() says why. */
 int topic_parse(struct tine_text text, struct topic *ret)
 {
-	struct tine_text left = text;
-	unsigned n_tokens = 0, n_wildcards = 0;
-
-	if (text.len == 0 || text.len > TOPIC_MAX || text.data[0] == '$' ||
-		text.data[text.len - 1] == '.')
+	if (topic_fault(text))
 		return -EINVAL;
-	ret->is_pattern = false;
-	while (left.len > 0) {
-		struct tine_text token = next_token(&left);
-		bool wild = is(token, '*') || (is(token, '>') && left.len == 0);
-
-		n_wildcards += is(token, '*');
-		if ((!wild && !is_plain(token)) || ++n_tokens > TOPIC_TOKENS ||
-			n_wildcards > TOPIC_WILDCARDS)
-			return -EINVAL;
-		ret->is_pattern |= wild;
-	}
+	ret->is_pattern = memchr(text.data, '*', text.len) || memchr(text.data, '>', text.len);
 	memcpy(ret->text, text.data, text.len);
 	ret->text[text.len] = '\0';
 	ret->len = text.len;
 	return 0;
 }
 
-/* The path below the mount point, decoded: "/a/b" is a.b, as "/a.b" is. Returns 0 or -EINVAL. */
-int topic_from_path(struct tine_text path, struct topic *ret)
+/* The path below the mount point, decoded: "/a/b" is a.b, as "/a.b" is. Returns 0, or -EINVAL and what is wrong. */
+int topic_from_path(struct tine_text path, struct topic *ret, const char **ret_fault)
 {
-	char text[TOPIC_MAX];
+	char text[TOPIC_MAX + 1]; /* with room for one that is too long */
 	size_t len = path.len > 0 ? path.len - 1 : 0;
+	struct tine_text topic = {text, len < sizeof(text) ? len : sizeof(text)};
 
-	if (len == 0 || len > sizeof(text) || path.data[0] != '/')
-		return -EINVAL;
-	for (size_t i = 0; i < len; i++)
+	for (size_t i = 0; i < topic.len; i++)
 		text[i] = path.data[i + 1] == '/' ? '.' : path.data[i + 1];
-	return topic_parse((struct tine_text){text, len}, ret);
+	*ret_fault = topic_fault(topic);
+	return *ret_fault ? -EINVAL : topic_parse(topic, ret);
 }
 
 /* Whether the pattern `wide` stands for all that `narrow`, a subject or a pattern, does. Both are well-formed. */

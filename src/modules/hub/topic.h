@@ -19,7 +19,8 @@ struct topic {
 };
 
 int topic_parse(struct tine_text text, struct topic *ret);
-int topic_from_path(struct tine_text path, struct topic *ret);
+const char *topic_fault(struct tine_text text);
+int topic_from_path(struct tine_text path, struct topic *ret, const char **ret_fault);
 bool topic_matches(struct tine_text pattern, struct tine_text subject);
 bool topic_covers(struct tine_text wide, struct tine_text narrow);
 
