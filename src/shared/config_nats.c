@@ -1,6 +1,6 @@
 /*
- * What [bus] says of NATS: addresses, patterns, files. Part of config_check(), so nothing that takes long: what is in the files
- * is found out by the bridge, when it starts.
+ * What [bus] says of NATS: addresses, patterns, files. Part of config_check(), so nothing that takes long: whether a file is of the right
+ * kind; what is in it is found out by the bridge, when it starts.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -140,35 +140,76 @@ static void check_patterns(struct config_loader *l, const struct config_section 
 
 /* --- files --- */
 
-static const char *check_file(const char *path, bool is_secret)
+struct file {
+	const char *key, *path;
+	bool is_secret;
+	const char *marks[2]; /* it has a line "-----BEGIN ..." with each... */
+	const char *absent;   /* ...or not what it is for */
+};
+
+/* Whether there is a line "-----BEGIN ...MARK...". */
+static bool has_mark(const char *text, const char *mark)
+{
+	static const char begin[] = "-----BEGIN ";
+
+	while ((text = strstr(text, begin))) {
+		const char *found = strstr(text, mark);
+
+		if (found && found < text + strcspn(text, "\n"))
+			return true;
+		text += sizeof(begin) - 1;
+	}
+	return false;
+}
+
+/* Of a bundle of authorities what is in front is enough. */
+static const char *check_content(const struct file *file)
+{
+	static char text[64 << 10];
+	FILE *f = fopen(file->path, "re");
+	bool found;
+
+	if (!f)
+		return strerror(errno);
+	text[fread(text, 1, sizeof(text) - 1, f)] = '\0';
+	fclose(f);
+	found = has_mark(text, file->marks[0]) &&
+		(!file->marks[1] || has_mark(text, file->marks[1]));
+	explicit_bzero(text, sizeof(text));
+	return found ? NULL : file->absent;
+}
+
+static const char *check_file(const struct file *file)
 {
 	struct stat st;
 
-	if (stat(path, &st) < 0)
+	if (stat(file->path, &st) < 0)
 		return strerror(errno);
 	if (!S_ISREG(st.st_mode))
 		return "not a regular file";
 	if (st.st_size == 0)
 		return "it is empty";
-	if (is_secret && (st.st_mode & (S_IROTH | S_IWOTH)))
+	if (file->is_secret && (st.st_mode & (S_IROTH | S_IWOTH)))
 		return st.st_mode & S_IROTH ? "everybody may read it; chmod o-r it"
 					    : "everybody may write it; chmod o-w it";
-	return NULL;
+	return check_content(file);
 }
 
 static void check_files(struct config_loader *l, const struct config_section *s)
 {
 	const struct conf_bus *c = &l->config->bus;
-	const struct {
-		const char *key, *path;
-		bool is_secret;
-	} files[] = {{"nats_credentials", c->nats_credentials, true},
-		{"nats_tls_ca", c->nats_tls_ca, false}, {"nats_tls_cert", c->nats_tls_cert, false},
-		{"nats_tls_key", c->nats_tls_key, true}};
+	const struct file files[] = {
+		{"nats_credentials", c->nats_credentials, true, {"NATS USER JWT-----", "SEED-----"},
+			"no credentials of a NATS user, which have a JWT and a seed"},
+		{"nats_tls_ca", c->nats_tls_ca, false, {"CERTIFICATE-----"},
+			"no certificate (PEM) in it"},
+		{"nats_tls_cert", c->nats_tls_cert, false, {"CERTIFICATE-----"},
+			"no certificate (PEM) in it"},
+		{"nats_tls_key", c->nats_tls_key, true, {"PRIVATE KEY-----"},
+			"no private key (PEM) in it"}};
 
 	for (size_t i = 0; i < sizeof(files) / sizeof(*files); i++) {
-		const char *why =
-			files[i].path ? check_file(files[i].path, files[i].is_secret) : NULL;
+		const char *why = files[i].path ? check_file(&files[i]) : NULL;
 
 		if (why)
 			config_report(l, config_blame_line(s, files[i].key), "bus.%s: %s: %s",
