@@ -3,8 +3,8 @@
  * process. Nothing here makes the loop wait: what takes time is done by the thread, and both queues are bounded.
  *
  * What is counted as lost: what libnats had no more room for while its server was away, or what the server would not
- * take (dropped_out); what came and found our queue full (dropped_in). What was written shortly before a connection broke
- * may have arrived or not (unconfirmed).
+ * take (dropped_out), of that by itself what was too long for it (too_large); what came and found our queue full
+ * (dropped_in). What was written shortly before a connection broke may have arrived or not (unconfirmed).
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -31,9 +31,10 @@
 #define TEND_MS     1000
 #define PUSH_MS \
 	1 /* libnats would let it lie that long for more to come; what asks is written at once */
-#define CONFIRM_MS      100  /* after this long we ask what has arrived */
-#define CONFIRM_WAIT_MS 2000 /* for the answer */
-#define OVERHEAD        256  /* bytes of memory that each queued thing costs, about */
+#define CONFIRM_MS      100             /* after this long we ask what has arrived */
+#define CONFIRM_WAIT_MS 2000            /* for the answer */
+#define OVERHEAD        256             /* bytes of memory that each queued thing costs, about */
+#define REASON_US       (10 * US_PER_S) /* another reason for being away is told after that */
 
 enum kind { OP_PUBLISH, OP_SUBSCRIBE, OP_UNSUBSCRIBE };
 
@@ -76,7 +77,9 @@ struct carrier {
 	uint64_t n_breaks;         /* of the connection */
 	uint64_t n_published_then; /* at the last of them */
 	uint64_t trouble_us;       /* when there was something in the log about it */
-	bool connected, said_away;
+	uint64_t away_us; /* the same of being away, and what; 0: not since it was connected */
+	char away_text[BRIDGE_ERROR_MAX];
+	bool connected;
 	bool held; /* until we are the bridge: nothing goes out */
 	bool finishing, finished;
 };
@@ -175,7 +178,37 @@ static void on_connected(struct carrier *c, const char *text)
 	sb_add(slot->nats_connects, 1);
 	sb_set(slot->nats_connected, 1);
 	c->connected = true;
+	c->away_us = 0;
 	log_info("nats: connected to %s", text);
+}
+
+/* Attempts are many: said once, and again when the reason is another one. */
+static bool may_say_away(struct carrier *c, const char *text)
+{
+	uint64_t now = now_us();
+
+	if (c->finishing)
+		return false;
+	if (c->away_us > 0 && (now - c->away_us < REASON_US || strcmp(text, c->away_text) == 0))
+		return false;
+	c->away_us = now;
+	snprintf(c->away_text, sizeof(c->away_text), "%s", text);
+	return true;
+}
+
+static void on_unreachable(struct carrier *c, const char *text)
+{
+	if (may_say_away(c, text))
+		log_warning("nats: %s; what is published waits, %" PRIu64
+			    " bytes of it at most, for the next connection",
+			text, c->buffer);
+}
+
+static void on_refused(struct carrier *c, const char *text)
+{
+	if (may_say_away(c, text))
+		log_warning("nats: %s; trying again, and what is published stays on this machine",
+			text);
 }
 
 static void on_away(struct carrier *c, const char *text)
@@ -183,23 +216,25 @@ static void on_away(struct carrier *c, const char *text)
 	sb_set(c->bridge->slot->nats_connected, 0);
 	c->n_breaks++;
 	c->n_published_then = c->n_published;
-	if ((c->connected || !c->said_away) && !c->finishing)
-		log_warning("nats: %s; what is published waits, %" PRIu64
-			    " bytes of it at most, for the next connection",
-			text, c->buffer);
 	c->connected = false;
-	c->said_away = true;
+	on_unreachable(c, text);
 }
 
 /* Said once a second at most: a server may refuse every message. */
-static void on_trouble(struct carrier *c, const char *text)
+static bool may_say_trouble(struct carrier *c)
 {
 	uint64_t now = now_us();
 
 	if (now - c->trouble_us < US_PER_S)
-		return;
+		return false;
 	c->trouble_us = now;
-	log_warning("nats: %s; going on", text);
+	return true;
+}
+
+static void on_trouble(struct carrier *c, const char *text)
+{
+	if (may_say_trouble(c))
+		log_warning("nats: %s; going on", text);
 }
 
 static void on_state(enum nats_state state, const char *text, void *arg)
@@ -209,6 +244,8 @@ static void on_state(enum nats_state state, const char *text, void *arg)
 	static void (*const handlers[])(struct carrier * c, const char *text) = {
 		[NATS_STATE_CONNECTED] = on_connected,
 		[NATS_STATE_AWAY] = on_away,
+		[NATS_STATE_UNREACHABLE] = on_unreachable,
+		[NATS_STATE_REFUSED] = on_refused,
 		[NATS_STATE_TROUBLE] = on_trouble,
 	};
 
@@ -219,11 +256,19 @@ static void on_state(enum nats_state state, const char *text, void *arg)
 
 /* --- the thread --- */
 
-static void count_failure(struct carrier *c, int r)
+static void on_too_large(struct carrier *c, const struct op *op)
 {
-	sb_add(c->bridge->slot->nats.dropped_out, 1);
-	if (r == -EMSGSIZE)
-		log_debug("nats: a message is larger than the server takes; dropping it");
+	bool say;
+
+	sb_add(c->bridge->slot->nats.too_large, 1);
+	pthread_mutex_lock(&c->lock);
+	say = may_say_trouble(c);
+	pthread_mutex_unlock(&c->lock);
+	if (say)
+		log_warning("nats: %s: a message of %zu bytes is, with what is written on it, "
+			    "larger than the server "
+			    "takes (max_payload); it stays on this machine",
+			op->subject, op->len);
 }
 
 static void do_publish(struct carrier *c, const struct op *op)
@@ -231,8 +276,10 @@ static void do_publish(struct carrier *c, const struct op *op)
 	struct nats_outgoing m = {op->subject, op->reply, op->mark, op->data, op->len};
 	int r = c->driver->publish(c->nats, &m);
 
+	if (r == -EMSGSIZE)
+		return on_too_large(c, op);
 	if (r < 0) {
-		count_failure(c, r);
+		sb_add(c->bridge->slot->nats.dropped_out, 1);
 		return;
 	}
 	sb_add(c->bridge->slot->nats.out, 1);
@@ -557,7 +604,7 @@ static int open_driver(struct carrier *c, char error[BRIDGE_ERROR_MAX])
 	snprintf(name, sizeof(name), "tined %016" PRIx64, c->machine);
 	r = c->driver->open(&o, &c->nats, why, sizeof(why));
 	if (r < 0)
-		snprintf(error, BRIDGE_ERROR_MAX, "bus.nats: %.400s", why);
+		snprintf(error, BRIDGE_ERROR_MAX, "%s", why);
 	return r;
 }
 

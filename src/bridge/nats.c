@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 #include <uthash.h>
 
 #define RECONNECT_WAIT_MS   200
@@ -38,6 +39,7 @@ struct nats {
 	natsOptions *options;
 	natsConnection *connection;
 	struct nats_sub *subs;
+	char servers[256];   /* for the log: without users and passwords */
 	_Atomic bool closed; /* libnats has given it up */
 	_Atomic bool
 		slow; /* our thread did not keep up with what came, so libnats has dropped some of it */
@@ -50,30 +52,75 @@ static void say(struct nats *n, enum nats_state state, const char *text)
 	n->o.on_state(state, text, n->o.arg);
 }
 
+/* libnats puts the place in its source in front: "(conn.c:1234): ...". */
+static const char *without_place(const char *why)
+{
+	const char *end = why[0] == '(' ? strstr(why, "): ") : NULL;
+
+	return end ? end + 3 : why;
+}
+
+/* Which servers, and what of them. */
+static void say_why(struct nats *n, enum nats_state state, natsStatus s, const char *why)
+{
+	char text[512];
+
+	if (s == NATS_NO_SERVER || s == NATS_TIMEOUT) /* refused as well, to libnats */
+		why = "no NATS server answers there";
+	else if (!why || !*why)
+		why = s == NATS_OK ? "the connection ended" : natsStatus_GetText(s);
+	snprintf(text, sizeof(text), "%s: %s", n->servers, without_place(why));
+	say(n, state, text);
+}
+
+/* An address as it may be shown: without a user and a password. Returns its length. */
+static size_t put_server(char *to, size_t size, const char *before, const char *url)
+{
+	const char *scheme_end = strstr(url, "://"), *at = strrchr(url, '@');
+	size_t scheme = scheme_end ? (size_t)(scheme_end + 3 - url) : 0;
+	int n = snprintf(
+		to, size, "%s%.*s%s", before, (int)scheme, url, at ? at + 1 : url + scheme);
+
+	return (size_t)n < size ? (size_t)n : size - 1;
+}
+
 static void on_connected(natsConnection *nc, void *arg)
 {
-	char url[256] = "";
+	char url[1024] = "", server[256];
 
 	natsConnection_GetConnectedUrl(nc, url, sizeof(url));
-	say(arg, NATS_STATE_CONNECTED, url);
+	put_server(server, sizeof(server), "", url);
+	say(arg, NATS_STATE_CONNECTED, server);
 }
 
 static void on_disconnected(natsConnection *nc, void *arg)
 {
 	const char *why = NULL;
+	natsStatus s = natsConnection_GetLastError(nc, &why);
 
-	natsConnection_GetLastError(nc, &why);
-	say(arg, NATS_STATE_AWAY, why && *why ? why : "the connection ended");
+	say_why(arg, NATS_STATE_AWAY, s, why);
 }
 
 static void on_closed(natsConnection *nc, void *arg)
 {
 	struct nats *n = arg;
-	const char *why = NULL;
 
-	natsConnection_GetLastError(nc, &why);
-	say(n, NATS_STATE_AWAY, why && *why ? why : "the connection was given up");
+	on_disconnected(nc, n);
 	n->closed = true;
+}
+
+/*
+ * Before each round of attempts, on the thread that makes them: the last error that libnats has of this thread is why the
+ * round before has failed. Returns how many ms to wait.
+ */
+static int64_t on_retry(natsConnection *nc, int attempts, void *arg)
+{
+	natsStatus s = NATS_OK;
+	const char *why = nats_GetLastError(&s);
+
+	if (s != NATS_OK)
+		say_why(arg, NATS_STATE_UNREACHABLE, s, why);
+	return RECONNECT_WAIT_MS + random() % RECONNECT_JITTER_MS;
 }
 
 static void on_error(natsConnection *nc, natsSubscription *sub, natsStatus s, void *arg)
@@ -81,10 +128,11 @@ static void on_error(natsConnection *nc, natsSubscription *sub, natsStatus s, vo
 	struct nats *n = arg;
 	const char *why = NULL;
 
-	if (s == NATS_SLOW_CONSUMER) {
+	if (s == NATS_SLOW_CONSUMER)
 		n->slow = true;
+	if (s == NATS_SLOW_CONSUMER ||
+		s == NATS_CONNECTION_AUTH_FAILED) /* the connection ends with that */
 		return;
-	}
 	natsConnection_GetLastError(nc, &why);
 	say(n, NATS_STATE_TROUBLE, why && *why ? why : natsStatus_GetText(s));
 }
@@ -108,19 +156,23 @@ static void on_message(natsConnection *nc, natsSubscription *handle, natsMsg *ms
 
 /* --- options --- */
 
-static natsStatus set_servers(natsOptions *options, const char *urls)
+static natsStatus set_servers(struct nats *nats)
 {
 	const char *servers[SERVERS_MAX];
-	char *copy = strdup(urls), *rest = copy, *url;
+	char *copy = strdup(nats->o.urls), *rest = copy, *url;
 	natsStatus s = copy ? NATS_OK : NATS_NO_MEMORY;
+	size_t len = 0;
 	int n = 0;
 
 	while (s == NATS_OK && n < SERVERS_MAX && (url = strsep(&rest, ", "))) {
-		if (*url)
-			servers[n++] = url;
+		if (!*url)
+			continue;
+		len += put_server(
+			nats->servers + len, sizeof(nats->servers) - len, n > 0 ? ", " : "", url);
+		servers[n++] = url;
 	}
 	if (s == NATS_OK)
-		s = natsOptions_SetServers(options, servers, n);
+		s = natsOptions_SetServers(nats->options, servers, n);
 	free(copy);
 	return s;
 }
@@ -131,11 +183,6 @@ static natsStatus set_times(natsOptions *options)
 
 	if (s == NATS_OK)
 		s = natsOptions_SetMaxReconnect(options, -1);
-	if (s == NATS_OK)
-		s = natsOptions_SetReconnectWait(options, RECONNECT_WAIT_MS);
-	if (s == NATS_OK)
-		s = natsOptions_SetReconnectJitter(
-			options, RECONNECT_JITTER_MS, RECONNECT_JITTER_MS);
 	if (s == NATS_OK)
 		s = natsOptions_SetWriteDeadline(options, WRITE_DEADLINE_MS);
 	if (s == NATS_OK)
@@ -155,9 +202,9 @@ static natsStatus set_manners(struct nats *n)
 	if (s == NATS_OK)
 		s = natsOptions_SetReconnectBufSize(options, (int)n->o.buffer);
 	if (s == NATS_OK)
-		s = natsOptions_SetRetryOnFailedConnect(options, true, on_connected, n);
-	if (s == NATS_OK)
 		s = natsOptions_SetReconnectedCB(options, on_connected, n);
+	if (s == NATS_OK)
+		s = natsOptions_SetCustomReconnectDelay(options, on_retry, n);
 	if (s == NATS_OK)
 		s = natsOptions_SetDisconnectedCB(options, on_disconnected, n);
 	if (s == NATS_OK)
@@ -165,8 +212,13 @@ static natsStatus set_manners(struct nats *n)
 	return s == NATS_OK ? natsOptions_SetErrorHandler(options, on_error, n) : s;
 }
 
+/* What a file is for, and its path. */
+struct named_file {
+	const char *key, *path;
+};
+
 /* *ret_file: the one that is at fault if this fails. */
-static natsStatus set_files(struct nats *n, const char **ret_file)
+static natsStatus set_files(struct nats *n, struct named_file *ret_file)
 {
 	const struct nats_options *o = &n->o;
 	natsStatus s = NATS_OK;
@@ -174,56 +226,41 @@ static natsStatus set_files(struct nats *n, const char **ret_file)
 	if (strstr(o->urls, "tls://") || o->tls_ca || o->tls_cert)
 		s = natsOptions_SetSecure(n->options, true);
 	if (s == NATS_OK && o->tls_ca) {
-		*ret_file = o->tls_ca;
+		*ret_file = (struct named_file){"nats_tls_ca", o->tls_ca};
 		s = natsOptions_LoadCATrustedCertificates(n->options, o->tls_ca);
 	}
 	if (s == NATS_OK && o->tls_cert) {
-		*ret_file = o->tls_cert;
+		*ret_file = (struct named_file){"nats_tls_cert", o->tls_cert};
 		s = natsOptions_LoadCertificatesChain(n->options, o->tls_cert, o->tls_key);
 	}
 	if (s == NATS_OK && o->credentials) {
-		*ret_file = o->credentials;
-		s = natsOptions_SetUserCredentialsFromFiles(n->options, o->credentials, NULL);
+		*ret_file = (struct named_file){"nats_credentials", o->credentials};
+		s = access(o->credentials, R_OK) < 0 /* it is read when we connect */
+			? NATS_ERR
+			: natsOptions_SetUserCredentialsFromFiles(n->options, o->credentials, NULL);
 	}
 	return s;
 }
 
-/* libnats reads it when it connects; whether it can is to be known before. */
-static int check_credentials(const char *path, char *error, size_t size)
+/* What has gone wrong with a file; or, as libnats has it, with something else. */
+static void describe(const struct named_file *file, natsStatus s, char *error, size_t size)
 {
-	static char text[64 << 10];
-	FILE *f = fopen(path, "re");
-	size_t n;
+	const char *why = nats_GetLastError(NULL);
 
-	if (!f) {
-		int r = -errno;
-
-		snprintf(error, size, "%s: %s", path, strerror(-r));
-		return r;
-	}
-	n = fread(text, 1, sizeof(text) - 1, f);
-	fclose(f);
-	text[n] = '\0';
-	if (strstr(text, "-----BEGIN NATS USER JWT-----") && strstr(text, "SEED-----"))
-		n = 0;
-	else
-		snprintf(error, size,
-			"%s: no credentials of a NATS user, which have a JWT and a seed", path);
-	explicit_bzero(text, sizeof(text));
-	return n == 0 ? 0 : -EINVAL;
+	if (file->path && access(file->path, R_OK) < 0)
+		why = strerror(errno);
+	snprintf(error, size, "bus.%s: %s%s%s", file->key, file->path ? file->path : "",
+		file->path ? ": " : "", why && *why ? without_place(why) : natsStatus_GetText(s));
 }
 
 static int nats_open(const struct nats_options *o, struct nats **ret, char *error, size_t size)
 {
-	const char *file = NULL, *why;
+	struct named_file file = {"nats", NULL};
 	struct nats *n = calloc(1, sizeof(*n));
 	natsStatus s;
-	int r = o->credentials ? check_credentials(o->credentials, error, size) : 0;
 
-	if (!n || r < 0) {
-		free(n);
-		return r < 0 ? r : -ENOMEM;
-	}
+	if (!n)
+		return -ENOMEM;
 	n->o = *o;
 	s = nats_Open(-1);
 	if (s == NATS_OK)
@@ -231,7 +268,7 @@ static int nats_open(const struct nats_options *o, struct nats **ret, char *erro
 	if (s == NATS_OK)
 		s = natsOptions_Create(&n->options);
 	if (s == NATS_OK)
-		s = set_servers(n->options, o->urls);
+		s = set_servers(n);
 	if (s == NATS_OK)
 		s = set_times(n->options);
 	if (s == NATS_OK)
@@ -242,9 +279,7 @@ static int nats_open(const struct nats_options *o, struct nats **ret, char *erro
 		*ret = n;
 		return 0;
 	}
-	why = nats_GetLastError(NULL);
-	snprintf(error, size, "%s%s%s", file ? file : "", file ? ": " : "",
-		why && *why ? why : natsStatus_GetText(s));
+	describe(&file, s, error, size);
 	natsOptions_Destroy(n->options);
 	free(n);
 	return -EINVAL;
@@ -268,7 +303,8 @@ static int sub_activate(struct nats_sub *sub)
 	if (s == NATS_OK)
 		return 0;
 	sub->handle = NULL;
-	say(n, NATS_STATE_TROUBLE, natsStatus_GetText(s));
+	if (s != NATS_CONNECTION_CLOSED) /* it is opened anew, and they are made then */
+		say(n, NATS_STATE_TROUBLE, natsStatus_GetText(s));
 	return -EIO;
 }
 
@@ -352,22 +388,39 @@ static void count_dropped(struct nats *n)
 	}
 }
 
+/*
+ * The first attempt says why it failed. Where nobody answers, libnats goes on by itself, and keeps what is published
+ * meanwhile; with a server that does not want us it would give up at once, and not say why.
+ */
+static void open_connection(struct nats *n)
+{
+	natsStatus s = natsOptions_SetRetryOnFailedConnect(n->options, false, NULL, NULL);
+
+	if (s == NATS_OK)
+		s = natsConnection_Connect(&n->connection, n->options);
+	if (s == NATS_OK)
+		return on_connected(n->connection, n);
+	if (s != NATS_NO_SERVER)
+		return say_why(n, NATS_STATE_REFUSED, s, nats_GetLastError(NULL));
+	s = natsOptions_SetRetryOnFailedConnect(n->options, true, on_connected, n);
+	if (s == NATS_OK)
+		s = natsConnection_Connect(&n->connection, n->options);
+	if (s == NATS_OK)
+		on_connected(n->connection, n);
+	else if (s != NATS_NOT_YET_CONNECTED) /* else on_retry() says why */
+		say_why(n, NATS_STATE_REFUSED, s, nats_GetLastError(NULL));
+}
+
 static void nats_tend(struct nats *n)
 {
 	struct nats_sub *sub, *next;
-	natsStatus s;
 
 	count_dropped(n);
 	if (n->connection && !n->closed)
 		return;
 	drop_connection(n);
 	n->closed = false;
-	s = natsConnection_Connect(&n->connection, n->options);
-	if (s == NATS_OK)
-		on_connected(n->connection, n);
-	else
-		say(n, NATS_STATE_AWAY,
-			nats_GetLastError(NULL) ? nats_GetLastError(NULL) : natsStatus_GetText(s));
+	open_connection(n);
 	HASH_ITER(hh, n->subs, sub, next)
 	sub_activate(sub);
 }

@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define NATS_DRIVER_ABI    1
+#define NATS_DRIVER_ABI    2
 #define NATS_DRIVER_SYMBOL "tined_nats_driver"
 
 struct nats;
@@ -34,7 +34,13 @@ struct nats_outgoing {
 	size_t len;
 };
 
-enum nats_state { NATS_STATE_AWAY, NATS_STATE_CONNECTED, NATS_STATE_TROUBLE };
+enum nats_state {
+	NATS_STATE_AWAY, /* the connection has ended */
+	NATS_STATE_UNREACHABLE, /* there is none, and another attempt has failed; what is published waits */
+	NATS_STATE_REFUSED, /* the same, by a server that answers; nothing waits */
+	NATS_STATE_CONNECTED,
+	NATS_STATE_TROUBLE,
+};
 
 struct nats_options {
 	const char *urls;                                      /* commas between them */

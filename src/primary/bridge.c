@@ -86,7 +86,9 @@ void bridge_bury(const struct proc *pr)
 {
 	const struct nats_counters *c = &pr->primary->scoreboard.slots[pr->slot].nats;
 	struct history_nats *h = &pr->primary->history->nats;
-	uint64_t passed_on = sb_get(c->out) + sb_get(c->dropped_out) + sb_get(c->unsent), got;
+	uint64_t passed_on = sb_get(c->out) + sb_get(c->dropped_out) + sb_get(c->too_large) +
+		sb_get(c->unsent),
+		 got;
 
 	if (pr->role != ROLE_BRIDGE || !pr->bus)
 		return;

@@ -150,6 +150,7 @@ static void add_nats(struct nats_counters *t, const struct nats_counters *c)
 	sb_add(t->dropped_in, sb_get(c->dropped_in));
 	sb_add(t->overrun, sb_get(c->overrun));
 	sb_add(t->dropped_out, sb_get(c->dropped_out));
+	sb_add(t->too_large, sb_get(c->too_large));
 	sb_add(t->unsent, sb_get(c->unsent));
 }
 

@@ -25,6 +25,7 @@ struct scoreboard;
 	X("bridge",      (h)->nats.perished,       "The bridge had not passed them on when it ended.")                       \
 	X("malformed",   (t)->nats.unsent,         "Too many queue groups, or no memory.")                                   \
 	X("away",        (t)->nats.dropped_out,    "NATS was away and nats_buffer full, or it did not take them.")           \
+	X("too_large",   (t)->nats.too_large,      "Larger than the server takes (max_payload), with our header.")           \
 	X("incoming",    (t)->nats.dropped_in,     "They came faster than the bus took them, and nats_buffer was full.")  \
 	X("overrun",     (t)->nats.overrun,        "They came faster than the bridge took them from the library.")
 /* Of each farm: name, where it is, what it says. */

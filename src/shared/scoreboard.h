@@ -38,7 +38,8 @@ struct nats_counters {
 	_Atomic uint64_t overrun;     /* that came faster than they were taken from the library */
 	_Atomic uint64_t
 		dropped_out; /* for which there was none while NATS was away, or which it did not take */
-	_Atomic uint64_t unsent; /* that could not be put into the form that NATS needs */
+	_Atomic uint64_t too_large; /* larger than the server takes */
+	_Atomic uint64_t unsent;    /* that could not be put into the form that NATS needs */
 };
 
 struct sb_slot {

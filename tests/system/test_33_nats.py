@@ -4,10 +4,13 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
+import threading
 import time
 import urllib.request
 
@@ -333,7 +336,7 @@ def test_nobody_is_far_away_when_the_server_is_not_there(folder, start, service)
     """It serves, and says that it will try again."""
     t = start({"bus": {"nats": f"nats://127.0.0.1:{free_port()}"}, "workers": {"count": 1},
                "module:bus": {"path": service, "listener": "web", "mount": "/bus"}})
-    t.wait_log(r"nats: .*; what is published waits")
+    t.wait_log(r"nats: nats://127\.0\.0\.1:\d+: .*; what is published waits")
     w = Worker(t.connect())
     w.ask("subscribe", pattern="x")
     assert w.ask("send", subject="x", data="here") == "ok"
@@ -373,8 +376,13 @@ def test_what_is_carried(server, machines):
     # Large ones go as far as the server takes them: 1 MiB.
     assert a.ask("send", subject="far.large", size=900000) == "ok"
     assert [line.split(" ")[2] for line in b.got(2)] == ["900000"] * 2
-    assert a.ask("send", subject="far.large", size=2000000) == "ok"
-    wait_until(lambda: losses(daemons[0]) and sum(losses(daemons[0])) == 1, "it is counted")
+    # What the server would take without the mark that is written on it is too much as well.
+    for size in 2000000, 1 << 20:
+        assert a.ask("send", subject="far.large", size=size) == "ok"
+        daemons[0].wait_log(rf"nats: far\.large: a message of {size} bytes .*\(max_payload\)")
+        time.sleep(1.1)  # it is said once a second
+    wait_until(lambda: figures(daemons[0])['dropped_total{reason="too_large"}'] == 2, "they are counted")
+    assert sum(losses(daemons[0])) == 2
     assert a.ask("send", subject="far.a", data="5") == "ok"
     assert texts(b, 2) == ["5", "5"]
 
@@ -434,6 +442,42 @@ def test_the_bridge_alone_has_the_library(server, machines):
     wait_until(lambda: not having_libnats(t), "nobody has it without the option")
 
 
+class Impostor:
+    """Something that listens, and is no NATS server."""
+
+    def __init__(self):
+        self.sock = socket.create_server(("127.0.0.1", 0))
+        self.port = self.sock.getsockname()[1]
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def run(self):
+        try:
+            while True:
+                with self.sock.accept()[0] as c:
+                    c.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        except OSError:
+            pass  # closed
+
+
+def test_why_a_server_cannot_be_reached(start):
+    """The reason is in the log, once, whatever it is; and the next one, when it is another."""
+    impostor, port = Impostor(), free_port()
+    for url, shown, why, then in (
+            (f"nats://127.0.0.1:{port}", f"nats://127.0.0.1:{port}", "^no NATS server answers there$", "waits"),
+            (f"nats://me:secret@127.0.0.1:{impostor.port}", f"nats://127.0.0.1:{impostor.port}",
+             "got 'HTTP/1.1' instead of 'INFO'$", "stays on this machine"),
+            ("nats://no.such.host.invalid:4222", "nats://no.such.host.invalid:4222", "Name or service not known|name resolution",
+             "waits")):
+        t = start({"bus": {"nats": url}, "workers": {"count": 1}})
+        found = t.wait_log(rf"nats: {re.escape(shown)}: (.*); (?:trying again, and )?what is published {then}")
+        assert re.search(why, found[1], re.I), found[0]
+        time.sleep(1)
+        assert len([line for line in t.log() if "what is published" in line]) == 1, t.tail()
+        assert not t.find("secret")
+        assert t.stop() == 0
+    impostor.sock.close()
+
+
 # --- credentials, TLS ---
 
 
@@ -479,23 +523,26 @@ def test_a_server_that_nobody_vouches_for(server, start, certificates):
     tls = certificates
     nats = server(f'tls {{ cert_file: "{tls}/server.pem", key_file: "{tls}/server.key" }}')
     t = start({"bus": {"nats": f"tls://localhost:{nats.port}", "nats_tls_ca": tls / "other.pem"}})
-    t.wait_log(r"warning bridge\[\d+\]: nats: .*; what is published waits")
+    t.wait_log(r"warning bridge\[\d+\]: nats: tls://localhost:\d+: .*certificate.*; trying again, and what is")
     t.hello()
     assert nats.ask("varz")["connections"] == 0
 
 
 def test_a_user_and_a_password(server, machines, start):
     nats = server('authorization { user: "tined", password: "secret" }')
-    a, b = [members(t)[0] for t in machines(
-        nats, 2, count=1, bus={"nats": f"nats://tined:secret@127.0.0.1:{nats.port}"})]
+    daemons = machines(nats, 2, count=1, bus={"nats": f"nats://tined:secret@127.0.0.1:{nats.port}"})
+    assert all(t.find(rf"nats: connected to nats://127\.0\.0\.1:{nats.port}$") for t in daemons)
+    assert not any(t.find("secret") for t in daemons)
+    a, b = [members(t)[0] for t in daemons]
     b.ask("subscribe", pattern="x")
     nats.wait_subscribed("x", 1)
     assert a.ask("send", subject="x", data="hello") == "ok"
     assert texts(b, 1) == ["hello"]
     # Another one is refused, goes on asking, and serves.
     t = start({"bus": {"nats": f"nats://tined:wrong@127.0.0.1:{nats.port}"}})
-    t.wait_log(r"nats: .*; what is published waits")
+    t.wait_log(rf"nats: nats://127\.0\.0\.1:{nats.port}: Authorization Violation; trying again, and what is")
     t.hello()
+    assert not t.find("wrong") and not t.find(r"nats: .*; going on")
     assert not t.find(r"bridge\[\d+\]: .*dead")
 
 
@@ -512,14 +559,26 @@ def test_files_that_are_wrong(tined, folder, certificates):
         f"{where}:{t.line_of('nats_tls_key')}: bus.nats_tls_key: of no use without nats_tls_cert; write both",
         f"{where}:{t.line_of('nats_tls_ca')}: bus.nats_tls_ca: {folder}/missing: No such file or directory",
     ]
-    # What only shows when they are read is the bridge's word.
+    # Whether they are what they are for shows without a start.
     key.chmod(0o600)
     if os.geteuid() == 0:
         shutil.chown(key, harness.NOBODY)
-    for changes, words in (({"nats_tls_key": key, "nats_tls_cert": tls / "client.pem", "nats_tls_ca": None},
-                            r"bus\.nats: .*/client\.pem: "),
-                           ({"nats_tls_key": None, "nats_tls_cert": None, "nats_credentials": key},
-                            r"bus\.nats: .*/key: no credentials of a NATS user")):
+    for name, why, more in (("nats_tls_ca", "no certificate (PEM) in it", {}),
+                            ("nats_tls_cert", "no certificate (PEM) in it", {"nats_tls_key": tls / "client.key"}),
+                            ("nats_tls_key", "no private key (PEM) in it", {"nats_tls_cert": tls / "client.pem"}),
+                            ("nats_credentials", "no credentials of a NATS user, which have a JWT and a seed", {})):
+        t = tined({"bus": {"nats": "nats://127.0.0.1:1", name: key, **more}})
+        check = subprocess.run([harness.TINED, "--check", "-c", t.path], capture_output=True, text=True,
+                               timeout=harness.DEADLINE)
+        assert check.returncode == 1
+        assert f"{t.path}:{t.line_of(name)}: bus.{name}: {key}: {why}" in check.stderr.splitlines(), check
+    # What only shows when they are used is the bridge's word.
+    broken = folder / "broken.pem"
+    broken.write_text("-----BEGIN CERTIFICATE-----\nnothing\n-----END CERTIFICATE-----\n")
+    broken.chmod(0o644)
+    for changes, words in (({"nats_tls_key": tls / "other.key", "nats_tls_cert": tls / "client.pem"},
+                            r"bus\.nats_tls_cert: .*/client\.pem: [^(]"),
+                           ({"nats_tls_ca": broken}, r"bus\.nats_tls_ca: .*/broken\.pem: [^(]")):
         t = tined({"bus": {"nats": "nats://127.0.0.1:1", **changes}})
         assert t.run() == 1
         assert t.find(words), t.tail()
