@@ -18,7 +18,7 @@
  * service's on_writable is called. Nothing was sent until then, and others go on.
  *
  * Functions run on the worker's loop thread, from worker_start on, and copy what they are given. They return 0 or:
- *	-EINVAL		an argument is malformed
+ *	-EINVAL		an argument is malformed, or a descriptor is to go along with more than 64 KiB
  *	-ENOMEM
  *	TINE_E_FULL	no room at present; on_writable will be called
  *	TINE_E_TOO_LARGE	more than [bus] max_message
@@ -121,7 +121,8 @@ struct tine_send {
 	const char *subject; /* publish it under this, instead of sending it */
 	const void *data;
 	size_t len;
-	/* A descriptor that goes along; the caller keeps its own. A socket loses SO_LINGER, if that has a time. */
+	/* A descriptor of any kind that goes along, with at most 64 KiB of data: more is -EINVAL. The caller keeps its own. A socket
+	 * loses SO_LINGER, if that has a time. */
 	const int *fd;
 	tine_done_fn on_done;
 	/* It is a request. Who was asked may answer; of several, the first answer counts. */
