@@ -11,6 +11,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/parse.h"
+#include "base/url.h"
 #include "ipc/lane.h"
 #include "primary/bus_commands.h"
 #include "primary/events.h"
@@ -117,6 +118,20 @@ static void do_events(struct command_request *r, const char *argument)
 	r->follows = true;
 }
 
+/* In effect, without passwords: what this prints is passed on to others. */
+static int print_config(const struct config *config, FILE *out)
+{
+	struct config shown = *config;
+	CLEANUP(freep) char *nats = shown.bus.nats ? strdup(shown.bus.nats) : NULL;
+
+	if (shown.bus.nats && !nats)
+		return -ENOMEM;
+	if (nats)
+		url_cut_users(nats);
+	shown.bus.nats = nats;
+	return config_print(&shown, out);
+}
+
 static void do_config(struct command_request *r, const char *argument)
 {
 	CLEANUP(freep) char *text = NULL;
@@ -128,7 +143,7 @@ static void do_config(struct command_request *r, const char *argument)
 		return;
 	}
 	f = open_memstream(&text, &size);
-	if (!f || config_print(r->primary->current->config, f) < 0 || fclose(f) != 0) {
+	if (!f || print_config(r->primary->current->config, f) < 0 || fclose(f) != 0) {
 		command_answer_error(r, "failed", "out of memory");
 		return;
 	}

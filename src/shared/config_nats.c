@@ -51,7 +51,13 @@ static const char *check_url(const char *url, size_t len)
 		len -= n;
 		if (len > 0 && url[len - 1] == '/')
 			len--;
+		for (size_t j = 0; j < len; j++) {
+			if (url[j] <= ' ' || url[j] == '\x7f')
+				return "there is a blank in it";
+		}
 		at = memrchr(url, '@', len); /* behind a user and a password */
+		if (at && (at == url || *url == ':'))
+			return "the user is missing";
 		return check_host(at ? at + 1 : url, at ? len - (size_t)(at + 1 - url) : len);
 	}
 	return "it begins with neither nats:// nor tls://";
