@@ -140,7 +140,8 @@ TINE_EXPORT int tine_bus_send(
 /*
  * Publishes to everybody who has subscribed to what `subject` fits, this worker too. A subject is up to 16 tokens of printable
  * ASCII with dots between them, "chat.room.7", 255 bytes at most; none may be or hold `*` or `>`. Those that begin with `$`
- * are tined's own: -EINVAL.
+ * are tined's own: -EINVAL; but for "$local.…", which stays on this machine whatever [bus] nats_subjects says, and which only
+ * modules can publish.
  */
 TINE_EXPORT int tine_bus_publish(
 	struct tine_worker *worker, const char *subject, const void *data, size_t len);

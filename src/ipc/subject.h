@@ -7,11 +7,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "ipc/msg.h"
 
 #define SUBJECT_PEER_JOIN  "$tine.peer.join" /* struct msg_peer */
 #define SUBJECT_PEER_LEAVE "$tine.peer.leave"
+#define SUBJECT_LOCAL      "$local."
 
 enum subject_kind { SUBJECT_PLAIN, SUBJECT_PATTERN };
 
@@ -21,10 +23,18 @@ bool subject_intersect(
 	const char *a, size_t a_len, const char *b, size_t b_len, char ret[SUBJECT_MAX + 1]);
 uint64_t subject_key(const char *s, size_t len);
 
-/* tined's own, that modules may listen to but not publish; wildcards at the beginning of a pattern do not stand for them. */
+/* Not everybody's to publish, and for nobody elsewhere; wildcards at the beginning of a pattern do not stand for them. */
 static inline bool subject_is_reserved(const char *s, size_t len)
 {
 	return len > 0 && s[0] == '$';
+}
+
+/* Whether a module may publish it: of what is reserved only what workers tell each other, which never leaves the machine. */
+static inline bool subject_is_publishable(const char *s, size_t len)
+{
+	const size_t n = sizeof(SUBJECT_LOCAL) - 1;
+
+	return !subject_is_reserved(s, len) || (len > n && memcmp(s, SUBJECT_LOCAL, n) == 0);
 }
 
 /* The bytes of the token that begins here. */

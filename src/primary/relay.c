@@ -284,7 +284,7 @@ static void on_publish(struct relay_peer *p, struct frame *f, int fd)
 	} else if (fd < 0 && goes_on(run, f, subject, m->subject)) {
 		collect(p, f, subject, m->subject);
 	} else if (subject_check(subject, m->subject, SUBJECT_PLAIN, &why) < 0 ||
-		subject_is_reserved(subject, m->subject)) {
+		!subject_is_publishable(subject, m->subject)) {
 		lane_reject(p->lane, "malformed subject");
 	} else if (fd >= 0) {
 		handle_alone(p, f, fd, publish_head(m->subject));

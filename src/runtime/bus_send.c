@@ -91,7 +91,7 @@ static int draft_subject(struct draft *d, const char *subject, uint32_t to)
 	const char *why;
 
 	if (subject_check(subject, len, SUBJECT_PLAIN, &why) < 0 ||
-		subject_is_reserved(subject, len) || (to != 0 && to < TINE_PEER_OTHERS))
+		!subject_is_publishable(subject, len) || (to != 0 && to < TINE_PEER_OTHERS))
 		return -EINVAL;
 	d->f.type = MSG_PUBLISH;
 	d->f.dst = to ? to : TINE_PEER_ALL;

@@ -158,6 +158,8 @@ def test_errors_have_names(bus):
     assert a.ask("send", to=a.peer, size=64 * 1024 + 1) == "too large"
     assert a.ask("send", subject="wild.*", data="x") == "invalid"
     assert a.ask("send", subject="$tine.peer.join", data="x") == "invalid"
+    assert a.ask("send", subject="$locals.x", data="x") == "invalid"
+    assert a.ask("send", subject="$local.x", data="x") == "nobody"
     assert a.ask("request", to=a.peer, data="silent", ms=20) == "error: timeout"
     assert a.ask("request", to=a.peer, data="fail") == "error: access"
     assert a.ask("request", to=4000, data="x", ms=20000) == "error: gone"

@@ -19,6 +19,7 @@ import pytest
 import harness
 from harness import free_port, name, tool, wait_until
 from test_30_bus import Worker, members
+from test_32_hub import post
 
 HERE = pathlib.Path(__file__).resolve().parent
 
@@ -422,6 +423,26 @@ def test_a_reload_doubles_nothing(server, machines):
     wait_until(lambda: not [p for p in daemons[0].family() if name(p.pid) == "tined-bridge"], "no bridge is left")
     a = members(daemons[0])[0]
     assert a.ask("send", subject="x", data="1") == "nobody"
+
+
+def test_what_is_local_stays_here(server, machines):
+    """The hub's bell among it, which would ring all hubs of all machines for nothing."""
+    hub = {"path": "builtin:hub", "listener": "web", "mount": "/hub"}
+    nats = server()
+    daemons = machines(nats, 2, changes={"module:hub": hub})
+    (a, a2), (b, _) = [members(t) for t in daemons]
+    for w in (a, a2, b):
+        w.ask("subscribe", pattern="$local.>")
+    for w in (a, b):
+        w.ask("subscribe", pattern="x")
+    nats.wait_subscribed("x", 2)
+    assert a.ask("send", subject="$local.x", data="here") == "ok"
+    assert post(daemons[0].address(), "/hub/chat", "message").status == 200
+    wait_until(lambda: any("$local.hub.hub" in line for w in (a, a2) for line in w.ask("got").splitlines()), "the bell")
+    assert a.ask("send", subject="x", data="everywhere") == "ok"
+    assert texts(b, 1) == ["everywhere"]
+    assert figures(daemons[0])["sent_total"] == 1
+    assert "$" not in str(nats.subscriptions())
 
 
 def having_libnats(t):

@@ -173,7 +173,7 @@ def test_who_may_not_and_what_cannot_be(daemon, root_only):
         run = ctl(t, *command, user=nobody)
         assert run.returncode == DENIED, run
     for command, words in ((("pub", "x"), "write"), (("pub", "x.*", "y"), "no subject"), (("pub", "a b", "y"), "one word"),
-                           (("pub", "$tine.x", "y"), "tined's own"), (("sub", "a..b"), "no pattern"),
+                           (("pub", "$tine.x", "y"), "tined's own"), (("pub", "$local.x", "y"), "tined's own"), (("sub", "a..b"), "no pattern"),
                            (("sub", "a", "b"), "write"), (("bus", "x"), "write"), (("pub", "x", "y" * 9000), "too long")):
         run = ctl(t, *command)
         assert run.returncode == USAGE and words in run.stderr, (command, run)

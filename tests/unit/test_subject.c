@@ -103,6 +103,28 @@ START_TEST(test_matches)
 }
 END_TEST
 
+static const struct {
+	const char *text;
+	bool publishable;
+} owned[] = {
+	{"a", true},
+	{"a.$tine", true},
+	{"$", false},
+	{"$tine.peer.join", false},
+	{"$local", false},
+	{"$local.", false},
+	{"$locals.a", false},
+	{"$local.a", true},
+};
+
+START_TEST(test_what_modules_may_publish)
+{
+	const char *s = owned[_i].text;
+
+	ck_assert(subject_is_publishable(s, strlen(s)) == owned[_i].publishable);
+}
+END_TEST
+
 START_TEST(test_keys_are_no_addresses)
 {
 	ck_assert_uint_ge(subject_key("a", 1), 1ull << 63);
@@ -116,6 +138,7 @@ static void add(TCase *tc)
 	tcase_add_loop_test(tc, test_check, 0, sizeof(checked) / sizeof(*checked));
 	tcase_add_test(tc, test_a_nul_is_no_character);
 	tcase_add_loop_test(tc, test_matches, 0, sizeof(pairs) / sizeof(*pairs));
+	tcase_add_loop_test(tc, test_what_modules_may_publish, 0, sizeof(owned) / sizeof(*owned));
 	tcase_add_test(tc, test_keys_are_no_addresses);
 }
 

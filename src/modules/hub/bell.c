@@ -239,7 +239,7 @@ int bell_start(struct hub *h)
 	h->tick = event_new(base, -1, EV_PERSIST, on_tick, h);
 	if (!h->turn || !h->tick)
 		return -ENOMEM;
-	snprintf(h->bell_subject, sizeof(h->bell_subject), "hub.%s", h->o.name);
+	snprintf(h->bell_subject, sizeof(h->bell_subject), "$local.hub.%s", h->o.name);
 	r = tine_bus_open(h->worker, &service);
 	if (r == 0)
 		r = subscribe(h, h->bell_subject, &h->bell);
