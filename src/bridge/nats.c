@@ -16,6 +16,8 @@
 #include <unistd.h>
 #include <uthash.h>
 
+#include "base/url.h"
+
 #define RECONNECT_WAIT_MS   200
 #define RECONNECT_JITTER_MS 100
 #define CONNECT_TIMEOUT_MS  2000
@@ -39,7 +41,7 @@ struct nats {
 	natsOptions *options;
 	natsConnection *connection;
 	struct nats_sub *subs;
-	char servers[256];   /* for the log: without users and passwords */
+	char *servers;       /* for the log: without users and passwords */
 	_Atomic bool closed; /* libnats has given it up */
 	_Atomic bool
 		slow; /* our thread did not keep up with what came, so libnats has dropped some of it */
@@ -73,24 +75,13 @@ static void say_why(struct nats *n, enum nats_state state, natsStatus s, const c
 	say(n, state, text);
 }
 
-/* An address as it may be shown: without a user and a password. Returns its length. */
-static size_t put_server(char *to, size_t size, const char *before, const char *url)
-{
-	const char *scheme_end = strstr(url, "://"), *at = strrchr(url, '@');
-	size_t scheme = scheme_end ? (size_t)(scheme_end + 3 - url) : 0;
-	int n = snprintf(
-		to, size, "%s%.*s%s", before, (int)scheme, url, at ? at + 1 : url + scheme);
-
-	return (size_t)n < size ? (size_t)n : size - 1;
-}
-
 static void on_connected(natsConnection *nc, void *arg)
 {
-	char url[1024] = "", server[256];
+	char url[1024] = "";
 
 	natsConnection_GetConnectedUrl(nc, url, sizeof(url));
-	put_server(server, sizeof(server), "", url);
-	say(arg, NATS_STATE_CONNECTED, server);
+	url_cut_users(url);
+	say(arg, NATS_STATE_CONNECTED, url);
 }
 
 static void on_disconnected(natsConnection *nc, void *arg)
@@ -156,23 +147,19 @@ static void on_message(natsConnection *nc, natsSubscription *handle, natsMsg *ms
 
 /* --- options --- */
 
-static natsStatus set_servers(struct nats *nats)
+static natsStatus set_servers(natsOptions *options, const char *urls)
 {
 	const char *servers[SERVERS_MAX];
-	char *copy = strdup(nats->o.urls), *rest = copy, *url;
+	char *copy = strdup(urls), *rest = copy, *url;
 	natsStatus s = copy ? NATS_OK : NATS_NO_MEMORY;
-	size_t len = 0;
 	int n = 0;
 
 	while (s == NATS_OK && n < SERVERS_MAX && (url = strsep(&rest, ", "))) {
-		if (!*url)
-			continue;
-		len += put_server(
-			nats->servers + len, sizeof(nats->servers) - len, n > 0 ? ", " : "", url);
-		servers[n++] = url;
+		if (*url)
+			servers[n++] = url;
 	}
 	if (s == NATS_OK)
-		s = natsOptions_SetServers(nats->options, servers, n);
+		s = natsOptions_SetServers(options, servers, n);
 	free(copy);
 	return s;
 }
@@ -262,13 +249,19 @@ static int nats_open(const struct nats_options *o, struct nats **ret, char *erro
 	if (!n)
 		return -ENOMEM;
 	n->o = *o;
+	n->servers = strdup(o->urls);
+	if (!n->servers) {
+		free(n);
+		return -ENOMEM;
+	}
+	url_cut_users(n->servers);
 	s = nats_Open(-1);
 	if (s == NATS_OK)
 		s = nats_SetMessageDeliveryPoolSize(1);
 	if (s == NATS_OK)
 		s = natsOptions_Create(&n->options);
 	if (s == NATS_OK)
-		s = set_servers(n);
+		s = set_servers(n->options, o->urls);
 	if (s == NATS_OK)
 		s = set_times(n->options);
 	if (s == NATS_OK)
@@ -281,6 +274,7 @@ static int nats_open(const struct nats_options *o, struct nats **ret, char *erro
 	}
 	describe(&file, s, error, size);
 	natsOptions_Destroy(n->options);
+	free(n->servers);
 	free(n);
 	return -EINVAL;
 }

@@ -18,6 +18,7 @@ import pytest
 
 import harness
 from harness import free_port, name, tool, wait_until
+from test_25_tinectl import ctl
 from test_30_bus import Worker, members
 from test_32_hub import post
 
@@ -565,6 +566,20 @@ def test_a_user_and_a_password(server, machines, start):
     t.hello()
     assert not t.find("wrong") and not t.find(r"nats: .*; going on")
     assert not t.find(r"bridge\[\d+\]: .*dead")
+
+
+@pytest.mark.parametrize("config, user", [('user: "tined", password: "pw/77:@x"', "tined:pw/77:@x"),
+                                          ('token: "pw/77"', "pw/77")])
+def test_passwords_are_not_shown(server, start, config, user):
+    nats = server(f"authorization {{ {config} }}")
+    t = start({"bus": {"nats": f"nats://{user}@127.0.0.1:{nats.port}, nats://{user}@localhost:{nats.port}"}})
+    t.wait_log(rf"info bridge\[\d+\]: nats: connected to nats://(127\.0\.0\.1|localhost):{nats.port}$")
+    shown = f"nats://127.0.0.1:{nats.port}, nats://localhost:{nats.port}"
+    assert f"\nnats = {shown}\n" in ctl(t, "config").stdout
+    mark = t.mark()
+    nats.kill()
+    t.wait_log(rf"nats: {shown}: .*; what is published waits", mark)
+    assert not t.find("pw/77") and not t.find("tined:pw")
 
 
 def test_files_that_are_wrong(tined, folder, certificates):
