@@ -463,7 +463,8 @@ static int listen_there(struct control *c, char *why, size_t size)
 	if (r == 0) {
 		memcpy(sa.sun_path, c->path, strlen(c->path) + 1);
 		if (is_occupied(c->path)) {
-			snprintf(why, size, "control: %s: there is something else than a socket", c->path);
+			snprintf(why, size, "control: %s: there is something else than a socket",
+				c->path);
 			return -EEXIST;
 		}
 		if (!c->primary->succeeds && is_answered(&sa)) {

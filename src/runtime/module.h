@@ -69,7 +69,7 @@ struct tine_worker {
 	struct farm_port *farms;           /* its way to the farms */
 	struct http_server *http;          /* NULL in a process that serves none */
 	struct http_router *router; /* of this module's listener; NULL when that speaks plain tcp */
-	struct net_server *net;         /* of the process; NULL where nothing is served */
+	struct net_server *net;     /* of the process; NULL where nothing is served */
 	struct stream_service **stream; /* of this module's listener; NULL when that speaks HTTP */
 	bool serves_stream;             /* it has set *stream */
 	bool misplaced;                 /* it wanted to serve what is not spoken on its listener */
