@@ -82,13 +82,13 @@ static void take_large(struct bus *b, const struct frame *f, struct tine_message
 	int r = bus_map_large(m);
 
 	(void)fd; /* it is only there to be closed in the end */
+	m->fd = -1;
 	if (r < 0) {
 		log_warning("bus: cannot map a message: %s; dropping it", strerror(-r));
 		return;
 	}
 	data = m->data;
 	len = m->len;
-	m->fd = -1;
 	takers[f->type](b, f, m);
 	blob_unmap(data, len);
 }
