@@ -3,6 +3,7 @@ sees to it that nothing of it is left behind. Every wait is for a condition and 
 
 import atexit
 import collections
+import contextlib
 import fcntl
 import json
 import os
@@ -154,6 +155,17 @@ def as_nobody():
 
 def n_descriptors(pid):
     return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+@contextlib.contextmanager
+def no_descriptors(pid):
+    """For a while a process can have no more of them."""
+    normal = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, normal[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, normal)
 
 
 def sockets(pid):
@@ -543,16 +555,19 @@ class Tined:
         assert (response.status, response.body) == (200, HELLO), response
         return response
 
-    def scoreboard(self):
-        """What it says of each worker, by its pid. Asks at the control socket, which no configuration of the test may have moved."""
+    def control(self, command):
+        """What it answers at the control socket, which no configuration of the test may have moved: records."""
         with socket.socket(socket.AF_UNIX) as s:
             s.settimeout(DEADLINE)
             s.connect(str(self.folder / "control.sock"))
-            s.sendall(b"workers\n")
+            s.sendall(command.encode() + b"\n")
             lines = s.makefile().read().splitlines()
         assert json.loads(lines[-1])["ok"], lines
-        found = [json.loads(line) for line in lines[:-1]]
-        return {w["pid"]: w for w in found if w.get("role") == "worker"}
+        return [json.loads(line) for line in lines[:-1]]
+
+    def scoreboard(self):
+        """What it says of each worker, by its pid."""
+        return {w["pid"]: w for w in self.control("workers") if w.get("role") == "worker"}
 
     def whoami(self):
         """Who answers: worker (its slot), generation, pid."""
