@@ -54,7 +54,7 @@ struct tine_farm_result {
  *	TINE_E_CRASHED	its process died, as often as it was tried
  *	TINE_E_TOO_LARGE	the result has more than the farm's max_result, or the argument more than its queue_memory
  *	TINE_E_NOBODY	the farm's module has no such function, or none of its processes can be started
- *	TINE_E_QUOTA	too many descriptors are in use
+ *	TINE_E_QUOTA	too many descriptors are in use, in any process on the way, for a result or an argument above 64 KiB
  *	TINE_E_CLOSED	the primary is gone
  *	-ENOMEM
  */

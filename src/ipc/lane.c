@@ -54,8 +54,8 @@ struct lane {
 	uint64_t sent; /* bytes written so far: the position of out.start */
 	struct queued_fd *fds_out;
 	size_t n_fds_out;
-	unsigned n_flying; /* descriptors written since the peer had read everything */
-	int fds_in[FDS_MAX];
+	unsigned n_flying;   /* descriptors written since the peer had read everything */
+	int fds_in[FDS_MAX]; /* -1: its frame's is lost */
 	size_t n_fds_in;
 	unsigned busy;    /* callbacks on the stack: freeing waits for them */
 	bool dead;        /* freed or closed: no more callbacks */
@@ -155,8 +155,10 @@ static void close_queued(const struct lane *l, int fd)
 
 static void lane_destroy(struct lane *l)
 {
-	for (size_t i = 0; i < l->n_fds_in; i++)
-		lane_close_foreign(l->fds_in[i]);
+	for (size_t i = 0; i < l->n_fds_in; i++) {
+		if (l->fds_in[i] >= 0)
+			lane_close_foreign(l->fds_in[i]);
+	}
 	for (size_t i = 0; i < l->n_fds_out; i++)
 		close_queued(l, l->fds_out[i].fd);
 	free(l->fds_out);
@@ -265,10 +267,26 @@ static size_t parse_frames(struct lane *l, const char *data, size_t len)
 	return at;
 }
 
-/* Keeps the descriptors of one recvmsg(2). Returns 0, or -EPROTO when there are more than any frame may have. */
-static int keep_fds(struct lane *l, struct msghdr *mh)
+/* Keeps a descriptor, or the place of a lost one (-1), for its frame. Returns 0, or -EPROTO when there are more than any may have. */
+static int keep_fd(struct lane *l, int fd)
 {
-	int r = mh->msg_flags & MSG_CTRUNC ? -EPROTO : 0;
+	if (l->n_fds_in < FDS_MAX) {
+		l->fds_in[l->n_fds_in++] = fd;
+		return 0;
+	}
+	if (fd >= 0)
+		lane_close_foreign(fd);
+	return -EPROTO;
+}
+
+/*
+ * Keeps the descriptors of one recvmsg(2), which are those of one sendmsg(2) at most: one, from a lane. Where we had room for any
+ * number of them, one is missing because this process may open no more: the kernel drops those from there on, and never a byte.
+ * Only one place is kept then: who sent more than one breaks a rule, and is found out by the next. Returns 0 or -EPROTO.
+ */
+static int keep_fds(struct lane *l, struct msghdr *mh, bool with_fds)
+{
+	int r = 0;
 
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(mh); c; c = CMSG_NXTHDR(mh, c)) {
 		size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
@@ -279,14 +297,12 @@ static int keep_fds(struct lane *l, struct msghdr *mh)
 			int fd;
 
 			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
-			if (l->n_fds_in < FDS_MAX) {
-				l->fds_in[l->n_fds_in++] = fd;
-				continue;
-			}
-			lane_close_foreign(fd);
-			r = -EPROTO;
+			if (keep_fd(l, fd) < 0)
+				r = -EPROTO;
 		}
 	}
+	if (r == 0 && (mh->msg_flags & MSG_CTRUNC))
+		r = with_fds ? keep_fd(l, -1) : -EPROTO;
 	return r;
 }
 
@@ -311,7 +327,7 @@ static ssize_t receive(struct lane *l, char *space, size_t size)
 
 	if (n < 0)
 		return errno == EINTR ? -EAGAIN : -errno;
-	r = keep_fds(l, &mh);
+	r = keep_fds(l, &mh, with_fds);
 	return r < 0 ? r : n;
 }
 

@@ -19,6 +19,7 @@ struct lane;
 /*
  * f lies right before its payload, both aligned to 8 bytes, and the next frame right behind what frame_space() says; they are
  * valid during the call, or until on_burst where there is one. fd: the descriptor that came along, or -1; the handler owns it.
+ * It is -1 also when this process may have no more of them (RLIMIT_NOFILE): msg_lost_fd() tells.
  */
 typedef void (*lane_message_fn)(const struct frame *f, const void *payload, int fd, void *arg);
 

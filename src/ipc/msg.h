@@ -309,6 +309,12 @@ static inline bool msg_has_fd(const struct frame *f)
 	return (f->flags & FRAME_FD) || msg_rules[f->type].n_fds > 0;
 }
 
+/* Whether the descriptor that belongs to the message was lost on its way in: this process had no room for it. */
+static inline bool msg_lost_fd(const struct frame *f, int fd)
+{
+	return fd < 0 && msg_has_fd(f);
+}
+
 const char *msg_name(unsigned type);
 int msg_validate(
 	const struct frame *f, enum msg_lane lane, enum msg_role sender, const char **ret_why);

@@ -293,8 +293,7 @@ static struct farm_task *task_new(struct farm_client *c, const struct frame *f, 
 }
 
 /* Whether there is room for one more task. Returns 0, or the status and the text of the refusal. */
-static int check_room(const struct farm_client *c, const struct farm *f, uint64_t bytes,
-	bool with_fd, char ret_why[WHY_MAX])
+static int check_room(const struct farm *f, uint64_t bytes, bool lacks_fd, char ret_why[WHY_MAX])
 {
 	const struct conf_farm *conf = f->conf;
 
@@ -318,7 +317,7 @@ static int check_room(const struct farm_client *c, const struct farm *f, uint64_
 			(uint64_t)f->bytes_waiting, bytes, conf->queue_memory);
 		return -EAGAIN;
 	}
-	if (with_fd && c->peer->relay->fds_left == 0) {
+	if (lacks_fd) {
 		snprintf(ret_why, WHY_MAX,
 			"too many descriptors are in use for another large argument");
 		return -EDQUOT;
@@ -360,7 +359,8 @@ static bool take(struct farm_client *c, const struct frame *f, int fd, uint64_t 
 	struct farm *farm = &c->all->farms[m->farm];
 	uint64_t bytes = sizeof(struct farm_task) + f->length + large;
 	char why[WHY_MAX];
-	int r = check_room(c, farm, bytes, fd >= 0, why);
+	bool lacks_fd = msg_lost_fd(f, fd) || (fd >= 0 && c->peer->relay->fds_left == 0);
+	int r = check_room(farm, bytes, lacks_fd, why);
 	struct farm_task *t = r == 0 ? task_new(c, f, large) : NULL;
 
 	sb_add(farm->figures->submitted, 1);

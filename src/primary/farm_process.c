@@ -346,16 +346,16 @@ static const char *malformed(
 	const struct farm_process *fp, const struct frame *f, int fd, uint64_t *ret_large)
 {
 	const struct msg_task_done *m = (const void *)(f + 1);
+	bool has_fd = msg_has_fd(f), is_large = f->flags & FRAME_LARGE;
 
 	*ret_large = 0;
 	if (f->src != fp->o.address)
 		return "wrong sender";
 	if (!fp->is_doomed && (!first(fp) || (uint32_t)f->id != first(fp)->number))
 		return "result of a task it was not given";
-	if (f->length < sizeof(*m) || m->status > 0 || m->status < -MAX_ERRNO ||
-		(fd >= 0) != ((f->flags & FRAME_LARGE) != 0))
+	if (f->length < sizeof(*m) || m->status > 0 || m->status < -MAX_ERRNO || has_fd != is_large)
 		return "malformed result";
-	if (m->status < 0 && (fd >= 0 || f->length > sizeof(*m) + MSG_FAIL_MAX))
+	if (m->status < 0 && (has_fd || f->length > sizeof(*m) + MSG_FAIL_MAX))
 		return "malformed result";
 	if (fd >= 0)
 		*ret_large = check_large(f, fd);
@@ -367,20 +367,23 @@ static void end_task(struct farm_process *fp, struct frame *f, int fd, uint64_t 
 	struct farm_task *t = first(fp);
 	const struct msg_task_done *m = (const void *)(f + 1);
 	uint64_t size = large ? large : f->length - sizeof(*m);
+	bool is_over = m->status == 0 && size > fp->farm->conf->max_result;
 
 	remove_given(fp, t);
-	if (m->status == 0 && size > fp->farm->conf->max_result) {
-		sb_add(fp->farm->figures->failed, 1);
-		farm_task_fail(t, -EMSGSIZE,
-			"farm %s: a result of %" PRIu64 " bytes, which is over max_result",
-			name_of(fp->farm), size);
-		return;
-	}
-	if (m->status == 0)
+	if (m->status == 0 && !is_over && !msg_lost_fd(f, fd))
 		sb_add(fp->farm->figures->done, 1);
 	else
 		sb_add(fp->farm->figures->failed, 1);
-	farm_task_end(t, f, fd, large);
+	if (msg_lost_fd(f, fd))
+		farm_task_fail(t, -EDQUOT,
+			"farm %s: the result cannot be passed on: too many descriptors are in use",
+			name_of(fp->farm));
+	else if (is_over)
+		farm_task_fail(t, -EMSGSIZE,
+			"farm %s: a result of %" PRIu64 " bytes, which is over max_result",
+			name_of(fp->farm), size);
+	else
+		farm_task_end(t, f, fd, large);
 }
 
 /* It has come to one that was canceled meanwhile, unless it is beyond it already. */

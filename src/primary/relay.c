@@ -234,8 +234,12 @@ static int check_large(
 static void handle_alone(struct relay_peer *p, struct frame *f, int fd, size_t head)
 {
 	struct relay_extra x = {.fd = fd};
-	int r = f->flags & FRAME_LARGE ? check_large(p, f, head, &x) : 0;
+	int r = 0;
 
+	if (msg_lost_fd(f, fd))
+		r = -EDQUOT;
+	else if (f->flags & FRAME_LARGE)
+		r = check_large(p, f, head, &x);
 	end_run_before(p);
 	if (r == -EPROTO)
 		lane_reject(p->lane, "malformed large payload");
@@ -253,7 +257,7 @@ static void handle_alone(struct relay_peer *p, struct frame *f, int fd, size_t h
 
 static void on_send(struct relay_peer *p, struct frame *f, int fd)
 {
-	if (fd >= 0 || f->dst >= ADDRESS_ANY)
+	if (msg_has_fd(f) || f->dst >= ADDRESS_ANY)
 		handle_alone(p, f, fd, 0);
 	else
 		collect(p, f, NULL, 0);
@@ -281,12 +285,12 @@ static void on_publish(struct relay_peer *p, struct frame *f, int fd)
 		f->length < publish_head(m->subject) ||
 		f->length > publish_head(m->subject) + MSG_PAYLOAD_MAX) {
 		lane_reject(p->lane, "malformed publication");
-	} else if (fd < 0 && goes_on(run, f, subject, m->subject)) {
+	} else if (!msg_has_fd(f) && goes_on(run, f, subject, m->subject)) {
 		collect(p, f, subject, m->subject);
 	} else if (subject_check(subject, m->subject, SUBJECT_PLAIN, &why) < 0 ||
 		!subject_is_publishable(subject, m->subject)) {
 		lane_reject(p->lane, "malformed subject");
-	} else if (fd >= 0) {
+	} else if (msg_has_fd(f)) {
 		handle_alone(p, f, fd, publish_head(m->subject));
 		return;
 	} else {

@@ -20,6 +20,7 @@ struct tine_subscription {
 	tine_message_fn on_message;
 	void (*on_end)(int status, void *arg);
 	void *arg;
+	bool in_group; /* a queue group's: what comes, comes to nobody else of it */
 };
 
 struct bus_port {
@@ -48,6 +49,8 @@ struct bus {
 	uint64_t n_acked; /* frames */
 	uint64_t n_taken;
 	unsigned n_in_burst;   /* messages */
+	uint64_t n_untaken;    /* messages there was no room for here */
+	uint64_t warn_us;      /* when that may be said again */
 	struct spin_seen seen; /* bursts of them */
 	bool leaving;
 	uint64_t

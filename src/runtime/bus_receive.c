@@ -1,7 +1,9 @@
 /* What comes on the bus for modules: to whom it goes, and the descriptor or the blob that comes along. */
+#include <inttypes.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "ipc/blob.h"
@@ -9,13 +11,15 @@
 #include "runtime/inbox.h"
 #include "shared/scoreboard.h"
 
+#define WARN_EVERY_US (10 * US_PER_S)
+
 /* Nobody here takes it; who waits for an answer is told. */
-static void say_nobody(struct bus *b, const struct frame *f)
+static void refuse(struct bus *b, const struct frame *f, int error)
 {
 	struct bus_port any = {.bus = b};
 
 	if (f->flags & FRAME_ANSWERED)
-		bus_answer(&any, f->src, f->id, TINE_E_NOBODY, NULL, 0);
+		bus_answer(&any, f->src, f->id, error, NULL, 0);
 }
 
 static void take_message(struct bus *b, const struct frame *f, struct tine_message *m)
@@ -25,7 +29,7 @@ static void take_message(struct bus *b, const struct frame *f, struct tine_messa
 	if (p && p->service.on_message)
 		p->service.on_message(m, p->service.arg);
 	else
-		say_nobody(b, f);
+		refuse(b, f, TINE_E_NOBODY);
 }
 
 static void take_publication(struct bus *b, const struct frame *f, struct tine_message *m)
@@ -54,6 +58,33 @@ static void (*const takers[MSG_TYPE_END])(
 	[MSG_PUBLISH] = take_publication,
 	[MSG_ANSWER] = take_answer,
 };
+
+/* Now and then: there may be many. */
+static void warn(struct bus *b, int error)
+{
+	bool is_quota = error == TINE_E_QUOTA;
+	uint64_t now = now_us();
+
+	b->n_untaken++;
+	if (now < b->warn_us)
+		return;
+	b->warn_us = now + WARN_EVERY_US;
+	log_warning("bus: cannot take a message: %s; dropping it (%" PRIu64 " so far)",
+		is_quota ? "too many descriptors are in use" : strerror(-error), b->n_untaken);
+}
+
+/* It cannot be handed to whom it is for. Who waits for it is told; but of a publication others may have had it, and answer. */
+static void drop(struct bus *b, const struct frame *f, struct tine_message *m, int error)
+{
+	const struct tine_subscription *sub =
+		f->type == MSG_PUBLISH ? bus_find_subscription(b, f->dst) : NULL;
+
+	warn(b, error);
+	if (f->type == MSG_ANSWER)
+		inbox_answer(b->inbox, f->id, error, m);
+	else if (f->type == MSG_SEND || (sub && sub->in_group))
+		refuse(b, f, error);
+}
 
 /* Maps a payload that is in a blob: m->fd, described by m->data, which it replaces. Returns 0 or -errno. */
 int bus_map_large(struct tine_message *m)
@@ -84,7 +115,7 @@ static void take_large(struct bus *b, const struct frame *f, struct tine_message
 	(void)fd; /* it is only there to be closed in the end */
 	m->fd = -1;
 	if (r < 0) {
-		log_warning("bus: cannot map a message: %s; dropping it", strerror(-r));
+		drop(b, f, m, r);
 		return;
 	}
 	data = m->data;
@@ -117,7 +148,9 @@ void bus_on_delivery(struct bus *b, const struct frame *f, const void *payload, 
 	b->n_in_burst++;
 	if (f->type == MSG_PUBLISH)
 		take_subject(&m);
-	if (f->flags & FRAME_LARGE)
+	if (msg_lost_fd(f, fd))
+		drop(b, f, &m, TINE_E_QUOTA);
+	else if (f->flags & FRAME_LARGE)
 		take_large(b, f, &m);
 	else
 		takers[f->type](b, f, &m);

@@ -130,7 +130,8 @@ int bus_subscribe(
 		.number = (uint32_t)index | (uint32_t)b->births[index]++ << 16,
 		.on_message = s->on_message,
 		.on_end = s->on_end,
-		.arg = s->arg};
+		.arg = s->arg,
+		.in_group = s->group != NULL};
 	r = put_subscribe(b, s, sub->number);
 	if (r < 0) {
 		free(sub);

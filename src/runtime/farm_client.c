@@ -134,13 +134,13 @@ static void tell_failed(struct farm_client *c, struct place *p, struct tine_farm
 	tell(c, p, result);
 }
 
-/* The result is in a blob, which fd is. */
+/* The result is in a blob, which fd is; -1: it was lost. */
 static void tell_large(
 	struct farm_client *c, struct place *p, struct tine_farm_result *result, int fd)
 {
 	struct tine_message m = {.data = result->data, .len = result->len, .fd = fd};
 
-	result->status = bus_map_large(&m);
+	result->status = fd < 0 ? TINE_E_QUOTA : bus_map_large(&m);
 	if (result->status < 0) {
 		tell_failed(c, p, result, "", 0);
 		return;

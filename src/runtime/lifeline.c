@@ -136,7 +136,9 @@ static void on_message(const struct frame *f, const void *payload, int fd, void 
 	struct lifeline *l = arg;
 
 	turn_mark();
-	if (handlers[f->type])
+	if (msg_lost_fd(f, fd))
+		log_warning("%s: too many descriptors are in use; ignoring it", msg_name(f->type));
+	else if (handlers[f->type])
 		handlers[f->type](l, f, payload, fd);
 	else if (l->o.handlers[f->type])
 		l->o.handlers[f->type](f, payload, fd, l->o.arg);

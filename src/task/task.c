@@ -124,7 +124,7 @@ static void run_task(struct task_process *p, const struct frame *f, const struct
 static void run_large(struct task_process *p, const struct frame *f, struct tine_message *m)
 {
 	const struct msg_task *head = (const void *)(f + 1);
-	int r = bus_map_large(m);
+	int r = msg_lost_fd(f, m->fd) ? TINE_E_QUOTA : bus_map_large(m);
 
 	if (r == 0) {
 		run_task(p, f, m);
@@ -132,7 +132,8 @@ static void run_large(struct task_process *p, const struct frame *f, struct tine
 		return;
 	}
 	task_begin(&p->task, "", 0, head->tries);
-	task_say(&p->task, "the argument cannot be mapped: %s", strerror(-r));
+	task_say(&p->task, "the argument cannot be taken: %s",
+		r == TINE_E_QUOTA ? "too many descriptors are in use" : strerror(-r));
 	answer(p, f->id, r);
 }
 

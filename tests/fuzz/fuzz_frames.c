@@ -22,7 +22,7 @@ static void on_message(const struct frame *f, const void *payload, int fd, void 
 	const struct msg_rule *r = msg_rule(f->type);
 
 	assert(r && r->lane == kind && (r->senders & (unsigned)sender) && f->length <= r->payload);
-	assert(r->n_fds == 0 || fd >= 0);
+	assert(!msg_lost_fd(f, fd)); /* none was sent */
 	assert(n_closed == 0);
 	if (fd >= 0)
 		close(fd);

@@ -1,11 +1,12 @@
 """Signals to the primary: reload, scaling, log files."""
 
 import os
+import pathlib
 import signal
 
 import pytest
 
-from harness import HELLO, Client, free_port, refuses, wait_until
+from harness import HELLO, Client, free_port, no_descriptors, refuses, wait_until
 
 # --- HUP ---
 
@@ -391,6 +392,22 @@ def test_usr1_reopens_the_log(tined, folder, module):
     assert text.count("module: stop") == 3
     assert "stopped" in text
     assert rotated.stat().st_size == size, "nobody writes to the old one"
+
+
+def test_usr1_when_a_worker_has_no_descriptor_left(tined, folder):
+    """It says so where it can, and goes on; the next time it does as told."""
+    path, rotated = folder / "tined.log", folder / "tined.log.1"
+    t = tined({"tined": {"log": f"file:{path}"}, "workers": {"count": 1}}).spawn()
+    wait_until(lambda: path.exists() and "generation 1 serves" in path.read_text(), "it serves")
+    path.rename(rotated)
+    (worker,) = t.worker_pids()
+    with no_descriptors(worker):
+        t.signal(signal.SIGUSR1)
+        wait_until(lambda: "LOG_REOPEN: too many descriptors are in use; ignoring it" in rotated.read_text(), "it says so")
+    t.signal(signal.SIGUSR1)
+    descriptors = pathlib.Path(f"/proc/{worker}/fd")
+    wait_until(lambda: str(path) in {os.readlink(fd) for fd in descriptors.iterdir()}, "it has the new file")
+    assert t.worker_pids() == [worker]
 
 
 def test_usr1_without_a_log_file(start):

@@ -10,7 +10,7 @@ import urllib.parse
 
 import pytest
 
-from harness import alive, n_descriptors, wait_until
+from harness import alive, n_descriptors, no_descriptors, wait_until
 
 HERE = pathlib.Path(__file__).resolve().parent
 ALL, OTHERS, ANY = 2**32 - 1, 2**32 - 2, 2**32 - 3
@@ -244,6 +244,60 @@ def test_descriptors_do_not_pile_up(bus):
         assert a.ask("send", to=b.peer, size=100000) == "ok"
     b.got(41)
     wait_until(lambda: [n_descriptors(pid) for pid in (t.pid, a.pid, b.pid)] == before, "all are closed")
+
+
+def test_a_receiver_without_room_for_a_descriptor(bus):
+    """What is large, or has one with it, is lost, and that is said; all else goes on."""
+    t = bus()
+    a, b = workers(t)
+    b.ask("subscribe", pattern="all.>")
+    b.ask("subscribe", pattern="group.>", group="crew")
+    wait_until(lambda: a.ask("count", subject="group.x") == a.ask("count", subject="all.x") == "1", "both subscriptions")
+    with no_descriptors(b.pid):
+        for target in {"to": b.peer}, {"subject": "all.x"}:
+            assert a.ask("send", size=100000, **target) == "ok"  # it is in the queue
+            assert a.ask("hand", **target) == ""  # the receiver has not written anything, and has closed it
+        assert a.ask("request", to=b.peer, size=100000, ms=20000) == "error: quota"
+        assert a.ask("request", subject="group.x", size=100000, ms=20000) == "error: quota"
+        assert a.ask("request", subject="all.x", size=100000, ms=20) == "error: timeout"  # another one might answer
+        assert a.ask("send", to=b.peer, data="small") == "ok"
+        assert b.got(1) == [f"{a.peer} - 5 small"]
+    t.wait_log(r"bus: cannot take a message: too many descriptors are in use; dropping it \(1 so far\)")
+    assert sum("cannot take a message" in line for line in t.log()) == 1
+    assert a.ask("hand", to=b.peer) == f"slot {b.slot}"
+    assert len(a.bytes("request", to=b.peer, size=100000)) == 100000
+    assert sorted(t.worker_pids()) == [a.pid, b.pid]
+
+
+def test_an_answer_without_room_for_its_descriptor(bus):
+    t = bus()
+    a, b = workers(t)
+    os.kill(b.pid, signal.SIGSTOP)
+    before = n_descriptors(a.pid)
+    a.start("request", to=b.peer, size=100000, ms=20000)
+    wait_until(lambda: next(r for r in t.control("bus") if r.get("pid") == a.pid)["sent"] == 1, "it is sent")
+    with no_descriptors(a.pid):
+        os.kill(b.pid, signal.SIGCONT)
+        assert a.done() == b"error: quota"
+    assert len(a.bytes("request", to=b.peer, size=100000)) == 100000
+    wait_until(lambda: n_descriptors(a.pid) == before, "none is left open")
+
+
+def test_a_primary_without_room_for_a_descriptor(bus):
+    """Its sender is told, and is no offender."""
+    t = bus()
+    a, b = workers(t)
+    b.ask("subscribe", pattern="all.>")
+    wait_until(lambda: a.ask("count", subject="all.x") == "1", "the subscription")
+    with no_descriptors(t.pid):
+        for target in {"to": b.peer}, {"to": OTHERS}, {"subject": "all.x"}:
+            assert a.ask("send", size=100000, **target) == "quota"
+            assert a.ask("hand", **target) == "quota"
+        assert a.ask("request", to=b.peer, size=100000, ms=20000) == "error: quota"
+        assert a.ask("send", to=b.peer, data="small") == "ok"
+        assert b.got(1) == [f"{a.peer} - 5 small"]
+    assert a.ask("hand", to=b.peer) == f"slot {b.slot}"
+    assert sorted(t.worker_pids()) == [a.pid, b.pid]
 
 
 def test_queue_group_gets_each_message_once(bus):

@@ -4,7 +4,6 @@ import json
 import os
 import pathlib
 import re
-import resource
 import signal
 import subprocess
 import time
@@ -13,7 +12,7 @@ import urllib.parse
 import pytest
 
 import harness
-from harness import alive, n_descriptors, name, wait_until
+from harness import alive, n_descriptors, name, no_descriptors, wait_until
 
 HERE = pathlib.Path(__file__).resolve().parent
 KIB, MIB = 1 << 10, 1 << 20
@@ -179,6 +178,25 @@ def test_descriptors_come_back(farm):
     f.wait(*(f"argument{i}" for i in range(60)), *(f"result{i}" for i in range(60)))
     assert all(f.seen[f"argument{i}"]["status"] == f.seen[f"result{i}"]["status"] == "ok" for i in range(60))
     wait_until(lambda: [n_descriptors(pid) for pid in (f.daemon.pid, *f.daemon.worker_pids())] == before, "they are closed")
+
+
+@pytest.mark.parametrize("who", ["worker", "primary", "task"])
+def test_no_room_for_a_descriptor(farm, who):
+    """Only what is large fails, with an error that says why; nobody is killed for it, and all is well again."""
+    f = farm(processes=1, min=1)
+    f.run("large", 100000)
+    everybody = sorted(p.pid for p in f.daemon.family())
+    pid = {"worker": int(f.ask("self", "GET").body), "primary": f.daemon.pid, "task": f.pids()[0]}[who]
+    with no_descriptors(pid):
+        assert "too many descriptors" in f.fails("quota", "large", 100000)
+        if who == "worker":
+            assert f.submit("measure", size=100000) == "quota"
+        else:
+            assert "too many descriptors" in f.fails("quota", "measure", size=100000)
+        assert f.run("large", 1000)["len"] == 1000
+    assert f.run("large", 100000)["len"] == 100000
+    assert f.run("measure", size=100000)["status"] == "ok"
+    assert sorted(p.pid for p in f.daemon.family()) == everybody
 
 
 def test_too_large(farm):
@@ -521,13 +539,11 @@ def test_one_that_cannot_be_forked(farm):
     f = farm({"workers": {"count": 1, "backoff_min": "10ms", "backoff_max": "50ms", "crash_limit": "1000/1s"}}, processes=1)
     t = f.daemon
     pid, mark = f.gate("late"), t.mark()
-    normal = resource.prlimit(t.pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(t.pid, resource.RLIMIT_NOFILE, (3, normal[1]))
-    os.kill(pid, signal.SIGKILL)
-    t.wait_log(r"task\[\d+\]: cannot fork: Too many open files", mark)
-    t.signal(signal.SIGHUP)  # the primary does other things meanwhile
-    t.wait_log(r"\.ini: .*Too many open files", mark)
-    resource.prlimit(t.pid, resource.RLIMIT_NOFILE, normal)
+    with no_descriptors(t.pid):
+        os.kill(pid, signal.SIGKILL)
+        t.wait_log(r"task\[\d+\]: cannot fork: Too many open files", mark)
+        t.signal(signal.SIGHUP)  # the primary does other things meanwhile
+        t.wait_log(r"\.ini: .*Too many open files", mark)
     f.open("late")
     result = f.wait("late")
     assert (result["status"], result["tries"]) == ("ok", 2)

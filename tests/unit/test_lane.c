@@ -4,7 +4,9 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -256,6 +258,144 @@ START_TEST(test_descriptors_nobody_asked_for_close_the_lane)
 	tear_down();
 	ck_assert_int_eq(dup(0), before); /* none has leaked */
 	close(before);
+}
+END_TEST
+
+/* Who has the kernel limit our descriptors: were we to do it, Valgrind would not tell the kernel. */
+static int limiter;
+
+static void limiter_main(int fd)
+{
+	struct rlimit l;
+	unsigned n;
+
+	while (read(fd, &n, sizeof(n)) == sizeof(n)) {
+		prlimit(getppid(), RLIMIT_NOFILE, NULL, &l);
+		l.rlim_cur = n;
+		if (prlimit(getppid(), RLIMIT_NOFILE, &l, NULL) < 0 || write(fd, "", 1) != 1)
+			break;
+	}
+	_exit(0);
+}
+
+static void start_limiter(void)
+{
+	int fds[2];
+	pid_t pid;
+
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+	pid = fork();
+	ck_assert_int_ge(pid, 0);
+	if (pid == 0) {
+		close(fds[0]);
+		limiter_main(fds[1]);
+	}
+	close(fds[1]);
+	limiter = fds[0];
+}
+
+static void limit_descriptors(unsigned n)
+{
+	char done;
+
+	ck_assert_int_eq(write(limiter, &n, sizeof(n)), sizeof(n));
+	ck_assert_int_eq(read(limiter, &done, 1), 1);
+}
+
+static void stop_limiter(void)
+{
+	limit_descriptors(1000);
+	close(limiter);
+	wait(NULL);
+}
+
+/* Leaves room for so many more. Returns the lowest number that is free. */
+static int leave_room_for(unsigned n)
+{
+	int lowest = dup(0);
+
+	ck_assert_int_ge(lowest, 0);
+	close(lowest);
+	limit_descriptors((unsigned)lowest + n);
+	return lowest;
+}
+
+static unsigned n_kept;
+
+static void on_kept(const struct frame *f, const void *payload, int fd, void *arg)
+{
+	ck_assert_uint_eq(f->id, ++n_messages);
+	ck_assert(msg_lost_fd(f, fd) == (f->id == 4 || f->id == 5));
+	ck_assert((fd >= 0) == (f->id == 2 || f->id == 7));
+	if (f->id == 5)
+		limit_descriptors(1000);
+	n_kept += fd >= 0;
+}
+
+START_TEST(test_a_descriptor_there_is_no_room_for_is_missing_from_its_own_message_only)
+{
+	struct lane_options o = {.kind = LANE_CONTROL,
+		.peer = ROLE_PRIMARY,
+		.queue_max = 4096,
+		.on_message = on_kept,
+		.on_closed = on_closed};
+	struct lane *receiver;
+	int lowest;
+
+	start_limiter();
+	set_up(ROLE_WORKER, 4096);
+	n_kept = 0;
+	o.base = base;
+	o.fd = peer;
+	ck_assert_int_eq(lane_new(&o, &receiver), 0);
+	for (uint64_t id = 1; id <= 8; id++) {
+		bool with_fd = id == 2 || id == 4 || id == 5 || id == 7;
+		struct frame f = {.type = with_fd ? MSG_LOG_REOPEN : MSG_PING, .id = id};
+
+		ck_assert_int_eq(lane_put(lane, &f, NULL, 0, with_fd ? 0 : -1), 0);
+	}
+	lane_flush(lane);
+	lowest = leave_room_for(1);
+	turn();
+	turn();
+	ck_assert_uint_eq(n_messages, 8);
+	ck_assert_uint_eq(n_closed, 0);
+	ck_assert_uint_eq(n_kept, 2);
+	ck_assert_int_eq(close(lowest), 0);
+	ck_assert_int_eq(close(lowest + 1), 0);
+	lane_free(receiver);
+	lane = lane_free(lane);
+	event_base_free(base);
+	stop_limiter();
+}
+END_TEST
+
+static const struct {
+	unsigned type, n_fds;
+	unsigned n_messages; /* before it is cut off */
+	const char *why;
+} unexcused[] = {
+	{MSG_LOG_REOPEN, 0, 0, "descriptor missing"},
+	{MSG_PING, 1, 1, "descriptor without its message"},
+	{MSG_LOG_REOPEN, 3, 1, "descriptor missing"}, /* of the second message */
+};
+
+START_TEST(test_want_of_room_is_no_excuse)
+{
+	struct frame f = {.type = (uint16_t)unexcused[_i].type};
+
+	start_limiter();
+	set_up(ROLE_PRIMARY, 4096);
+	if (unexcused[_i].n_fds > 0)
+		put_with_fds(&f, unexcused[_i].n_fds);
+	put(&f, sizeof(f));
+	leave_room_for(0);
+	turn();
+	stop_limiter();
+	ck_assert_uint_eq(n_messages, unexcused[_i].n_messages);
+	ck_assert_uint_eq(n_closed, 1);
+	ck_assert_str_eq(closed_why, unexcused[_i].why);
+	tear_down();
 }
 END_TEST
 
@@ -557,6 +697,10 @@ static void add(TCase *tc)
 	tcase_add_test(tc, test_descriptors_arrive_with_their_message);
 	tcase_add_loop_test(tc, test_descriptors_nobody_asked_for_close_the_lane, 0,
 		sizeof(smuggled) / sizeof(*smuggled));
+	tcase_add_test(
+		tc, test_a_descriptor_there_is_no_room_for_is_missing_from_its_own_message_only);
+	tcase_add_loop_test(
+		tc, test_want_of_room_is_no_excuse, 0, sizeof(unexcused) / sizeof(*unexcused));
 }
 
 int main(void)
