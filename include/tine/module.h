@@ -21,6 +21,7 @@
 #ifndef TINE_MODULE_H
 #define TINE_MODULE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -129,6 +130,12 @@ TINE_EXPORT int tine_worker_error(struct tine_worker *worker, const char *fmt, .
 /* Which worker this is: its slot on the scoreboard (0 or more) and the generation it belongs to (1 or more). */
 TINE_EXPORT unsigned tine_worker_slot(const struct tine_worker *worker);
 TINE_EXPORT uint64_t tine_worker_generation(const struct tine_worker *worker);
+
+/*
+ * Whether its generation is on trial: all requests that come are tined's own ([workers] probe), and may not change what those who
+ * serve meanwhile use.
+ */
+TINE_EXPORT bool tine_worker_on_trial(const struct tine_worker *worker);
 
 /* Version of the running tined, "MAJOR.MINOR.PATCH"; static storage. Any thread. */
 TINE_EXPORT const char *tine_version(void);

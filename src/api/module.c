@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "runtime/module.h"
 #include "shared/config.h"
+#include "shared/scoreboard.h"
 
 /* The checked value of an option; what was never declared is the module's bug. */
 static const struct module_value *find_value(const struct tine_config *config, const char *name)
@@ -103,6 +104,11 @@ unsigned tine_worker_slot(const struct tine_worker *worker)
 uint64_t tine_worker_generation(const struct tine_worker *worker)
 {
 	return worker->generation;
+}
+
+bool tine_worker_on_trial(const struct tine_worker *worker)
+{
+	return worker->figures && sb_get(worker->figures->on_trial);
 }
 
 const char *tine_version(void)

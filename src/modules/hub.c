@@ -366,6 +366,7 @@ static void on_request(struct tine_request *request, void *arg)
 	struct topic topic;
 	struct grant grant;
 
+	hub_take_ring(h);
 	if (tine_request_subpath(request).len == 1 && !is_post) {
 		if (access_check_origin(h, request) &&
 			access_check(h, request, TOKEN_SUBSCRIBE, all, &grant) == 0)
@@ -383,21 +384,25 @@ static void on_request(struct tine_request *request, void *arg)
 
 static int open_ring(struct hub *h, uint64_t size)
 {
+	struct tine_shared *area;
 	char name[64];
 	int r;
 
-	/* A binary with another layout, to which this one is upgraded, has memory of its own. */
-	snprintf(name, sizeof(name), "hub/%s/ring.%d/%" PRIu64, h->o.name, RING_LAYOUT, size);
-	r = tine_shared_area(h->worker, name, (size_t)size, &h->area);
+	snprintf(name, sizeof(name), "hub/%s/ring", h->o.name);
+	r = tine_shared_area(h->worker, name, sizeof(struct hub_common), &h->common);
 	if (r < 0)
 		return r;
-	r = tine_shared_lock(h->area, 1000000);
+	/* A binary with another layout, to which this one is upgraded, has memory of its own. */
+	snprintf(name, sizeof(name), "hub/%s/ring.%d/%" PRIu64, h->o.name, RING_LAYOUT, size);
+	r = tine_shared_area(h->worker, name, (size_t)size, &area);
+	if (r < 0)
+		return r;
+	r = tine_shared_lock(h->common, 1000000);
 	if (r < 0)
 		return tine_worker_error(
 			h->worker, "hub %s: its memory is locked: %s", h->o.name, strerror(-r));
-	r = ring_open(
-		&h->ring, tine_shared_data(h->area), tine_shared_size(h->area), hub_new_epoch());
-	tine_shared_unlock(h->area);
+	r = ring_open(&h->ring, tine_shared_data(area), tine_shared_size(area), hub_new_epoch());
+	tine_shared_unlock(h->common);
 	h->cursor = ring_head(&h->ring);
 	return r;
 }
@@ -495,6 +500,13 @@ static int hub_start(struct tine_worker *worker, void **ret_state)
 	return 0;
 }
 
+static void hub_drain(void *state)
+{
+	struct hub *h = state;
+
+	h->leaving = true;
+}
+
 static void hub_stop(void *state)
 {
 	hub_free(state);
@@ -507,5 +519,6 @@ const struct tine_module tine_module_hub = {
 	.options = hub_options,
 	.configure = hub_configure,
 	.worker_start = hub_start,
+	.worker_drain = hub_drain,
 	.worker_stop = hub_stop,
 };

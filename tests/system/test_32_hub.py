@@ -451,6 +451,44 @@ def test_nothing_is_missed_before_the_first_message(hub):
         assert Stream(c, "/hub/a", last_id=stream.last_id).data(1) == ["meanwhile"]
 
 
+def test_an_earlier_history_again(hub):
+    """What was published with another one meanwhile is not in it: a gap is told. Nobody is sent away for it later."""
+    t = hub(history="1M")
+    first = publish(t, "/hub/a", "in 1M")
+    for history in "2M", "1M":
+        t.configure({"module:hub": {"history": history}})
+        t.reload()
+        with t.connect() as c:
+            stream = Stream(c, "/hub/a", last_id=first)
+            assert stream.event()["event"] == "gap"
+            publish(t, "/hub/a", f"in {history} again")
+            assert stream.data(1) == [f"in {history} again"]
+            publish(t, "/hub/a", "another")
+            assert stream.data(1) == ["another"]
+    t.reload()
+    with t.connect() as c:
+        assert Stream(c, "/hub/a", last_id="0").data(2) == ["in 1M again", "another"]
+
+
+def test_another_history_on_trial(hub):
+    """It fails, and nobody has noticed, though it was asked what clients ask."""
+    t = hub({"probation": "20s"}, history="1M")
+    first = publish(t, "/hub/a", "0")
+    t.configure({"module:hub": {"history": "2M"}})
+    with t.connect() as c:
+        stream = Stream(c, "/hub/a")
+        for i in range(1, 3):
+            old, mark = set(t.worker_pids()), t.mark()
+            t.signal(signal.SIGHUP)
+            t.wait_log(r"starting -> ready: generation \d+", mark, count=2)
+            os.kill(min(set(t.worker_pids()) - old), signal.SIGKILL)
+            t.wait_log(r"reload: failed; generation 1 serves on", mark)
+            publish(t, "/hub/a", str(i))
+            assert stream.data(1) == [str(i)]
+    with t.connect() as c:
+        assert Stream(c, "/hub/a", last_id=first).data(2) == ["1", "2"]
+
+
 def publish_surely(address, path, text):
     """Publishes until that is known to have been done: a killed worker takes its answers with it."""
     while True:

@@ -1,6 +1,7 @@
 /* What the files of the hub share. One of these in each worker, on its loop's thread. */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/queue.h>
@@ -26,6 +27,11 @@ struct subscriber;
 TAILQ_HEAD(subscriber_queue, subscriber);
 LIST_HEAD(channel_list, channel);
 
+/* In shared memory: what hubs of one name have in common, whatever their `history` is. */
+struct hub_common {
+	_Atomic uint64_t ring; /* the one that was published to last, by its key; 0: none yet */
+};
+
 struct hub_options {
 	const char *name;
 	const char *origins; /* NULL: the host's own */
@@ -41,8 +47,10 @@ struct hub {
 	struct tine_worker *worker;
 	struct hub_options o;
 
-	struct tine_shared *area;
+	struct tine_shared *common; /* struct hub_common; with the lock of all its rings */
 	struct ring ring;
+	bool was_taken;  /* it has been the hub's ring since this worker began */
+	bool leaving;    /* others serve now, perhaps with another ring */
 	uint64_t cursor; /* what the subscribers here have been given up to */
 
 	struct tine_limit *client_rate, *subject_rate; /* NULL: no limit */
@@ -141,6 +149,7 @@ int hub_publish(struct hub *h, const struct topic *topic, struct tine_text data,
 	size_t key_len, struct publish_answer *ret);
 uint64_t hub_new_epoch(void);
 void hub_mend(struct hub *h);
+void hub_take_ring(struct hub *h);
 uint64_t hub_now_s(void);
 
 /* --- bell.c --- */

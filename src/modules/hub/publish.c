@@ -1,4 +1,6 @@
 /* From a message to the ring. Worker only. */
+#include <errno.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/random.h>
 #include <time.h>
@@ -63,21 +65,57 @@ static int take_share(struct hub *h, const struct topic *topic, const void *key,
 /* Somebody has written over the ring, it seems: it begins anew, unless another worker was faster. Now, or at the next look. */
 void hub_mend(struct hub *h)
 {
-	if (ring_is_sound(&h->ring) || tine_shared_lock(h->area, LOCK_US) < 0)
+	if (ring_is_sound(&h->ring) || tine_shared_lock(h->common, LOCK_US) < 0)
 		return;
 	ring_mend(&h->ring, hub_new_epoch());
-	tine_shared_unlock(h->area);
+	tine_shared_unlock(h->common);
+}
+
+/*
+ * Another size of `history` is another ring, and what was published to that one is not in ours: so whatever ids are known of
+ * ours count no more when it comes into use again. Under the lock. Returns 0, or -ESHUTDOWN when we are on our way out and
+ * others have taken another ring.
+ */
+static int take_ring(struct hub *h)
+{
+	struct hub_common *common = tine_shared_data(h->common);
+	uint64_t key = ring_key(&h->ring), current = atomic_load(&common->ring);
+
+	if (current != key) {
+		if (h->leaving)
+			return -ESHUTDOWN;
+		if (current != 0)
+			ring_start_anew(&h->ring, hub_new_epoch());
+		atomic_store(&common->ring, key);
+	}
+	h->was_taken = true;
+	return 0;
+}
+
+/*
+ * Before anybody uses it through us: else those who come first would see how it was left, and be sent away by the first message.
+ * A worker on trial leaves it alone: whoever serves may use another one.
+ */
+void hub_take_ring(struct hub *h)
+{
+	if (h->was_taken || tine_worker_on_trial(h->worker) ||
+		tine_shared_lock(h->common, LOCK_US) < 0)
+		return;
+	take_ring(h);
+	tine_shared_unlock(h->common);
 }
 
 static int append(
 	struct hub *h, const struct topic *topic, struct tine_text data, struct ring_id *ret)
 {
-	int r = tine_shared_lock(h->area, LOCK_US);
+	int r = tine_shared_lock(h->common, LOCK_US);
 
 	if (r < 0)
 		return r;
-	r = ring_append(&h->ring, topic_text(topic), data, now_ms(), hub_new_epoch(), ret);
-	tine_shared_unlock(h->area);
+	r = take_ring(h);
+	if (r == 0)
+		r = ring_append(&h->ring, topic_text(topic), data, now_ms(), hub_new_epoch(), ret);
+	tine_shared_unlock(h->common);
 	return r;
 }
 

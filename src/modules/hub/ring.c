@@ -77,7 +77,7 @@ bool ring_is_sound(const struct ring *r)
 }
 
 /* Empty, and with another epoch: what anybody remembers of it counts no more. Under the lock. */
-static void start_anew(struct ring *r, uint64_t epoch)
+void ring_start_anew(struct ring *r, uint64_t epoch)
 {
 	struct ring_memory *m = r->memory;
 
@@ -94,7 +94,7 @@ static void start_anew(struct ring *r, uint64_t epoch)
 void ring_mend(struct ring *r, uint64_t new_epoch)
 {
 	if (!ring_is_sound(r))
-		start_anew(r, new_epoch);
+		ring_start_anew(r, new_epoch);
 }
 
 /*
@@ -137,6 +137,12 @@ uint64_t ring_head(const struct ring *r)
 uint64_t ring_tail(const struct ring *r)
 {
 	return atomic_load_explicit(&r->memory->tail, memory_order_acquire);
+}
+
+/* Tells the rings of a hub apart: by size and layout. Not 0. */
+uint64_t ring_key(const struct ring *r)
+{
+	return r->capacity << 8 | RING_LAYOUT;
 }
 
 /* Of subject and data together: a fourth of the ring, so that a few always fit. */
@@ -221,7 +227,7 @@ int ring_append(struct ring *r, struct tine_text subject, struct tine_text data,
 			begin += rest(r, begin);
 		if (make_room(r, head, begin + size))
 			break;
-		start_anew(r, new_epoch);
+		ring_start_anew(r, new_epoch);
 	}
 	if (begin > head)
 		write_filler(r, head);

@@ -12,7 +12,7 @@
 
 #include <tine/http.h>
 
-#define RING_LAYOUT   1 /* of the memory; grows with every change */
+#define RING_LAYOUT   2 /* of the memory; grows with every change */
 #define RING_SIZE_MIN 4096
 #define RING_ID_MAX   40 /* bytes of an id as text, NUL included */
 
@@ -52,10 +52,12 @@ int ring_read(struct ring *r, uint64_t position, struct ring_record *ret);
 int ring_peek(struct ring *r, uint64_t position, struct ring_record *ret);
 bool ring_is_sound(const struct ring *r);
 void ring_mend(struct ring *r, uint64_t new_epoch);
+void ring_start_anew(struct ring *r, uint64_t epoch);
 bool ring_is_same(const struct ring *r);
 void ring_follow(struct ring *r);
 uint64_t ring_head(const struct ring *r);
 uint64_t ring_tail(const struct ring *r);
+uint64_t ring_key(const struct ring *r);
 size_t ring_message_max(const struct ring *r);
 struct ring_id ring_last_id(const struct ring *r);
 size_t ring_write_id(struct ring_id id, char to[RING_ID_MAX]);
