@@ -28,6 +28,7 @@
 #include "primary/farm_pool.h"
 #include "primary/generation.h"
 #include "primary/health.h"
+#include "primary/lasting.h"
 #include "primary/listener.h"
 #include "primary/proctab.h"
 #include "primary/relay.h"
@@ -424,6 +425,8 @@ static int set_up(struct primary *p, const struct config *c)
 	if (r == 0)
 		r = listener_pool_new(&p->pool);
 	if (r == 0)
+		r = lasting_note(p, c);
+	if (r == 0)
 		r = upgrade_adopt(p, c);
 	if (r == 0 && p->arena_fd < 0) /* the one before us left us none */
 		r = arena_new(c->workers.shared_memory, &p->arena_fd);
@@ -446,6 +449,7 @@ static void tear_down(struct primary *p)
 	relay_free(p->relay);
 	listener_pool_free(p->pool);
 	remove_pid_file(p);
+	lasting_free(p);
 	free(p->pid_file);
 	free(p->binary);
 	free(p->procs);

@@ -19,6 +19,7 @@
 #include "shared/config.h"
 #include "shared/history.h"
 #include "shared/listener.h"
+#include "shared/options.h"
 #include "shared/scoreboard.h"
 
 /* Whom children become. */
@@ -128,6 +129,8 @@ struct primary {
 	uint64_t watchdog_us, watchdog_due_us;
 	uint64_t ping_id;
 	char *pid_file;
+	/* Values of options as we were started with them; NULL: a reload changes it. */
+	char *lasting[OPTIONS_MAX];
 };
 
 struct primary_options {

@@ -17,6 +17,7 @@
 #include "primary/farm_pool.h"
 #include "primary/generation.h"
 #include "primary/health.h"
+#include "primary/lasting.h"
 #include "primary/listener.h"
 #include "primary/primary.h"
 #include "primary/proctab.h"
@@ -127,6 +128,7 @@ static void commit(struct primary *p)
 	listener_pool_store(p->pool);
 	replace_abandon(p, true, "a reload has replaced everybody");
 	scale_abandon(p, "a reload has gone back to the configured count");
+	lasting_compare(p, g->config);
 	dismiss(p, old, "a new generation serves");
 	give_verdict(p, true, text);
 }

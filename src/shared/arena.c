@@ -334,7 +334,7 @@ static int add(
 	if (q->size > a->size - p->end)
 		return complain(why, -ENOSPC,
 			"shared memory: no room for \"%s\" of %zu bytes: %" PRIu64 " of %" PRIu64
-			" are in use; raise [workers] shared_memory",
+			" are in use; raise [workers] shared_memory and restart",
 			q->name, q->size, p->end, a->size);
 	e->kind = q->kind;
 	e->offset = p->end;

@@ -588,6 +588,25 @@ int config_load(const char *path, config_error_fn on_error, void *arg, struct co
 	return r;
 }
 
+/*
+ * The value of an option in a section that has no NAME, as it would be printed. Returns text for the caller to free; NULL when
+ * there is no memory.
+ */
+char *config_text(const struct config *c, const struct option_row *o)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+	int r = out ? option_print(o, config_section_struct(c, o->section, 0), out) : -ENOMEM;
+
+	if (out && fclose(out) != 0)
+		r = -ENOMEM;
+	if (r == 0)
+		return text;
+	free(text);
+	return NULL;
+}
+
 static int config_print_section(
 	const struct config *c, enum option_section kind, size_t index, const char *name, FILE *out)
 {

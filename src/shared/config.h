@@ -14,6 +14,8 @@
 #include "base/netmask.h"
 #include "base/parse.h"
 
+struct option_row;
+
 #define CONFIG_NAME_MAX 63 /* bytes in the NAME of [listener:NAME] and the like: [A-Za-z0-9_.-] */
 
 enum listener_protocol { PROTOCOL_HTTP, PROTOCOL_TCP };
@@ -169,6 +171,7 @@ int config_load(const char *path, config_error_fn on_error, void *arg, struct co
 int config_load_text(const char *name, const char *folder, const char *text, size_t len,
 	config_error_fn on_error, void *arg, struct config **ret);
 int config_print(const struct config *c, FILE *out);
+char *config_text(const struct config *c, const struct option_row *o);
 struct config *config_free(struct config *c);
 struct conf_module config_farm_module(const struct conf_farm *f);
 const struct conf_farm *config_farm(const struct config *c, const char *name);

@@ -42,6 +42,19 @@ def test_reload_takes_a_changed_configuration(start, module):
     t.wait_workers(3)
 
 
+def test_reload_says_what_waits_for_a_restart(start):
+    t = start({"workers": {"shared_memory": "16M"}})
+    assert not t.find("counts when tined is restarted", t.reload()), "nothing has changed"
+    t.configure({"workers": {"shared_memory": "32M"}, "tined": {"control_others": "read"}})
+    for _ in range(2):  # it waits still
+        mark = t.reload()
+        t.wait_log(r"warning .*reload: \[workers\] shared_memory = 32M counts when tined is restarted; until then it is 16M", mark)
+        t.wait_log(r"reload: \[tined\] control_others = read counts when .* it is nothing", mark)
+        assert len(t.find("counts when tined is restarted", mark)) == 2
+    t.configure({"workers": {"shared_memory": "16384K"}, "tined": {"control_others": "nothing"}})
+    assert not t.find("counts when tined is restarted", t.reload())
+
+
 def test_reload_without_a_configuration_file(tined):
     """What the daemon was started with is gone: it serves on, and says so."""
     t = tined().start()

@@ -142,7 +142,7 @@ START_TEST(test_full)
 	uint64_t left = SIZE - look().used;
 
 	ck_assert_int_eq(find_fails("all", left + 1), -ENOSPC);
-	ck_assert_ptr_nonnull(strstr(why, "raise [workers] shared_memory"));
+	ck_assert_ptr_nonnull(strstr(why, "raise [workers] shared_memory and restart"));
 	ck_assert_int_eq(find_fails("all", SIZE_MAX), -ENOSPC);
 	ck_assert_int_eq(find_fails("all", SIZE_MAX - 63), -ENOSPC);
 	memset(find("all", left)->data, 1, left);
