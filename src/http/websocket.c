@@ -654,7 +654,7 @@ static struct tine_websocket *websocket_new(struct tine_request *rq,
 }
 
 /* Returns -EPROTO, or why even that could not be said. */
-static int refuse(struct tine_request *rq, unsigned status)
+static int refuse(struct tine_request *rq, unsigned status, const char *why)
 {
 	static const char upgrade[] = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";
 	static const char allow[] = "Allow: GET, HEAD\r\n";
@@ -665,7 +665,12 @@ static int refuse(struct tine_request *rq, unsigned status)
 		a.fields = (struct tine_text){upgrade, sizeof(upgrade) - 1};
 	else if (status == 405)
 		a.fields = (struct tine_text){allow, sizeof(allow) - 1};
-	r = a.fields.data ? response_write(rq, &a) : response_text(rq, status);
+	if (why) {
+		a.type = (struct tine_text){"text/plain", 10};
+		a.body = why;
+		a.length = strlen(why);
+	}
+	r = a.fields.data || why ? response_write(rq, &a) : response_text(rq, status);
 	return r < 0 ? r : -EPROTO;
 }
 
@@ -689,7 +694,7 @@ int websocket_accept(struct tine_request *rq, const struct tine_websocket_option
 	if (status == 0 && rq->connection->server->draining)
 		status = 503;
 	if (status != 0)
-		return refuse(rq, status);
+		return refuse(rq, status, hs.why);
 	ws = websocket_new(rq, o, &hs);
 	if (!ws)
 		return -ENOMEM;

@@ -374,7 +374,8 @@ static unsigned agree_extensions(
 /* --- all of it --- */
 
 /* Returns 0, or the status to refuse with. */
-static unsigned check_request(const struct http_head *h, struct tine_text *ret_key)
+static unsigned check_request(
+	const struct http_head *h, struct tine_text *ret_key, const char **ret_why)
 {
 	struct tine_text version;
 	unsigned n;
@@ -386,12 +387,17 @@ static unsigned check_request(const struct http_head *h, struct tine_text *ret_k
 	if (!asks_for_websocket(h))
 		return 426;
 	n = find_field(h, TEXT("sec-websocket-version"), &version);
-	if (n != 1)
+	if (n != 1) {
+		*ret_why = "one Sec-WebSocket-Version is needed, of 13\n";
 		return 400;
+	}
 	if (!text_equal(version, TEXT("13")))
 		return 426;
 	n = find_field(h, TEXT("sec-websocket-key"), ret_key);
-	return n == 1 && key_is_valid(*ret_key) ? 0 : 400;
+	if (n == 1 && key_is_valid(*ret_key))
+		return 0;
+	*ret_why = "one Sec-WebSocket-Key is needed, of 16 bytes in base64\n";
+	return 400;
 }
 
 /*
@@ -402,9 +408,10 @@ unsigned websocket_handshake(
 	const struct http_head *h, const struct websocket_terms *t, struct websocket_handshake *ret)
 {
 	struct tine_text key;
-	unsigned status = check_request(h, &key);
+	unsigned status;
 
 	memset(ret, 0, sizeof(*ret));
+	status = check_request(h, &key, &ret->why);
 	if (status == 0 && !origin_is_welcome(h, t->origins))
 		status = 403;
 	if (status == 0)

@@ -22,6 +22,7 @@ struct websocket_handshake {
 	struct tine_text protocol; /* within the terms; data is NULL: none */
 	uint8_t bits;              /* of the window of what is sent compressed; 0: no compression */
 	bool tell_bits;            /* the client asked for such a window */
+	const char *why;           /* what is wrong with it; NULL: its status says that */
 };
 
 #define WEBSOCKET_PROTOCOL_MAX 128 /* bytes of the name of a subprotocol */
