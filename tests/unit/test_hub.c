@@ -593,6 +593,10 @@ START_TEST(test_json_and_lists)
 	ck_assert_mem_eq(t.data, "\"\\\"\\\\\\n\\t\\u0000\\u001f\x7fü\"", t.len);
 	text_free(&t);
 	ck_assert(text_has_token(text_of("text/html, TEXT/event-stream;q=1"), "text/event-stream"));
+	ck_assert(!text_has_token(text_of("a/b;q=0"), "a/b"));
+	ck_assert(!text_has_token(text_of("a/b ; x=1; Q=0.00 , c"), "a/b"));
+	ck_assert(text_has_token(text_of("a/b;q=0.01"), "a/b"));
+	ck_assert(text_has_token(text_of("a/b;q=1, c;q=0"), "a/b"));
 	ck_assert(text_has_token(text_of("websocket"), "websocket"));
 	ck_assert(!text_has_token(text_of("websockets"), "websocket"));
 	ck_assert(!text_has_token(text_of("a websocket"), "websocket"));

@@ -214,7 +214,24 @@ bool text_query(struct tine_text query, const char *name, char *to, size_t size,
 	return false;
 }
 
-/* Whether a list with commas has an element, whatever its parameters, case aside. */
+/* Whether the parameters say that this is what is not wanted: q=0, with up to three more zeros. */
+static bool is_unwanted(const char *p, const char *stop)
+{
+	while ((p = memchr(p, ';', (size_t)(stop - p)))) {
+		p++;
+		while (p < stop && (*p == ' ' || *p == '\t'))
+			p++;
+		if (stop - p < 3 || strncasecmp(p, "q=0", 3) != 0)
+			continue;
+		p += 3;
+		while (p < stop && (*p == '.' || *p == '0'))
+			p++;
+		return p == stop || strchr(" \t;", *p);
+	}
+	return false;
+}
+
+/* Whether a list with commas has an element, case aside, which is wanted: whatever its parameters but q=0. */
 bool text_has_token(struct tine_text list, const char *token)
 {
 	const char *p = list.data, *end = list.len > 0 ? p + list.len : p;
@@ -227,7 +244,7 @@ bool text_has_token(struct tine_text list, const char *token)
 			p++;
 		if ((size_t)(stop - p) >= len && strncasecmp(p, token, len) == 0 &&
 			((size_t)(stop - p) == len || strchr(" \t;", p[len])))
-			return true;
+			return !is_unwanted(p, stop);
 		p = comma ? comma + 1 : end;
 	}
 	return false;
