@@ -67,8 +67,8 @@ static const struct tine_option hub_options[] = {
 		       "when there is no secret_file."},
 	{.name = "origins",
 		.type = TINE_OPTION_STRING,
-		.doc = "Sites whose pages may use it, such as https://www.example.org, with "
-		       "commas; *: all; empty: its own host's."},
+		.doc = "Sites whose pages may use it besides its own host's, such as "
+		       "https://www.example.org, with commas; *: all."},
 	{.name = NULL},
 };
 
@@ -134,6 +134,17 @@ static int check_name(const struct tine_config *config, const char *name)
 	return 0;
 }
 
+static int check_origins(const struct tine_config *config, const char *origins)
+{
+	struct tine_text bad;
+
+	if (!access_find_bad_origin(origins, &bad))
+		return 0;
+	return tine_config_error(config, "origins",
+		"\"%.*s\" is no origin: write https://HOST or https://HOST:PORT, with commas, or *",
+		(int)bad.len, bad.data);
+}
+
 static int read_options(const struct tine_config *config, struct hub_options *o)
 {
 	const char *origins = tine_config_string(config, "origins");
@@ -148,6 +159,8 @@ static int read_options(const struct tine_config *config, struct hub_options *o)
 	if (o->max_message > (uint64_t)tine_config_number(config, "history") / 8)
 		return tine_config_error(config, "max_message", "more than an eighth of `history`");
 	r = check_name(config, o->name);
+	if (r == 0)
+		r = check_origins(config, origins);
 	if (r == 0)
 		r = read_secrets(config, o);
 	if (r == 0)
@@ -366,6 +379,8 @@ static void on_request(struct tine_request *request, void *arg)
 	struct topic topic;
 	struct grant grant;
 
+	if (tine_request_method(request) == TINE_OPTIONS)
+		return access_answer_preflight(h, request);
 	hub_take_ring(h);
 	if (tine_request_subpath(request).len == 1 && !is_post) {
 		if (access_check_origin(h, request) &&
@@ -475,7 +490,7 @@ static int hub_start(struct tine_worker *worker, void **ret_state)
 {
 	struct tine_route route = {.size = sizeof(route),
 		.path = "/",
-		.methods = TINE_GET | TINE_POST,
+		.methods = TINE_GET | TINE_POST | TINE_OPTIONS,
 		.fn = on_request};
 	struct hub *h = calloc(1, sizeof(*h));
 	int r;

@@ -1035,6 +1035,52 @@ def test_origins(hub):
     assert statuses("https://b.example") == (403, 403)
     answer = post(t.address(), "/hub/a", "x", [("Origin", "https://a.example")])
     assert answer.header("Access-Control-Allow-Origin") == "https://a.example"
+    assert statuses("http://test") == (200, 200), "its own pages always may"
+
+
+def test_origins_over_websocket(hub):
+    t = hub(origins="https://a.example, https://b.example")
+    for origin, status in (("http://test", 101), ("https://b.example", 101), ("https://c.example", 403)):
+        with Raw(t, "/hub/a", extra=[f"Origin: {origin}"]) as ws:
+            assert ws.answer.status == status, origin
+
+
+def test_preflight(hub):
+    """What browsers ask before they send a token, or go on somewhere, for a page of another site."""
+    t = hub(origins="https://a.example")
+
+    def ask(origin, *more):
+        with t.connect() as c:
+            return c.request("/hub/a", method="OPTIONS", headers=[("Origin", origin), *more])
+
+    wanted = ("Access-Control-Request-Method", "POST"), ("Access-Control-Request-Headers", "authorization")
+    answer = ask("https://a.example", *wanted)
+    assert (answer.status, answer.header("Access-Control-Allow-Origin")) == (204, "https://a.example")
+    assert answer.header("Access-Control-Allow-Methods") == "GET, POST"
+    assert {"Authorization", "Last-Event-ID"} <= set(answer.header("Access-Control-Allow-Headers").split(", "))
+    assert ask("https://b.example", *wanted).status == 403
+    answer = ask("https://a.example")
+    assert (answer.status, answer.header("Allow")) == (204, "GET, HEAD, POST, OPTIONS")
+    assert answer.header("Access-Control-Allow-Methods") is None
+
+
+def test_origins_that_no_browser_sends(hub):
+    t = hub(origins="*")
+    for bad in ("a.example", "https://a.example/", "https://a.example b", "://a", "https://", "https://a:x", "https://a:",
+                "https://[::1", "https://\u00fc.example", "https://a.example/x, null"):
+        t.configure({"module:hub": {"origins": f"https://good.example, {bad}"}})
+        assert any("is no origin: write https://HOST" in e for e in t.reload_fails()), bad
+    t.configure({"module:hub": {"origins": "https://a.example:8443 , http://[::1]:80,null, capacitor://localhost, *"}})
+    t.reload()
+
+
+def test_who_wants_no_events(hub):
+    t = hub({"count": 1})
+    for q in "0", "0.", "0.000":
+        answer = t.get("/hub/a", headers=[("Accept", f"text/event-stream;q={q}, application/json")])
+        assert answer.header("Content-Type") == "application/json"
+    with t.connect() as c:
+        assert Stream(c, "/hub/a", headers=[("Accept", "text/event-stream;q=0.1")]).status == 200
 
 
 # --- figures ---

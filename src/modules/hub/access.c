@@ -6,7 +6,8 @@
 
 #include "modules/hub/hub.h"
 
-#define TOKEN_MAX 512
+#define TOKEN_MAX    512
+#define ALPHANUMERIC "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
 /* --- tokens --- */
 
@@ -75,19 +76,23 @@ static bool is_same(struct tine_text a, struct tine_text b)
 	return a.len == b.len && strncasecmp(a.data, b.data, a.len) == 0;
 }
 
-/* Whether the origin is one of a list with commas. */
-static bool is_listed(const char *list, struct tine_text origin)
+static bool is_text(struct tine_text a, const char *b)
 {
-	while (*list) {
-		struct tine_text item;
+	return is_same(a, (struct tine_text){b, strlen(b)});
+}
 
-		list += strspn(list, " \t,");
-		item = (struct tine_text){list, strcspn(list, " \t,")};
-		if (is_same(item, (struct tine_text){"*", 1}) || is_same(item, origin))
-			return true;
-		list += item.len;
-	}
-	return false;
+/* The next one of a list with commas. Returns false at its end. */
+static bool next_origin(const char **list, struct tine_text *ret)
+{
+	size_t len;
+
+	*list += strspn(*list, " \t,");
+	len = strcspn(*list, ",");
+	*ret = (struct tine_text){*list, len};
+	*list += len;
+	while (ret->len > 0 && strchr(" \t", ret->data[ret->len - 1]))
+		ret->len--;
+	return ret->len > 0;
 }
 
 /* The host and port of "https://host:port". */
@@ -100,6 +105,67 @@ static struct tine_text host_of(struct tine_text origin)
 	return (struct tine_text){mark + 3, (size_t)(origin.data + origin.len - mark - 3)};
 }
 
+/* Whether it is HOST, HOST:PORT or [ADDRESS]:PORT, of characters that browsers write there. */
+static bool is_authority(struct tine_text t)
+{
+	const char *p = t.data, *end = p + t.len, *begin;
+	bool in_brackets = t.len > 0 && *p == '[';
+	const char *allowed = in_brackets ? "abcdefABCDEF0123456789.:" : ALPHANUMERIC ".-_";
+
+	p += in_brackets;
+	for (begin = p; p < end && strchr(allowed, *p); p++)
+		;
+	if (p == begin || (in_brackets && (p == end || *p++ != ']')))
+		return false;
+	if (p == end)
+		return true;
+	if (*p++ != ':' || p == end || end - p > 5)
+		return false;
+	while (p < end && *p >= '0' && *p <= '9')
+		p++;
+	return p == end;
+}
+
+/* Whether browsers may write it so: SCHEME://HOST[:PORT] without anything behind it, or null. */
+static bool is_origin(struct tine_text t)
+{
+	struct tine_text host = host_of(t);
+	size_t n = strspn(t.data, ALPHANUMERIC "+-.");
+
+	if (is_text(t, "*") || is_text(t, "null"))
+		return true;
+	return n > 0 && t.len == n + 3 + host.len && is_authority(host);
+}
+
+/* The first one of a list that no browser would send. Returns false when there is none. */
+bool access_find_bad_origin(const char *list, struct tine_text *ret)
+{
+	while (next_origin(&list, ret)) {
+		if (!is_origin(*ret))
+			return true;
+	}
+	return false;
+}
+
+/* Whether a page of the host that it talks to sends the request. The scheme is not compared: a proxy may have ended TLS. */
+bool access_is_own_page(struct tine_request *request)
+{
+	struct tine_text origin = tine_request_header(request, "origin");
+
+	return origin.data && is_same(host_of(origin), tine_request_host(request));
+}
+
+static bool is_listed(const char *list, struct tine_text origin)
+{
+	struct tine_text item;
+
+	while (list && next_origin(&list, &item)) {
+		if (is_text(item, "*") || is_same(item, origin))
+			return true;
+	}
+	return false;
+}
+
 /*
  * Browsers say which page a request comes from: others than our own, and those that are listed, are refused, for a page could
  * else publish in its visitor's name. Returns false when it has been answered.
@@ -107,14 +173,11 @@ static struct tine_text host_of(struct tine_text origin)
 bool access_check_origin(const struct hub *h, struct tine_request *request)
 {
 	struct tine_text origin = tine_request_header(request, "origin");
-
 	char value[256];
 
-	if (!origin.data)
+	if (!origin.data || access_is_own_page(request))
 		return true;
-	if (!h->o.origins && is_same(host_of(origin), tine_request_host(request)))
-		return true;
-	if (origin.len >= sizeof(value) || !h->o.origins || !is_listed(h->o.origins, origin)) {
+	if (origin.len >= sizeof(value) || !is_listed(h->o.origins, origin)) {
 		tine_respond(request, 403, "text/plain", "not from a page of another site\n", 32);
 		return false;
 	}
@@ -122,6 +185,21 @@ bool access_check_origin(const struct hub *h, struct tine_request *request)
 	tine_respond_header(request, "Access-Control-Allow-Origin", value);
 	tine_respond_header(request, "Vary", "Origin");
 	return true;
+}
+
+/* Browsers ask before they send for a page of another site what a form could not: a token, say. */
+void access_answer_preflight(const struct hub *h, struct tine_request *request)
+{
+	if (!access_check_origin(h, request))
+		return;
+	tine_respond_header(request, "Allow", "GET, HEAD, POST, OPTIONS");
+	if (tine_request_header(request, "access-control-request-method").data) {
+		tine_respond_header(request, "Access-Control-Allow-Methods", "GET, POST");
+		tine_respond_header(request, "Access-Control-Allow-Headers",
+			"Authorization, Content-Type, Last-Event-ID");
+		tine_respond_header(request, "Access-Control-Max-Age", "600");
+	}
+	tine_respond(request, 204, NULL, NULL, 0);
 }
 
 /* What a client is counted under: of an IPv6 address its network, for everybody has very many addresses in it. */

@@ -159,7 +159,7 @@ int subscribers_add_websocket(
 		.on_room = on_ws_room,
 		.on_close = on_ws_close,
 		.arg = s,
-		.origins = h->o.origins,
+		.origins = access_is_own_page(request) ? NULL : h->o.origins,
 		.max_message = h->o.max_message,
 		.no_compression = true}; /* it would be done anew for each subscriber */
 	int r = s ? tine_websocket_accept(request, &o, &s->ws) : -ENOMEM;

@@ -172,5 +172,8 @@ struct grant {
 
 int access_check(struct hub *h, struct tine_request *request, enum token_right right,
 	struct tine_text topic, struct grant *ret);
+bool access_find_bad_origin(const char *list, struct tine_text *ret);
+bool access_is_own_page(struct tine_request *request);
 bool access_check_origin(const struct hub *h, struct tine_request *request);
+void access_answer_preflight(const struct hub *h, struct tine_request *request);
 size_t access_client_key(struct tine_text client, unsigned char key[HUB_KEY_MAX]);
