@@ -109,7 +109,8 @@ typedef void (*tine_done_fn)(int status, void *arg);
 
 /*
  * The answer to a request, once: status 0 and the answer; or an error and NULL: TINE_E_TIMEOUT, what tine_done_fn may get, or
- * what the other side gave as its error.
+ * what the other side gave as its error. A worker that leaves does not wait for answers: it is not called after worker_stop, and
+ * what is answered then goes to nobody.
  */
 typedef void (*tine_answer_fn)(int status, struct tine_message *answer, void *arg);
 
