@@ -138,6 +138,15 @@ static enum tinectl_status ask(struct invocation *inv, const char *command)
 	return status;
 }
 
+static char *refuse_long(struct invocation *inv)
+{
+	snprintf(inv->error, sizeof(inv->error),
+		"too long: command and arguments have at most %d bytes together, each that is not "
+		"ASCII counted as four",
+		COMMAND_MAX - 2);
+	return NULL;
+}
+
 /* Joins the command and its arguments with blanks. Returns NULL, with an error, when they do not fit. */
 static char *join(struct invocation *inv)
 {
@@ -149,10 +158,10 @@ static char *join(struct invocation *inv)
 			line + used, sizeof(line) - used, "%s%s", i ? " " : "", inv->argv[i]);
 
 		used += (size_t)n;
-		if (used + 1 >= sizeof(line) || strpbrk(inv->argv[i], "\r\n")) {
-			snprintf(inv->error, sizeof(inv->error), "%s",
-				used + 1 < sizeof(line) ? "an argument is one line"
-							: "the arguments are too long");
+		if (used + 1 >= sizeof(line))
+			return refuse_long(inv);
+		if (strpbrk(inv->argv[i], "\r\n")) {
+			snprintf(inv->error, sizeof(inv->error), "an argument is one line");
 			return NULL;
 		}
 	}
@@ -170,7 +179,7 @@ static enum tinectl_status run_remote(struct invocation *inv)
 
 static enum tinectl_status usage_error(struct invocation *inv, const char *right)
 {
-	snprintf(inv->error, sizeof(inv->error), "write \"tinectl %s\"", right);
+	snprintf(inv->error, sizeof(inv->error), "write \"%s\"", right);
 	return TINECTL_USAGE;
 }
 
@@ -383,18 +392,28 @@ static char *escape(const char *data)
 	return text;
 }
 
+static bool is_word(const char *text)
+{
+	const char *c = text;
+
+	while (*c > ' ' && *c <= '~')
+		c++;
+	return c > text && !*c;
+}
+
 static enum tinectl_status run_pub(struct invocation *inv)
 {
 	if (inv->argc != 3)
 		return usage_error(inv, "pub SUBJECT DATA");
-	if (!*inv->argv[1] || strchr(inv->argv[1], ' ')) { /* the rest of the line is the data */
-		snprintf(inv->error, sizeof(inv->error), "a subject is one word");
+	if (!is_word(inv->argv[1])) { /* the rest of the line is the data */
+		snprintf(
+			inv->error, sizeof(inv->error), "a subject is one word of printable ASCII");
 		return TINECTL_USAGE;
 	}
 	inv->argv[2] = escape(inv->argv[2]);
 	if (inv->argv[2])
 		return run_remote(inv);
-	snprintf(inv->error, sizeof(inv->error), "the data is too long");
+	refuse_long(inv);
 	return TINECTL_USAGE;
 }
 

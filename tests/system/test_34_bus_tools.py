@@ -174,7 +174,9 @@ def test_who_may_not_and_what_cannot_be(daemon, root_only):
         assert run.returncode == DENIED, run
     for command, words in ((("pub", "x"), "write"), (("pub", "x.*", "y"), "no subject"), (("pub", "a b", "y"), "one word"),
                            (("pub", "$tine.x", "y"), "tined's own"), (("pub", "$local.x", "y"), "tined's own"), (("sub", "a..b"), "no pattern"),
-                           (("sub", "a", "b"), "write"), (("bus", "x"), "write"), (("pub", "x", "y" * 9000), "too long")):
+                           (("sub", "a", "b"), "write"), (("bus", "x"), "write"), (("sub",), 'write "sub '), (("pub",), 'write "pub '),
+                           (("pub", "\u00e9", "y"), "a subject is one word of printable ASCII"),
+                           (("pub", "x", "y" * 9000), "too long: command and arguments have at most 8190")):
         run = ctl(t, *command)
         assert run.returncode == USAGE and words in run.stderr, (command, run)
     run = ctl(t, "pub", "nobody.here", "y")
