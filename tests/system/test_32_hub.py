@@ -470,6 +470,22 @@ def test_an_earlier_history_again(hub):
         assert Stream(c, "/hub/a", last_id="0").data(2) == ["in 1M again", "another"]
 
 
+def test_a_message_that_comes_too_late_for_its_history(hub):
+    """Nobody would read it any more where it would be put, so it is not answered as if somebody did."""
+    t = hub(history="1M")
+    with t.connect() as c:
+        c.send(b"POST /hub/a HTTP/1.1\r\nHost: test\r\nContent-Length: 2\r\n\r\nx")
+        publish(t, "/hub/a", "in 1M")
+        t.configure({"module:hub": {"history": "2M"}})
+        t.reload()
+        publish(t, "/hub/a", "in 2M")
+        c.send(b"y")
+        answer = c.response()
+        assert answer.status == 503 and answer.header("Retry-After")
+    with t.connect() as c:
+        assert Stream(c, "/hub/a", last_id="0").data(1) == ["in 2M"]
+
+
 def test_another_history_on_trial(hub):
     """It fails, and nobody has noticed, though it was asked what clients ask."""
     t = hub({"probation": "20s"}, history="1M")
@@ -925,7 +941,7 @@ static void on_request(struct tine_request *request, void *arg)
 
 static int start(struct tine_worker *worker, void **ret_state)
 {
-	int r = tine_shared_area(worker, "hub/hub/ring.1/65536", 65536, &area);
+	int r = tine_shared_area(worker, "hub/hub/ring.2/65536", 65536, &area);
 
 	return r < 0 ? r : tine_http_route(worker, TINE_GET, "/", on_request, NULL);
 }
