@@ -30,6 +30,8 @@
 #include "shared/scoreboard.h"
 
 #define HEAD_START_US 1000
+#define SKEW_US \
+	US_PER_S /* it may have turned since we looked at the clock; what lies beyond is no time of ours */
 #define LOOK_AGAIN_US 125 /* how often to see whether stepping back is still right */
 #define PATIENCE_US \
 	5000 /* head starts in vain for so long: who has not moved meanwhile is absent */
@@ -114,7 +116,7 @@ static bool is_there(const struct acceptor *a, const struct sb_slot *s, uint64_t
 	uint64_t tick_us = sb_get(s->tick_us);
 
 	return sb_get(s->accepting) == 1 && sb_get(s->role) == ROLE_WORKER &&
-		tick_us >= a->absent_before_us && tick_us <= now &&
+		tick_us >= a->absent_before_us && tick_us <= now + SKEW_US &&
 		sb_get(s->connections) <= a->o.max_connections;
 }
 

@@ -168,15 +168,18 @@ def no_descriptors(pid):
         resource.prlimit(pid, resource.RLIMIT_NOFILE, normal)
 
 
-def sockets(pid):
-    """The sockets a process has, as the kernel names them."""
+def links(pid):
+    """What its descriptors are, as the kernel names it."""
     found = set()
-    try:
+    with contextlib.suppress(OSError):  # it has just gone, or closed one
         for name in os.listdir(f"/proc/{pid}/fd"):
             found.add(os.readlink(f"/proc/{pid}/fd/{name}"))
-    except OSError:
-        pass  # it has just gone, or closed one
-    return {link for link in found if link.startswith("socket:")}
+    return found
+
+
+def sockets(pid):
+    """Those that are sockets."""
+    return {link for link in links(pid) if link.startswith("socket:")}
 
 
 # --- HTTP ---

@@ -1,12 +1,11 @@
 """Signals to the primary: reload, scaling, log files."""
 
 import os
-import pathlib
 import signal
 
 import pytest
 
-from harness import HELLO, Client, free_port, no_descriptors, refuses, wait_until
+from harness import Client, free_port, HELLO, links, no_descriptors, refuses, wait_until
 
 # --- HUP ---
 
@@ -418,8 +417,7 @@ def test_usr1_when_a_worker_has_no_descriptor_left(tined, folder):
         t.signal(signal.SIGUSR1)
         wait_until(lambda: "LOG_REOPEN: too many descriptors are in use; ignoring it" in rotated.read_text(), "it says so")
     t.signal(signal.SIGUSR1)
-    descriptors = pathlib.Path(f"/proc/{worker}/fd")
-    wait_until(lambda: str(path) in {os.readlink(fd) for fd in descriptors.iterdir()}, "it has the new file")
+    wait_until(lambda: str(path) in links(worker), "it has the new file")
     assert t.worker_pids() == [worker]
 
 
