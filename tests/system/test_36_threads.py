@@ -1,5 +1,6 @@
 """Worker threads in a worker: messages, failures, crashes with their place, the end of all of them. The module is thread_module.c."""
 
+import contextlib
 import errno
 import os
 import pathlib
@@ -34,7 +35,11 @@ def ask(t, path):
 
 def names(pid):
     """Of all threads of a process."""
-    return sorted(path.read_text().strip() for path in pathlib.Path(f"/proc/{pid}/task").glob("*/comm"))
+    found = []
+    for path in pathlib.Path(f"/proc/{pid}/task").glob("*/comm"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            found.append(path.read_text().strip())
+    return sorted(found)
 
 
 def test_messages_there_and_back(threaded):
