@@ -308,17 +308,23 @@ static struct pool_entry *pool_find(struct listener_pool *pool, const struct con
 /* What bind(2) says, and what to do about it. */
 static const char *why_not_bound(int error)
 {
-	switch (error) {
-	case EADDRINUSE:
-		return "Address already in use; \"ss -lptn\" tells by whom";
-	case EACCES:
-		return "Permission denied; ports below 1024 need CAP_NET_BIND_SERVICE or a start "
-		       "as root";
-	case EADDRNOTAVAIL:
-		return "Cannot assign requested address; no interface of this machine has it";
-	default:
-		return strerror(error);
+	static const struct {
+		int error;
+		const char *text;
+	} known[] = {
+		{EADDRINUSE, "Address already in use; \"ss -lptn\" tells by whom"},
+		{EACCES,
+			"Permission denied; ports below 1024 need CAP_NET_BIND_SERVICE or a start "
+	                "as root"},
+		{EADDRNOTAVAIL,
+			"Cannot assign requested address; no interface of this machine has it"},
+	};
+
+	for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++) {
+		if (known[i].error == error)
+			return known[i].text;
 	}
+	return strerror(error);
 }
 
 static int refuse(const struct config *config, const struct conf_listener *conf, const char *why,
