@@ -171,9 +171,9 @@ def no_descriptors(pid):
 def links(pid):
     """What its descriptors are, as the kernel names it."""
     found = set()
-    with contextlib.suppress(OSError):  # it has just gone, or closed one
-        for name in os.listdir(f"/proc/{pid}/fd"):
-            found.add(os.readlink(f"/proc/{pid}/fd/{name}"))
+    for path in pathlib.Path(f"/proc/{pid}/fd").glob("*"):
+        with contextlib.suppress(OSError):  # it has just been closed
+            found.add(os.readlink(path))
     return found
 
 
@@ -284,6 +284,19 @@ class Client:
     def closed(self):
         """Waits for the peer to close; True when it did so without another byte."""
         return self.rest() == b""
+
+
+# --- lines, of plain services ---
+
+
+def line(client, text=None):
+    """The next line from the client's stream; sends one before."""
+    if text is not None:
+        client.send(text.encode() + b"\n")
+    while b"\n" not in client.buffer:
+        client._more()
+    answer, client.buffer = client.buffer.split(b"\n", 1)
+    return answer.decode()
 
 
 # --- the daemon ---

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from harness import DEADLINE, HELLO, Client, free_port, refuses, sockets, tool, wait_until
+from harness import links, DEADLINE, HELLO, Client, free_port, refuses, sockets, tool, wait_until
 
 ACCEPT = pytest.mark.parametrize("accept", ["shared", "reuseport"])
 
@@ -266,14 +266,13 @@ def test_passed_sockets_that_nobody_configured(tined, passed):
     t = adopts(tined, {}, [passed], ["spare"]).start()
     t.hello()
     for pid in t.worker_pids():
-        names = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
-        assert f"socket:[{os.fstat(passed.fileno()).st_ino}]" not in names, "workers have only what they need"
+        assert f"socket:[{os.fstat(passed.fileno()).st_ino}]" not in links(pid), "workers have only what they need"
 
 
 def test_descriptors_of_the_parent_are_not_handed_on(start, folder):
     """Whatever the starter left open stays out of the workers."""
     with open(folder / "open-file", "w") as f:
         t = start(pass_fds=[f.fileno()])
-        assert any("open-file" in os.readlink(f"/proc/{t.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{t.pid}/fd"))
+        assert any("open-file" in link for link in links(t.pid))
         for pid in t.worker_pids():
-            assert not any("open-file" in os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd"))
+            assert not any("open-file" in link for link in links(pid))

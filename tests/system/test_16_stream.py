@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from harness import DEADLINE, Client, merge, tool, wait_until
+from harness import DEADLINE, Client, line, merge, tool, wait_until
 
 HERE = pathlib.Path(__file__).resolve().parent
 ALPHABET = b"abcdefghijklmnopqrstuvwxyz"
@@ -41,16 +41,6 @@ def serve(tined, service):
         return t.start() if wait else t
 
     return make
-
-
-def line(client, text=None):
-    """The next line from the client's stream; sends one before."""
-    if text is not None:
-        client.send(text.encode() + b"\n")
-    while b"\n" not in client.buffer:
-        client._more()
-    answer, client.buffer = client.buffer.split(b"\n", 1)
-    return answer.decode()
 
 
 def receive(client, n):

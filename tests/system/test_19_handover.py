@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from conftest import HERE
-from harness import Gone, n_descriptors, wait_until
+from harness import Gone, line, n_descriptors, wait_until
 
 FLOOD = 8 << 20
 
@@ -30,15 +30,6 @@ def serve(start, handover):
         })
 
     return make
-
-
-def line(c, text=None):
-    if text is not None:
-        c.send(text.encode() + b"\n")
-    while b"\n" not in c.buffer:
-        c._more()
-    answer, c.buffer = c.buffer.split(b"\n", 1)
-    return answer.decode()
 
 
 def connections(t):
