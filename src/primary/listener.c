@@ -315,7 +315,7 @@ static const char *why_not_bound(int error)
 		{EADDRINUSE, "Address already in use; \"ss -lptn\" tells by whom"},
 		{EACCES,
 			"Permission denied; ports below 1024 need CAP_NET_BIND_SERVICE or a start "
-	                "as root"},
+			"as root"},
 		{EADDRNOTAVAIL,
 			"Cannot assign requested address; no interface of this machine has it"},
 	};
