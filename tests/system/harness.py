@@ -9,14 +9,15 @@ import json
 import os
 import pathlib
 import pwd
+import random
 import re
 import resource
+import select
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
-import termios
 import threading
 import time
 
@@ -44,6 +45,7 @@ def _within_everybodys_reach(binary):
 
 TINED = _within_everybodys_reach(os.path.abspath(os.environ.get("TINED", REPOSITORY / "build" / "tined")))
 DEADLINE = 30  # seconds; only ever a bound, for builds with sanitizers on busy machines
+ROLES = {f"tined-{role}" for role in ("worker", "admin", "bridge", "task")}
 HELLO = b"Hello, World!"
 NOBODY = "nobody"  # an ordinary user that every Debian has
 # The log may also hold a report of a sanitizer, which is always a failure.
@@ -137,10 +139,29 @@ def refuses(address):
     return False
 
 
-def free_port():
-    """A port of 127.0.0.1 that was free a moment ago, for what cannot use 0."""
-    with socket.create_server(("127.0.0.1", 0)) as s:
-        return s.getsockname()[1]
+def free_port(n=1):
+    """
+    A port of 127.0.0.1 that is free, for what cannot use 0; the first of n beside each other. None that the kernel gives away
+    (ip_local_port_range), or that another process of this test run is looking for.
+    """
+    first = 10000 + 2000 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 10)
+    while True:
+        port = random.randrange(first, first + 2000 - n)
+        with contextlib.suppress(OSError), contextlib.ExitStack() as taken:
+            for i in range(n):
+                taken.enter_context(socket.create_server(("127.0.0.1", port + i)))
+            return port
+
+
+@contextlib.contextmanager
+def alone(folder):
+    """For what there is but one of on a machine: of all tests one at a time has the folder for its own."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 def as_nobody():
@@ -170,10 +191,12 @@ def no_descriptors(pid):
 
 def links(pid):
     """What its descriptors are, as the kernel names it."""
-    found = set()
-    for path in pathlib.Path(f"/proc/{pid}/fd").glob("*"):
+    found, names = set(), []
+    with contextlib.suppress(OSError):  # it has just gone
+        names = os.listdir(f"/proc/{pid}/fd")
+    for fd in names:
         with contextlib.suppress(OSError):  # it has just been closed
-            found.add(os.readlink(path))
+            found.add(os.readlink(f"/proc/{pid}/fd/{fd}"))
     return found
 
 
@@ -321,6 +344,7 @@ class Tined:
         self.wrap, self.before, self.pass_fds = list(wrap), before, pass_fds
         self.arguments = ["-c", str(self.path)] if arguments is None else arguments
         self.checked = False
+        self.stderr, self.partial, self.ended = None, b"", True  # what is read of it: nothing before it is started
         self.configure(changes or {}, text)
 
     # configuration
@@ -357,6 +381,8 @@ class Tined:
             preexec_fn=self._before_exec,
             pass_fds=self.pass_fds,
         )
+        self.stderr, self.partial, self.ended = self.process.stderr.fileno(), b"", False
+        os.set_blocking(self.stderr, False)
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
         return self
@@ -379,13 +405,26 @@ class Tined:
         return self.process.pid
 
     def _read(self):
-        for raw in self.process.stderr:
-            with self.changed:
-                self.lines.append((time.monotonic(), raw.decode("utf-8", "backslashreplace").rstrip("\n")))
-                self.changed.notify_all()
+        poll = select.poll()
+        poll.register(self.stderr, select.POLLIN)
+        while not self._catch_up():
+            poll.poll()
+
+    def _catch_up(self):
+        """Takes what has been written, whoever asks. Returns whether nothing more can come."""
         with self.changed:
-            self.lines.append((time.monotonic(), None))  # the end
-            self.changed.notify_all()
+            while not self.ended:
+                try:
+                    data = os.read(self.stderr, 65536)
+                except BlockingIOError:
+                    return False
+                self.ended = not data
+                *lines, self.partial = (self.partial + data).split(b"\n")
+                if self.ended and self.partial:
+                    lines.append(self.partial)
+                self.lines += [(time.monotonic(), raw.decode("utf-8", "backslashreplace")) for raw in lines]
+                self.changed.notify_all()
+            return True
 
     def wait_exit(self, deadline=DEADLINE):
         try:
@@ -445,38 +484,27 @@ class Tined:
                 os.kill(p.pid, signal.SIGKILL)
             self.process.wait()
             self.process.stdout.close()
+            self.reader.join(DEADLINE)
             self.process.stderr.close()
         assert not problems, "; ".join(problems) + "\n" + self.tail(200)
 
     # the log
 
     def log(self, since=0):
-        """Lines so far, from the mark on."""
+        """Lines so far, from the mark on: all that have been written, whether or not anybody has waited for them."""
+        self._catch_up()
         with self.changed:
-            return [text for _, text in self.lines[since:] if text is not None]
+            return [text for _, text in self.lines[since:]]
 
     def tail(self, n=40):
         return "\n".join(self.log()[-n:])
 
     def mark(self):
-        with self.changed:
-            return len(self.lines)
-
-    def _catch_up(self):
-        """Lets the reader take what has been written already."""
-        unread, end = bytearray(4), time.monotonic() + 1
-        while self.reader.is_alive() and time.monotonic() < end:
-            fcntl.ioctl(self.process.stderr, termios.FIONREAD, unread)
-            time.sleep(0.001)
-            if not any(unread):
-                return
+        """What has been written so far is before it."""
+        return len(self.log())
 
     def find(self, pattern, since=0):
         """Matches of the pattern in the log, one for each line that has one."""
-        self._catch_up()
-        return self._matches(pattern, since)
-
-    def _matches(self, pattern, since):
         found = (re.search(pattern, text) for text in self.log(since))
         return [m for m in found if m]
 
@@ -485,13 +513,12 @@ class Tined:
         end = time.monotonic() + deadline
         with self.changed:
             while True:
-                matches = self._matches(pattern, since)
+                matches = self.find(pattern, since)
                 if len(matches) >= count:
                     return matches[count - 1]
                 left = end - time.monotonic()
-                ended = self.lines and self.lines[-1][1] is None
-                if left <= 0 or ended:
-                    why = "it ended" if ended else f"not within {deadline} s"
+                if left <= 0 or self.ended:
+                    why = "it ended" if self.ended else f"not within {deadline} s"
                     raise AssertionError(f"{why}: log line {pattern!r} ({len(matches)} of {count})\n{self.tail()}")
                 self.changed.wait(left)
 
@@ -523,8 +550,11 @@ class Tined:
         return self.errors(mark)
 
     def worker_pids(self):
-        """Workers, and the admin process if there is one, in order of their pids."""
-        return sorted(p.pid for p in self.family() if p.ppid == self.pid and name(p.pid) != "tined-helper")
+        """
+        Workers, and the admin process if there is one, in order of their pids. What has no name of its own yet may become anything,
+        and what has another one is no role of ours.
+        """
+        return sorted(p.pid for p in self.family() if p.ppid == self.pid and name(p.pid) in ROLES)
 
     def wait_workers(self, n):
         """Waits until there are exactly n worker processes. Returns their pids."""
@@ -543,6 +573,11 @@ class Tined:
     def serving_pids(self):
         """The workers that take connections."""
         return [pid for pid in self.worker_pids() if self.listens(pid)]
+
+    def n_descriptors(self):
+        """Of the primary, when it has done all that it has been told of."""
+        self.control("status")  # answered in a turn of its own, and closed
+        return n_descriptors(self.pid)
 
     # talking to it
 

@@ -1,6 +1,5 @@
 """Arguments, start and stop."""
 
-import contextlib
 import os
 import pathlib
 import re
@@ -212,8 +211,10 @@ def test_term_twice_at_the_same_moment_is_one_request(start):
     with t.connect() as c:
         c.send(b"GET / HTTP/1.1\r\nHost: a\r\n")
         t.hello()
+        t.signal(signal.SIGSTOP)  # it gets both when it goes on
         t.signal(signal.SIGTERM)
         t.signal(signal.SIGINT)
+        t.signal(signal.SIGCONT)
         t.wait_log(r"received SIGINT")
         t.wait_draining()
         c.send(b"\r\n")
@@ -315,14 +316,6 @@ def test_started_without_standard_streams(tined, folder):
 BUILD = pathlib.Path(os.environ.get("TINED", REPOSITORY / "build" / "tined")).resolve().parent
 
 
-def two_free_ports():
-    """The first of two beside each other."""
-    while True:
-        port = free_port()
-        with contextlib.suppress(OSError, OverflowError), socket.create_server(("127.0.0.1", port + 1)):
-            return port
-
-
 @pytest.fixture
 def checkout(folder):
     """As after a build: nothing is to be installed or built."""
@@ -346,7 +339,7 @@ def run_script(checkout, port, *arguments):
 
 
 def test_script_says_where_when_it_serves(checkout):
-    port = two_free_ports()
+    port = free_port(2)
     with subprocess.Popen([checkout / "scripts/run"], stderr=subprocess.PIPE, text=True, env={**os.environ, "PORT": str(port)}, cwd="/") as process:
         try:
             assert any(f"open http://127.0.0.1:{port}/" in line for line in process.stderr)
@@ -363,7 +356,7 @@ def test_script_says_where_when_it_serves(checkout):
 
 @pytest.mark.parametrize("which", [0, 1], ids=["site", "dashboard"])
 def test_script_names_the_port_that_is_taken(checkout, which):
-    port = two_free_ports()
+    port = free_port(2)
     with socket.create_server(("127.0.0.1", port + which)):
         done = run_script(checkout, port)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
@@ -372,7 +365,7 @@ def test_script_names_the_port_that_is_taken(checkout, which):
 
 def test_script_does_not_say_where_when_it_cannot_serve(checkout):
     (checkout / "build/examples").unlink()
-    done = run_script(checkout, two_free_ports())
+    done = run_script(checkout, free_port(2))
     assert done.returncode == 1 and "compute.so" in done.stderr and "open http" not in done.stderr
 
 
