@@ -200,7 +200,7 @@ def test_module_that_dies_at_start(tined, module, how, said):
 
 def test_module_that_never_gets_ready(tined, module):
     hanging = {"path": module, "mount": "/m", "fail": "hang"}
-    t = tined({"module:m": hanging, "workers": {"count": 1, "start_timeout": "200ms"}})
+    t = tined({"module:m": hanging, "workers": {"count": 1, "start_timeout": "2s"}})
     assert t.run() == 1
     assert t.find(r"worker\[0\]: not ready after \d+ ms, in which it slept \(\d+ ms of CPU\); killing it")
     assert t.find(r"starting -> killing: start_timeout is over; sending a request for a backtrace")

@@ -16,8 +16,8 @@ def test_reload_replaces_every_worker(start):
     assert t.whoami()["generation"] == 1
     t.reload()
     assert t.whoami()["generation"] == 2
-    wait_until(lambda: len(t.worker_pids()) == 2, "the old ones are gone")
-    assert not set(old) & set(t.worker_pids())
+    t.wait_log(r"draining -> dead: exited with status 0", count=2)
+    assert not set(old) & set(t.wait_workers(2))
     assert len(t.find(r"ready -> draining: a new generation serves")) == 2
     assert len(t.find(r"draining -> dead: exited with status 0")) == 2
     assert not t.errors()
@@ -105,7 +105,7 @@ def test_reload_that_cannot_be(start, changes, said):
 
 @pytest.mark.parametrize("how", ["start", "exit", "abort", "hang"])
 def test_reload_with_a_module_that_does_not_start(start, module, how):
-    t = start({"workers": {"start_timeout": "1s"}})
+    t = start()
     old = t.worker_pids()
     t.configure({"module:m": {"path": module, "mount": "/m", "fail": how}, "workers": {"start_timeout": "300ms"}})
     assert "reload: failed; generation 1 serves on" in t.reload_fails()
@@ -191,16 +191,19 @@ def test_idle_connection_has_a_last_request_after_a_reload(start):
         assert response.closes and c.closed()
 
 
-def test_hup_while_a_reload_runs(start):
+def test_hup_while_a_reload_runs(start, module, folder):
     """It is not lost: another reload follows."""
-    t = start({"workers": {"probation": "300ms"}})
+    t = start({"module:m": {"path": module, "mount": "/m", "fail_file": folder / "fail"}})
+    (folder / "fail").write_text("wait")
     mark = t.mark()
     t.signal(signal.SIGHUP)
-    t.wait_log(r"starting -> ready: generation 2", mark)
+    t.wait_log(r"empty -> starting", mark)
     t.configure({"workers": {"count": 3}})
-    for _ in range(3):
+    for n in range(1, 4):
         t.signal(signal.SIGHUP)
-        t.wait_log(r"reload: busy; doing it again afterwards", mark)
+        t.wait_log(r"received SIGHUP", mark, count=n + 1)
+        t.wait_log(r"reload: busy; doing it again afterwards", mark, count=n)
+    (folder / "fail").unlink()
     t.wait_log(r"reload: generation 3 serves, 3 workers", mark)
     t.wait_workers(3)
     assert t.whoami()["generation"] == 3
@@ -226,12 +229,12 @@ def test_many_reloads_leave_nothing_behind(start):
     t = start({"workers": {"probation": "0"}})
     t.reload()
     t.wait_workers(2)
-    before = len(os.listdir(f"/proc/{t.pid}/fd"))
+    before = t.n_descriptors()
     for _ in range(10):
         t.reload()
     t.wait_workers(2)
     assert t.whoami()["generation"] == 12
-    wait_until(lambda: len(os.listdir(f"/proc/{t.pid}/fd")) == before, "as many descriptors as before")
+    assert t.n_descriptors() == before
 
 
 def test_reload_keeps_connections_that_wait(start):
@@ -312,13 +315,16 @@ def test_ttin_adds_a_worker(start):
     scale(t, signal.SIGTTIN, 2)
     scale(t, signal.SIGTTIN, 3)
     t.wait_log(r"starting -> ready: generation 1", count=3)
-    seen = set()
-    clients = [t.connect() for _ in range(30)]
-    for c in clients:
-        seen.add(t.worker_of(c))
+    clients, seen = [], set()
+
+    def one_more():
+        clients.append(t.connect())
+        seen.add(t.worker_of(clients[-1]))
+        return seen == set(t.worker_pids())
+
+    wait_until(one_more, "all of them serve")
     for c in clients:
         c.close()
-    assert seen == set(t.worker_pids())
 
 
 def test_ttou_drains_a_worker(start):
@@ -326,7 +332,7 @@ def test_ttou_drains_a_worker(start):
     scale(t, signal.SIGTTOU, 2)
     scale(t, signal.SIGTTOU, 1)
     t.hello()
-    assert len(t.find(r"draining -> dead: exited with status 0")) == 2
+    t.wait_log(r"draining -> dead: exited with status 0", count=2)
     assert not t.errors()
 
 
@@ -391,6 +397,7 @@ def test_usr1_reopens_the_log(tined, folder, module):
     path.rename(rotated)
     t.signal(signal.SIGUSR1)
     wait_until(has(path, "log reopened"), "a new file")
+    wait_until(lambda: all(str(path) in links(p.pid) for p in t.family()), "everybody has it")
     size = rotated.stat().st_size
     for _ in range(10):
         with Client(("127.0.0.1", port)) as c:
