@@ -47,6 +47,7 @@ TINED = _within_everybodys_reach(os.path.abspath(os.environ.get("TINED", REPOSIT
 DEADLINE = 30  # seconds; only ever a bound, for builds with sanitizers on busy machines
 ROLES = {f"tined-{role}" for role in ("worker", "admin", "bridge", "task")}
 HELLO = b"Hello, World!"
+JOURNAL = "/run/systemd/journal/socket"  # alone("/run") where it matters whether it is there
 NOBODY = "nobody"  # an ordinary user that every Debian has
 # The log may also hold a report of a sanitizer, which is always a failure.
 ALARMS = re.compile(r"Sanitizer|runtime error")

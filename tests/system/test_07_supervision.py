@@ -180,7 +180,7 @@ def test_crash_while_draining_is_a_crash(start, module):
     record = t.find(rf"error tined: worker\[0\]: crash: killed by signal 6 \(Aborted\); generation 1, pid {old}, .*")
     assert record and 'serving "GET /m/abort HTTP/1.1"' in record[0][0]
     t.hello()
-    assert len(t.worker_pids()) == 1
+    t.wait_workers(1)
 
 
 def test_what_the_primary_cuts_off_is_no_crash(start):
@@ -197,12 +197,12 @@ def test_what_the_primary_cuts_off_is_no_crash(start):
 
 def test_many_crashes_leave_nothing_behind(start):
     t = start({"workers": {"count": 2, "backoff_min": "1ms", "backoff_max": "1ms", "crash_limit": "1000/1s"}})
-    before = len(os.listdir(f"/proc/{t.pid}/fd"))
+    before = t.n_descriptors()
     for n in range(1, 31):
         kill_one(t)
         t.wait_log(r"starting -> ready", count=n + 2)
     t.hello()
-    wait_until(lambda: len(os.listdir(f"/proc/{t.pid}/fd")) == before, "as many descriptors as before")
+    assert t.n_descriptors() == before
 
 
 def test_every_worker_killed_at_once(start):
@@ -391,17 +391,15 @@ def test_second_term_ends_a_stopped_worker_at_once(start):
 
 def test_failed_start_does_not_wait_for_workers_that_hang_in_theirs(tined, module):
     """They have no request to finish."""
-    t = tined({"module:m": {"path": module, "mount": "/m", "fail": "first"}, "workers": {"count": 3}}).spawn()
-    t.expected_status = t.wait_exit(15)
-    assert t.expected_status == 1
+    t = tined({"module:m": {"path": module, "mount": "/m", "fail": "first"}, "workers": {"count": 3, "drain_timeout": "1h"}})
+    assert t.run() == 1
     assert "told to fail in worker_start" in t.errors()[0]
 
 
 def test_stop_does_not_wait_for_a_worker_that_hangs_in_its_start(tined, module):
-    t = tined({"module:m": {"path": module, "mount": "/m", "fail": "hang"}}).spawn()
+    t = tined({"module:m": {"path": module, "mount": "/m", "fail": "hang"}, "workers": {"drain_timeout": "1h"}}).spawn()
     t.wait_log(r"worker\[1\]: empty -> starting")
-    t.signal(signal.SIGTERM)
-    assert t.wait_exit(15) == 0
+    assert t.stop() == 0
 
 
 # --- the primary dies ---

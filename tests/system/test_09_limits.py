@@ -130,7 +130,11 @@ def test_no_descriptor_left(start):
 def test_clients_are_told_when_there_is_no_descriptor(start):
     """Who waits for long gets 503 by the descriptor kept in reserve, rather than nothing."""
     t = start({"workers": {"count": 1}, "http": {"idle_timeout": "1h", "header_timeout": "1h"}})
-    starve(t.worker_pids()[0], 3)
+    (worker,) = t.worker_pids()
+    before = n_descriptors(worker)
+    t.hello()  # it has all that it needs by now
+    wait_until(lambda: n_descriptors(worker) == before, "and nothing more")
+    starve(worker, 3)
     held = [t.connect() for _ in range(3)]
     for c in held:
         assert c.request().body == HELLO

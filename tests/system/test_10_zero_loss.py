@@ -171,7 +171,7 @@ def test_worker_that_gets_term(start):
 def test_wrk_across_reloads(start, accept):
     """wrk honours Connection: close and counts everything that goes wrong."""
     t = start({"listener:web": {"accept": accept}})
-    wrk = subprocess.Popen(["wrk", "-t1", "-c20", f"-d{2 * DEADLINE}s", t.url()], stdout=subprocess.PIPE, text=True)
+    wrk = subprocess.Popen(["wrk", "-t1", "-c20", f"-d{2 * DEADLINE}s", "--timeout", f"{DEADLINE}s", t.url()], stdout=subprocess.PIPE, text=True)
     try:
         reload_often(t, 5)
         wait_until(lambda: sum(w["requests"] for w in t.scoreboard().values()) > ENOUGH + 20, "the last generation serves, too")

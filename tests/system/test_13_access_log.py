@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import stat
 import subprocess
 import threading
@@ -11,7 +12,7 @@ import time
 
 import pytest
 
-from harness import Client, Gone, tool, wait_until
+from harness import DEADLINE, JOURNAL, Client, Gone, alone, tool, wait_until
 
 COMBINED = re.compile(
     r'^(?P<client>\S+) - - \[(?P<time>\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4})\] '
@@ -214,22 +215,19 @@ def test_a_stderr_that_nobody_reads_stops_nobody(tined, folder):
 
 
 def test_the_journal(start, tmp_path):
-    path = "/run/systemd/journal/socket"
-    if os.path.exists(path) or os.geteuid() != 0:
-        pytest.skip("needs to be root where no journal runs")
-    import socket
-
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
-        s.bind(path)
-        os.chmod(path, 0o777)
-        s.settimeout(30)
+    with alone("/run"), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+        if os.path.exists(JOURNAL) or os.geteuid() != 0:
+            pytest.skip("needs to be root where no journal runs")
+        os.makedirs(os.path.dirname(JOURNAL), exist_ok=True)
+        s.bind(JOURNAL)
+        os.chmod(JOURNAL, 0o777)
+        s.settimeout(DEADLINE)
         try:
             t = start({"http": {"access_log": "journal"}})
             t.get("/seen")
             message = s.recv(65536).decode()
         finally:
-            os.unlink(path)
+            os.unlink(JOURNAL)
     *fields, line, end = message.split("\n")
     assert fields[:3] == ["PRIORITY=6", "SYSLOG_IDENTIFIER=tined", "TINE_ROLE=worker"] and not end
     assert fields[3] in ("TINE_SLOT=0", "TINE_SLOT=1") and fields[4:] == ["TINE_GENERATION=1"]

@@ -1,6 +1,7 @@
 """Answers of every kind through the real socket: later, from a thread, piece by piece, to clients that leave, read slowly or
 speak HTTP/1.0. The module is responses_module.c."""
 
+import contextlib
 import http.client
 import os
 import pathlib
@@ -199,7 +200,13 @@ def test_reader_that_stops(t):
     with t.connect(receive_buffer=16384) as c:
         c.send(b"GET /r/stream/%d?sized HTTP/1.1\r\n" % n + H + b"Connection: close\r\n\r\n")
         c.sock.recv(1)
-        time.sleep(0.3)  # that it does not read is the case itself
+
+        def stands_still():  # that it does not read is the case itself
+            room = counters(t)["room"]
+            time.sleep(0.3)
+            return counters(t)["room"] == room
+
+        wait_until(stands_still, "the module is told to wait")
         memory = rss(t)
         room = counters(t)["room"]
         time.sleep(0.5)
@@ -324,17 +331,17 @@ def test_whole_body(t, path, n):
 def test_whole_body_too_large(t):
     with t.connect() as c:
         c.send(b"POST /r/whole HTTP/1.1\r\n" + H + b"Transfer-Encoding: chunked\r\n\r\n")
-        c.send(b"100001\r\n" + b"x" * 0x100001 + b"\r\n")
+        with contextlib.suppress(ConnectionResetError, BrokenPipeError):  # what it has said is to be read
+            c.send(b"100001\r\n" + b"x" * 0x100001 + b"\r\n")
         assert c.response().status == 413
 
 
 def test_expect(t):
     out = subprocess.run(
-        ["curl", "-sS", "--max-time", str(DEADLINE), "-H", "Expect: 100-continue", "--expect100-timeout", "20",
-         "--data-binary", "@-", "-o", "-", "-w", " %{time_total}", t.url("/r/whole")],
+        ["curl", "-sS", "--max-time", str(DEADLINE), "-H", "Expect: 100-continue", "--expect100-timeout", "1000",
+         "--data-binary", "@-", t.url("/r/whole")],
         input=letters(50000), capture_output=True, timeout=DEADLINE + 5)
-    body, seconds = out.stdout.rsplit(b" ", 1)
-    assert body == letters(50000) and float(seconds) < 15  # it was not made to wait for its own time-out
+    assert out.stdout == letters(50000)  # it was not made to wait for its own time-out
 
 
 # --- middleware, fields ---

@@ -53,6 +53,7 @@ def test_to_and_fro(serve):
         wait_until(lambda: connections(t) == {pid: 1, other_than(t, pid): 0}, "one has it, the other has not")
         wait_until(lambda: sum(map(n_descriptors, before)) == sum(before.values()) + 1, "one descriptor is left")
     wait_until(lambda: {pid: n_descriptors(pid) for pid in before} == before, "nothing is left")
+    t.wait_log("handover: closed: 0", count=51)
     assert len(t.find("handover: closed: 0")) == 51
 
 
@@ -90,13 +91,14 @@ def test_taker_that_dies(serve):
         pid = int(line(c, "who").split()[0])
         os.kill(other_than(t, pid), signal.SIGSTOP)
         c.send(b"move on\n")
+        wait_until(lambda: connections(t)[pid] == 0, "it is under way")
         os.kill(other_than(t, pid), signal.SIGKILL)
         with contextlib.suppress(Gone, ConnectionResetError):
             assert line(c) == f"moved {pid} on"
     t.wait_log(r"starting -> ready", count=3)
     with t.connect("raw") as c:
         pid = int(line(c, "who").split()[0])
-        assert line(c, "move on") == f"moved {other_than(t, pid)} on"
+        wait_until(lambda: line(c, "move on") == f"moved {other_than(t, pid)} on", "it has heard of the new one")
 
 
 def test_what_was_written_is_sent_first(serve):
