@@ -220,7 +220,7 @@ def test_json_needs_a_token(tined):
 
 def test_ratelimit(example):
     """Whichever worker they come to, and over a crash of all of them."""
-    t = example("ratelimit")
+    t = example("ratelimit", period="1h")  # one comes back in 6 minutes
     statuses = [curl(t.url(path))[0] for path in ("/hello", "/hello", "/", "/hello", "/", "/hello", "/")]
     assert statuses == [200] * 5 + [429] * 2
     before = set(t.worker_pids())
@@ -228,7 +228,7 @@ def test_ratelimit(example):
         os.kill(pid, signal.SIGKILL)
     wait_until(lambda: t.serving_pids() and not before & set(t.worker_pids()), "others serve in their place")
     status, fields, _ = curl(t.url("/hello"))
-    assert (status, 0 < int(fields["retry-after"]) <= 6) == (429, True)
+    assert (status, 0 < int(fields["retry-after"]) <= 360) == (429, True)
 
 
 def test_ratelimit_numbers(example):
@@ -536,11 +536,11 @@ def test_websocket_slow_member(example):
                     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
                 )
                 slow.sock.recv(4096)
-                for _ in range(5000):
+                for _ in range(2500):
                     await ws.send("x" * 4000)
                     await ws.recv()
                 assert memory(worker) - before < 8 * MIB
-                assert len(slow.rest()) < 20_000_000
+                assert len(slow.rest()) < 10_000_000
 
     websocket(t, "/chat", play)
 
@@ -555,11 +555,12 @@ def test_websocket_wants_a_handshake(example, path):
 
 def test_tcp(example):
     t = example("tcp")
-    result = subprocess.run(
-        ["curl", "-s", "--max-time", "1", f"telnet://127.0.0.1:{t.port('echo')}"],
-        input=b"one\ntwo\n", capture_output=True, timeout=DEADLINE,
-    )
-    assert result.stdout == b"one\ntwo\n"
+    command = ["curl", "-s", "-N", "--max-time", str(DEADLINE), f"telnet://127.0.0.1:{t.port('echo')}"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
+        client.stdin.write(b"one\ntwo\n")
+        client.stdin.flush()
+        assert client.stdout.read(8) == b"one\ntwo\n"
+        client.kill()
 
 
 def test_tcp_end(example):
@@ -594,7 +595,7 @@ def test_tcp_to_a_slow_reader(example):
 
 
 def test_tcp_idle(example):
-    t = example("tcp", idle="200ms")
+    t = example("tcp", idle="1s")
     with t.connect("echo") as c:
         c.send(b"x")
         assert c.sock.recv(1) == b"x"

@@ -123,7 +123,7 @@ def test_loop_that_turns_again_is_spared(with_hangs):
 
 
 def test_module_that_hangs_in_its_start_is_named(tined, hangs):
-    t = tined({"workers": {"count": 1, "start_timeout": "500ms"},
+    t = tined({"workers": {"count": 1, "start_timeout": "2s"},
                "module:m": {"path": hangs, "mount": "/m", "start": "hang"}}).spawn()
     t.expected_status = 1
     t.wait_log(r"not ready after \d+ ms, in which it slept")

@@ -198,6 +198,15 @@ class Clients:
         assert self.asked > 0
 
 
+@pytest.fixture
+def waiting(start, module, folder):
+    """A daemon whose workers, from now on, get ready only when a file is gone; and the path of that."""
+    path = folder / "fail"
+    t = start({"module:m": {"path": module, "mount": "/m", "fail_file": path}})
+    path.write_text("wait")
+    return t, path
+
+
 # --- it goes well ---
 
 
@@ -220,7 +229,8 @@ def test_another_process_serves_on_the_same_sockets(start, folder):
     with harness.Client(control) as c:
         c.send(b"status\n")
         assert f'"pid":{new}'.encode() in c.rest().replace(b" ", b"")
-    assert sorted(p.pid for p in t.family()) == sorted([new, *t.wait_workers(2)])
+    workers = t.wait_workers(2)
+    assert sorted(p.pid for p in t.family()) == sorted([new, *workers])
     assert t.stop() == 0
     assert not (folder / "pid").exists()
     assert refuses(("127.0.0.1", port))
@@ -322,21 +332,22 @@ def test_a_listener_that_is_no_longer_wanted(start):
 def test_nothing_is_left_over_by_many(start, binary):
     t = start()
     t.upgrade()
-    before = n_descriptors(t.pid)
+    before = t.n_descriptors()
     environment = len(pathlib.Path(f"/proc/{t.pid}/environ").read_bytes())
     for _ in range(5):
         t.upgrade()
-    assert n_descriptors(t.pid) == before
+    assert t.n_descriptors() == before
     assert abs(len(pathlib.Path(f"/proc/{t.pid}/environ").read_bytes()) - environment) < 64
     assert len(t.family()) == 3
 
 
-def test_reload_that_was_asked_for_meanwhile(start):
-    t = start({"workers": {"probation": "1s"}})
+def test_reload_that_was_asked_for_meanwhile(waiting):
+    t, path = waiting
     mark, new = t.begin_upgrade()
     t.configure({"workers": {"count": 3}})
     t.signal(signal.SIGHUP)
     t.wait_log(r"reload: busy; doing it again afterwards", mark)
+    path.unlink()
     t.wait_log(r"reload: generation 3 serves", mark)
     t.follow(new)
     t.wait_workers(3)
@@ -445,34 +456,36 @@ def test_failures_leave_nothing(start, binary):
     t = start()
     exchange(binary, "#!/bin/sh\nexit 7\n")
     t.upgrade_fails()
-    before = n_descriptors(t.pid)
+    before = t.n_descriptors()
     for _ in range(10):
         t.upgrade_fails()
-    assert n_descriptors(t.pid) == before
+    assert t.n_descriptors() == before
     assert len(t.family()) == 3
 
 
 # --- what else happens meanwhile ---
 
 
-def test_one_at_a_time(start):
-    t = start({"workers": {"probation": "1s"}})
+def test_one_at_a_time(waiting):
+    t, path = waiting
     mark, new = t.begin_upgrade()
     t.signal(signal.SIGUSR2)
     t.wait_log(r"upgrade: not while starting, reloading, upgrading or stopping", mark)
     t.signal(signal.SIGTTIN)
     t.wait_log(r"scale: not while", mark)
+    path.unlink()
     t.wait_log(rf"upgrade: pid {new} serves in place", mark)
     t.follow(new)
 
 
-def test_not_during_a_reload(start):
-    t = start({"workers": {"probation": "1s"}})
+def test_not_during_a_reload(waiting):
+    t, path = waiting
     mark = t.mark()
     t.signal(signal.SIGHUP)
     t.wait_log(r"reload: begins", mark)
     t.signal(signal.SIGUSR2)
     t.wait_log(r"upgrade: not while", mark)
+    path.unlink()
     t.wait_log(r"reload: generation 2 serves", mark)
     t.upgrade()
 
@@ -485,11 +498,12 @@ def test_stop_during_it(start):
     assert not t.family()
 
 
-def test_a_worker_that_crashes_meanwhile_is_replaced(start):
-    t = start({"workers": {"probation": "1s"}})
+def test_a_worker_that_crashes_meanwhile_is_replaced(waiting):
+    t, path = waiting
     mark, new = t.begin_upgrade()
     os.kill(t.worker_pids()[0], signal.SIGKILL)
     t.wait_log(r"replacing at once", mark)
+    path.unlink()
     t.wait_log(rf"upgrade: pid {new} serves in place", mark)
     t.follow(new)
     t.hello()
@@ -504,7 +518,7 @@ def has_word(pid):
 @pytest.mark.parametrize("proven", [False, True])
 def test_the_old_one_dies(start, proven):
     """Nobody else is there to serve."""
-    t = start({"workers": {"probation": "2s"}})
+    t = start({"workers": {"probation": "3s"}})
     mark, new = t.begin_upgrade()
     t.wait_log(r"starting -> ready: generation 2", mark, count=2)
     if proven:

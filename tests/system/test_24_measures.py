@@ -200,7 +200,7 @@ def test_crash_on_the_first_request_costs_no_client_anything(with_trial, accept)
 def test_hang_in_the_first_request(with_trial, fault):
     t = with_trial()
     old = t.worker_pids()
-    t.configure({"workers": {"start_timeout": "1s"}})
+    t.configure({"workers": {"start_timeout": "2s"}})
     reload_with(t, fault)
     mark = t.mark()
     with Load(t):
@@ -345,7 +345,7 @@ def test_stop_and_scale_while_probed(with_trial):
 
 def test_waiting_for_an_answer_leaves_time_to_start(with_trial):
     t = with_trial(changes={"workers": {"count": 1}})
-    t.configure({"workers": {"start_timeout": "800ms"}})
+    t.configure({"workers": {"start_timeout": "1s"}})
     reload_with(t, "defer")
     mark = t.reload()
     t.wait_log(r"trial: the client is gone", mark)
