@@ -10,6 +10,7 @@
 #include <link.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -190,12 +191,20 @@ static int use_own_stack(void)
 	return sigaltstack(&stack, NULL) < 0 ? -errno : 0;
 }
 
-/* Loads what backtrace(3) needs. In a process that forks children it does so for all of them. */
+/*
+ * What the handlers need and cannot do themselves: loads what backtrace(3) calls, finds out our own name. In a process that
+ * forks children it does so for all of them, and spares each the page faults.
+ */
 void backtrace_preload(void)
 {
+	ssize_t n;
 	void *warm[1];
 
+	if (*state.self)
+		return;
 	backtrace(warm, 1);
+	n = readlink("/proc/self/exe", state.self, sizeof(state.self) - 1);
+	snprintf(state.self + (n > 0 ? n : 0), sizeof(state.self) - (size_t)(n > 0 ? n : 0), "%s", n > 0 ? "" : "tined");
 }
 
 /* To be called once, by the thread that runs the loop. Returns 0 or -errno. */
@@ -204,12 +213,10 @@ int backtrace_install(struct backtrace_slot *slot)
 	struct sigaction request = {
 		.sa_sigaction = on_request, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART};
 	struct sigaction crash = {.sa_sigaction = on_fatal, .sa_flags = SA_SIGINFO | SA_ONSTACK};
-	ssize_t n = readlink("/proc/self/exe", state.self, sizeof(state.self) - 1);
 	int r = use_own_stack();
 
-	state.self[n > 0 ? n : 0] = '\0';
 	state.slot = slot;
-	backtrace_preload(); /* now that it may load something */
+	backtrace_preload();
 	for (size_t i = 0; i < N_FATAL && r == 0; i++)
 		r = sigaction(fatal[i], &crash, &state.before[i]) < 0 ? -errno : 0;
 	if (r == 0)
