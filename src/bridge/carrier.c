@@ -9,6 +9,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/beside.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -549,23 +551,16 @@ uint64_t carrier_machine(const struct carrier *c)
 
 /* --- set-up --- */
 
-/* Beside the binary, where a build leaves it; else where it was installed. */
 static void *load(char error[BRIDGE_ERROR_MAX])
 {
-	char path[4096];
-	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - sizeof(DRIVER_FILE) - 1);
-	char *slash;
-	void *so = NULL;
+	char path[PATH_MAX];
+	int r = beside_path(DRIVER_FILE, path, sizeof(path));
+	void *so = r < 0 ? NULL : dlopen(path, RTLD_NOW | RTLD_LOCAL);
 
-	if (n > 0) {
-		path[n] = '\0';
-		slash = strrchr(path, '/');
-		strcpy(slash + 1, DRIVER_FILE);
-		so = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-	}
-	if (!so)
-		so = dlopen(TINED_LIBDIR "/" DRIVER_FILE, RTLD_NOW | RTLD_LOCAL);
-	if (!so)
+	if (r < 0)
+		snprintf(error, BRIDGE_ERROR_MAX,
+			"bus.nats: cannot load the library for NATS: %s: %s", path, strerror(-r));
+	else if (!so)
 		snprintf(error, BRIDGE_ERROR_MAX, "bus.nats: cannot load the library for NATS: %s",
 			dlerror());
 	return so;

@@ -1,9 +1,9 @@
 /*
- * The symbolizer. One runs at a time, and the others wait in a short queue: p->symbolizer is the one at work, and begins it.
+ * The symbolizer: the program tined-symbolize, given frames and asked for names. One runs at a time, and the others wait in a short
+ * queue: p->symbolizer is the one at work, and begins it.
  */
 #include "primary/symbolizer.h"
 
-#include <elfutils/libdwfl.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -17,6 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/beside.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -27,12 +28,12 @@
 #include "primary/spawn.h"
 #include "shared/backtrace.h"
 
+#define PROGRAM     "tined-symbolize"
 #define DEADLINE_US (5 * US_PER_S)
 #define ABANDON_MS  1000 /* that it gets when the primary ends */
 #define CPU_MAX_S   4
 #define MEMORY_MAX  ((rlim_t)2 << 30) /* address space: files are mapped */
-#define LINES_MAX   24
-#define QUEUE_MAX   16 /* beyond, addresses are left as they are */
+#define QUEUE_MAX   16                /* beyond, addresses are left as they are */
 
 struct symbolizer {
 	struct symbolizer *next; /* its turn is after ours */
@@ -49,97 +50,6 @@ struct symbolizer {
 
 /* --- in the child --- */
 
-static const char *last_part(const char *path)
-{
-	const char *slash = strrchr(path, '/');
-
-	return slash ? slash + 1 : path;
-}
-
-/* Where debug information lies in a file of its own. That of the C library is large, and its names alone will do. */
-static int find_debuginfo(Dwfl_Module *m, void **data, const char *name, Dwarf_Addr base,
-	const char *file, const char *link, GElf_Word crc, char **ret_name)
-{
-	if (strncmp(last_part(name), "libc.so", 7) == 0)
-		return -1;
-	return dwfl_standard_find_debuginfo(m, data, name, base, file, link, crc, ret_name);
-}
-
-static const Dwfl_Callbacks callbacks = {
-	.find_debuginfo = find_debuginfo,
-	.section_address = dwfl_offline_section_address,
-	.find_elf = dwfl_build_id_find_elf,
-};
-
-static Dwfl_Module *open_module(Dwfl *dwfl, const char *path)
-{
-	Dwfl_Module *m;
-
-	dwfl_report_begin_add(dwfl);
-	m = dwfl_report_offline(dwfl, path, path, -1);
-	dwfl_report_end(dwfl, NULL, NULL);
-	return m;
-}
-
-/* Below these there is only how the process came to be. */
-static bool is_bottom(const char *name)
-{
-	static const char *const mains[] = {
-		"worker_main", "task_main", "admin_main", "bridge_main"};
-
-	for (size_t i = 0; name && i < sizeof(mains) / sizeof(*mains); i++) {
-		if (strcmp(name, mains[i]) == 0)
-			return true;
-	}
-	return false;
-}
-
-/* "name (file.c:12) in object", as far as it can be found out. Returns false when no other frame is of interest. */
-static bool describe(Dwfl_Module *m, const char *path, unsigned long address, FILE *out)
-{
-	GElf_Addr bias = 0;
-	const char *name, *file = NULL;
-	Dwfl_Line *line;
-	int number = 0;
-
-	if (!m || !dwfl_module_getelf(m, &bias)) {
-		fprintf(out, "0x%lx in %s\n", address, path);
-		return true;
-	}
-	name = dwfl_module_addrname(m, address + bias);
-	line = dwfl_module_getsrc(m, address + bias);
-	if (line)
-		file = dwfl_lineinfo(line, NULL, &number, NULL, NULL, NULL);
-	if (name)
-		fprintf(out, "%s", name);
-	else
-		fprintf(out, "0x%lx", address);
-	if (file)
-		fprintf(out, " (%s:%d)", last_part(file), number);
-	fprintf(out, " in %s\n", last_part(path));
-	return !is_bottom(name);
-}
-
-/* A line is PATH+0xADDRESS; a path may hold plus signs. */
-static bool resolve(Dwfl *dwfl, char *line, unsigned number, FILE *out)
-{
-	static char known[PATH_MAX];
-	static Dwfl_Module *module;
-	char *plus = strrchr(line, '+');
-
-	fprintf(out, "#%u ", number);
-	if (!plus || plus == line) {
-		fprintf(out, "%s\n", line);
-		return true;
-	}
-	*plus = '\0';
-	if (strcmp(known, line) != 0) {
-		snprintf(known, sizeof(known), "%s", line);
-		module = *line == '/' ? open_module(dwfl, line) : NULL;
-	}
-	return describe(module, line, strtoul(plus + 1, NULL, 16), out);
-}
-
 static void limit(int resource, rlim_t max)
 {
 	struct rlimit l = {max, max};
@@ -147,32 +57,23 @@ static void limit(int resource, rlim_t max)
 	setrlimit(resource, &l);
 }
 
-static void run_child(char *raw, const struct identity *id, int fd)
+/* Becomes the program. */
+static void run_child(const struct symbolizer *s, int program, int in, int out)
 {
-	CLEANUP(fclosep) FILE *out = NULL;
-	Dwfl *dwfl;
-	char *line;
-	unsigned n = 0;
+	char name[] = PROGRAM, *argv[] = {name, NULL}, *environment[] = {NULL};
 
-	spawn_confine_helper(id, fd);
+	if (dup2(in, STDIN_FILENO) < 0 || dup2(out, STDOUT_FILENO) < 0)
+		_exit(EXIT_FAILURE);
+	spawn_confine_helper(&s->gen->identity, program);
 	limit(RLIMIT_CPU, CPU_MAX_S);
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) /* which reserve terabytes */
 	limit(RLIMIT_AS, MEMORY_MAX);
 #endif
 	limit(RLIMIT_CORE, 0);
 	alarm((unsigned)(DEADLINE_US / US_PER_S));
-	unsetenv("DEBUGINFOD_URLS"); /* no questions to the network */
-	out = fdopen(fd, "w");
-	dwfl = dwfl_begin(&callbacks);
-	if (!out || !dwfl)
-		_exit(EXIT_FAILURE);
-	while ((line = strsep(&raw, "\n")) && n < LINES_MAX) {
-		if (*line && !resolve(dwfl, line, n++, out))
-			break;
-		fflush(out);
-	}
-	fflush(out);
-	_exit(EXIT_SUCCESS);
+	fexecve(program, argv, environment);
+	log_error("%s: cannot be executed: %s", PROGRAM, strerror(errno));
+	_exit(EXIT_FAILURE);
 }
 
 /* --- in the primary --- */
@@ -267,30 +168,73 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
 	pidfd_send_signal(s->pidfd, SIGKILL, NULL, 0);
 }
 
-static int start(struct symbolizer *s)
+/* Both ends of a pipe, none of which holds anybody up. */
+static int open_pipe(int *ret_read, int *ret_write)
 {
-	const struct timeval deadline = timeval_from_us(DEADLINE_US);
-	CLEANUP(closep) int out = -1;
 	int fds[2];
 
 	if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0)
 		return -errno;
-	s->pipe_fd = fds[0];
-	out = fds[1];
+	*ret_read = fds[0];
+	*ret_write = fds[1];
+	return 0;
+}
+
+/* Opened before privileges go: the folder may not be for everybody. */
+static int open_program(int *ret)
+{
+	char path[PATH_MAX];
+	int r = beside_path(PROGRAM, path, sizeof(path));
+
+	*ret = r < 0 ? -1 : open(path, O_PATH | O_CLOEXEC);
+	if (r == 0 && *ret < 0)
+		r = -errno;
+	if (r < 0)
+		log_warning("%s: %s; backtraces are left as addresses", path, strerror(-r));
+	return r;
+}
+
+static int fork_child(struct symbolizer *s, int program, int in, int out)
+{
+	int r;
+
 	s->pid = fork();
 	if (s->pid == 0)
-		run_child(s->raw, &s->gen->identity, out);
+		run_child(s, program, in, out);
 	s->pidfd = s->pid < 0 ? -1 : pidfd_open(s->pid, 0);
-	if (s->pidfd < 0) {
-		int r = -errno;
-
-		if (s->pid > 0) {
-			kill(s->pid, SIGKILL);
-			waitpid(s->pid, NULL, 0);
-		}
-		close(s->pipe_fd);
-		return r;
+	if (s->pidfd >= 0)
+		return 0;
+	r = -errno;
+	if (s->pid > 0) {
+		kill(s->pid, SIGKILL);
+		waitpid(s->pid, NULL, 0);
 	}
+	return r;
+}
+
+static int start(struct symbolizer *s)
+{
+	const struct timeval deadline = timeval_from_us(DEADLINE_US);
+	CLEANUP(closep) int program = -1;
+	CLEANUP(closep) int in = -1;
+	CLEANUP(closep) int in_end = -1;
+	CLEANUP(closep) int out = -1;
+	CLEANUP(closep) int out_end = -1;
+	size_t len = strlen(s->raw);
+	int r = open_program(&program);
+
+	if (r == 0)
+		r = open_pipe(&in, &in_end);
+	if (r == 0)
+		r = open_pipe(&out_end, &out);
+	if (r == 0 &&
+		write(in_end, s->raw, len) != (ssize_t)len) /* a pipe that is empty takes it all */
+		r = -EIO;
+	if (r == 0)
+		r = fork_child(s, program, in, out);
+	if (r < 0)
+		return r;
+	s->pipe_fd = take_fd(&out_end);
 	event_assign(&s->ev_exit, s->primary->base, s->pidfd, EV_READ, on_exit_of_child, s);
 	evtimer_assign(&s->ev_deadline, s->primary->base, on_deadline, s);
 	event_add(&s->ev_exit, NULL);

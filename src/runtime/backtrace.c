@@ -10,7 +10,6 @@
 #include <link.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -197,14 +196,13 @@ static int use_own_stack(void)
  */
 void backtrace_preload(void)
 {
-	ssize_t n;
 	void *warm[1];
 
 	if (*state.self)
 		return;
 	backtrace(warm, 1);
-	n = readlink("/proc/self/exe", state.self, sizeof(state.self) - 1);
-	snprintf(state.self + (n > 0 ? n : 0), sizeof(state.self) - (size_t)(n > 0 ? n : 0), "%s", n > 0 ? "" : "tined");
+	if (readlink("/proc/self/exe", state.self, sizeof(state.self) - 1) < 0)
+		*state.self = '\0';
 }
 
 /* To be called once, by the thread that runs the loop. Returns 0 or -errno. */

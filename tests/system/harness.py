@@ -34,9 +34,10 @@ def _within_everybodys_reach(binary):
     copy = folder / "tined"
     shutil.copy(binary, copy)
     copy.chmod(0o755)
-    nats = pathlib.Path(binary).parent / "tined-nats.so"
-    if nats.exists():  # where the bridge looks for it
-        shutil.copy(nats, folder)
+    for name in "tined-nats.so", "tined-symbolize":  # where tined looks for them
+        beside = pathlib.Path(binary).parent / name
+        if beside.exists():
+            shutil.copy(beside, folder)
     site = pathlib.Path(binary).parent / "site"
     if site.exists():  # where builtin:static looks for the bundled one
         (folder / "site").symlink_to(site.resolve())

@@ -3,12 +3,15 @@
 import contextlib
 import json
 import os
+import pathlib
 import re
+import shutil
 import signal
 import subprocess
 
 import pytest
 
+import harness
 from harness import TINED, Gone, wait_until
 from conftest import HERE
 
@@ -96,6 +99,39 @@ def test_names_need_no_debugging_information(start, hangs_without_debug):
     ask(t, "/m/null")
     lines = wait_backtrace(t)
     assert index_of(place_of("dies_by_null", line=False), lines) < index_of(place_of("on_null", line=False), lines)
+
+
+def test_addresses_are_left_where_there_is_no_program_for_names(with_hangs, folder, monkeypatch):
+    (folder / "bin").mkdir()
+    monkeypatch.setattr(harness, "TINED", shutil.copy(harness.TINED, folder / "bin"))
+    if any(pathlib.Path("/usr/lib").glob("**/tined/tined-symbolize")):
+        pytest.skip("it is installed on this machine, and would be found there")
+    t = with_hangs()
+    ask(t, "/m/null")
+    t.wait_log(r"warning tined: \S*/tined/tined-symbolize: No such file or directory; backtraces are left as addresses")
+    t.wait_log(r"worker\[0\]:   /\S+/module\d+\.so\+0x[0-9a-f]+$")
+    t.wait_log(r"starting -> ready", count=2)
+    t.hello()
+
+
+def symbolize(text):
+    program = pathlib.Path(harness.TINED).parent / "tined-symbolize"
+    return subprocess.run([program], input=text, capture_output=True, text=True, timeout=30, check=False)
+
+
+def test_program_for_names(hangs):
+    binary = harness.TINED
+    assert symbolize("").stdout == ""
+    known = subprocess.run(["nm", hangs], capture_output=True, text=True, check=True).stdout
+    address = int(re.search(r"^(\w+) \w stuck_in_loop$", known, re.M)[1], 16)
+    done = symbolize(f"{hangs}+{address:#x}\n{binary}+0x0\n/no/such+file+0x12\nnonsense\n+0x1\n")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert re.fullmatch(r"#0 stuck_in_loop \(hang_module\.c:\d+\) in module\d+\.so", lines[0])
+    assert re.match(r"#1 .* in tined", lines[1])
+    assert lines[2:] == ["#2 0x12 in /no/such+file", "#3 nonsense", "#4 +0x1"]
+    many = symbolize("\n".join(f"/no/such+{n:#x}" for n in range(1000)) + "\n" + "x" * 100000)
+    assert many.returncode == 0 and len(many.stdout.splitlines()) == 24
 
 
 def test_stopped_worker_tells_where_it_was(with_hangs):
