@@ -173,6 +173,9 @@ void burial_record(struct proc *pr, char *ret_how, size_t size)
 	if (pr->hung && pr->ready_us == 0)
 		strncat(ret_how, ", for it was not ready within start_timeout",
 			size - strlen(ret_how) - 1);
+	if (pr->late)
+		strncat(ret_how, ", for its task took longer than it may",
+			size - strlen(ret_how) - 1);
 	if (pr->words) {
 		snprintf(ret_how, size, "%s", pr->words);
 		if (!pr->leaving && !pr->primary->rollout) /* a rollout says it itself */

@@ -37,8 +37,8 @@ struct farm_process_options {
 	pid_t pid;
 	struct sb_slot *slot; /* where it and we agree on what it has begun */
 	int fd;               /* of its bus lane; the process's from here on, in any case */
-	/* It has to be killed for its task's sake. The task is dealt with. */
-	void (*on_kill)(const char *why, void *arg);
+	/* It has to be killed for its task's sake. The task is dealt with. is_late: it took too long, and not that it is unwanted. */
+	void (*on_kill)(const char *why, bool is_late, void *arg);
 	void (*on_offence)(const char *why, void *arg); /* it broke a rule; its lane is closed */
 	/* It has run as many tasks as it is to, and gets no more. */
 	void (*on_spent)(void *arg);

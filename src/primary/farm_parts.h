@@ -107,12 +107,13 @@ struct farm_process {
 		given; /* the first one runs, as far as we know; the others it has ahead */
 	unsigned n_given_now;
 	bool is_ready, is_idle, is_retired;
-	bool is_doomed;       /* it was killed; what it says is of no interest */
-	uint64_t n_given;     /* tasks so far: the number of the last one */
-	uint64_t n_most;      /* tasks it is to run; 0: any number */
-	uint64_t since_us;    /* of the first one, or of its idleness */
-	uint64_t deadline_us; /* of its task */
-	uint64_t armed_us;    /* when ev_deadline fires, perhaps too early; 0: it does not */
+	bool is_doomed;                   /* it was killed; what it says is of no interest */
+	char killed_in[HISTORY_FUNCTION]; /* the function, when that was for its task's sake */
+	uint64_t n_given;                 /* tasks so far: the number of the last one */
+	uint64_t n_most;                  /* tasks it is to run; 0: any number */
+	uint64_t since_us;                /* of the first one, or of its idleness */
+	uint64_t deadline_us;             /* of its task */
+	uint64_t armed_us; /* when ev_deadline fires, perhaps too early; 0: it does not */
 	struct event ev_deadline;
 };
 

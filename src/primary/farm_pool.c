@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "primary/events.h"
 #include "primary/farm_parts.h"
+#include "primary/health.h"
 #include "primary/primary.h"
 #include "primary/proctab.h"
 #include "primary/supervisor.h"
@@ -173,12 +174,15 @@ void farm_pool_dismiss(struct primary *p)
 
 /* --- what happens to one --- */
 
-static void on_kill(const char *why, void *arg)
+static void on_kill(const char *why, bool is_late, void *arg)
 {
 	struct proc *pr = arg;
 
-	pr->killed_for_task = true;
-	supervisor_kill(pr, SIGKILL, why);
+	pr->killed_for_task = !is_late;
+	if (is_late)
+		health_end_late(pr, why);
+	else
+		supervisor_kill(pr, SIGKILL, why);
 }
 
 static void on_offence(const char *why, void *arg)

@@ -266,12 +266,19 @@ void farm_on_ahead(evutil_socket_t fd, short what, void *arg)
 /* --- ending a process for its task's sake --- */
 
 /* What it had ahead was taken back. Its first task is the caller's from here on. */
-void farm_process_kill(struct farm_process *fp, const char *why)
+static void kill_process(struct farm_process *fp, const char *why, bool is_late)
 {
 	fp->is_doomed = true;
 	leave_idle(fp);
+	function_of(first(fp), fp->killed_in);
 	remove_given(fp, first(fp));
-	fp->o.on_kill(why, fp->o.arg);
+	fp->o.on_kill(why, is_late, fp->o.arg);
+}
+
+/* The same, as nobody wants the task any more. */
+void farm_process_kill(struct farm_process *fp, const char *why)
+{
+	kill_process(fp, why, false);
 }
 
 /* Whether the process is beyond a task: what became of it is on its way. */
@@ -322,7 +329,7 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
 	sb_add(fp->farm->figures->timed_out, 1);
 	snprintf(why, sizeof(why), "%s did not end within %" PRIu64 " ms", function,
 		t->timeout_us / US_PER_MS);
-	farm_process_kill(fp, why);
+	kill_process(fp, why, true);
 	farm_task_fail(t, -ETIMEDOUT, "farm %s: %s", name_of(fp->farm), why);
 	farm_dispatch(fp->farm);
 }
@@ -594,10 +601,12 @@ uint64_t farm_process_given(const struct farm_process *fp)
 	return fp ? fp->n_given : 0;
 }
 
-/* Of the task that it runs, for people; fp NULL, or none: "". */
+/* Of the task that it runs, or was killed in; for people; fp NULL, or none: "". */
 void farm_process_function(const struct farm_process *fp, char ret[HISTORY_FUNCTION])
 {
 	*ret = '\0';
 	if (fp && first(fp))
 		function_of(first(fp), ret);
+	else if (fp)
+		memcpy(ret, fp->killed_in, HISTORY_FUNCTION);
 }

@@ -25,10 +25,12 @@
 #include "primary/proctab.h"
 #include "primary/supervisor.h"
 #include "runtime/backtrace.h"
+#include "shared/backtrace.h"
 
 #define MISSES_MIN     2                 /* rounds in a row */
 #define STARVED_FACTOR 5                 /* times hang_timeout: no starvation excuses more */
 #define BACKTRACE_US   (150 * US_PER_MS) /* for the child to write it down */
+#define LATE_LOOK_US   (5 * US_PER_MS)   /* whether one whose task is late has done so */
 #define ABORT_US       (2 * US_PER_S)    /* between SIGABRT and SIGKILL */
 #define SUSPEND_US     (500 * US_PER_MS) /* by which the clocks part when the machine sleeps */
 
@@ -263,13 +265,40 @@ void health_on_start_timeout(struct proc *pr)
 	take_down(pr, "start_timeout is over");
 }
 
+/* A task took too long, of which nothing counts any more; but where it was is to be known. SIGKILL follows in milliseconds. */
+void health_end_late(struct proc *pr, const char *why)
+{
+	if (pr->state == PROC_KILLING)
+		return;
+	pr->late = true;
+	pr->told = false;
+	pr->missed_us = now_us();
+	supervisor_kill(pr, BACKTRACE_SIGNAL, why);
+	pidfd_send_signal(pr->pidfd, SIGCONT, NULL, 0);
+	proc_set_timer(pr, LATE_LOOK_US);
+}
+
+/* It may be in the middle of it when it is seen to have begun: once more. */
+static bool is_telling(struct proc *pr)
+{
+	bool had_begun = pr->told;
+
+	pr->told = backtrace_is_begun(&pr->primary->backtraces.slots[pr->slot]);
+	return !(had_begun && pr->told) && now_us() - pr->missed_us < BACKTRACE_US;
+}
+
 /* It was to die, and is still there: the next rung. */
 void health_on_killing_timeout(struct proc *pr)
 {
 	bool abort_first = pr->hung && !pr->aborted;
+	bool had_time = pr->aborted || !pr->late;
 
+	if (!had_time && is_telling(pr)) {
+		proc_set_timer(pr, LATE_LOOK_US);
+		return;
+	}
 	pr->aborted = true;
-	if (!abort_first)
+	if (!abort_first && had_time)
 		event_note(pr->primary, LOG_LVL_WARNING, EVENT_STATE, pr,
 			"still there; sending SIGKILL");
 	pidfd_send_signal(pr->pidfd, abort_first ? SIGABRT : SIGKILL, NULL, 0);

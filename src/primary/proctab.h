@@ -48,7 +48,7 @@ struct proc {
 	struct farm *farm;         /* of a task process; NULL: it is none */
 	struct farm_process *task; /* what the farm knows of it, while it lives */
 	bool stays_in_farm;        /* it counts as one of it: it is not leaving */
-	bool killed_for_task;      /* its task was canceled, or took too long */
+	bool killed_for_task;      /* its task was canceled, which is no crash */
 	bool was_given_tasks;      /* the one that has died in this slot was */
 	uint32_t address;          /* on it */
 
@@ -60,7 +60,8 @@ struct proc {
 	uint64_t missed_us;                    /* when the first of them was */
 	uint64_t seen_cpu_us, seen_starved_us; /* of the process, then */
 	bool warned, hung, aborted;
-	bool drained; /* it said so */
+	bool late, told; /* its task took too long; it has begun to write down where it was */
+	bool drained;    /* it said so */
 	struct backoff backoff;
 	/* replace.c */
 	struct proc *successor, *predecessor; /* of a pair, until one is out of the question */

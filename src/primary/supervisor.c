@@ -471,7 +471,7 @@ void supervisor_start(struct proc *pr, const char *why)
 	recycle_draw_limits(pr);
 	pr->ready_us = 0;
 	pr->asked_us = 0;
-	pr->drained = pr->hung = pr->aborted = pr->was_given_tasks = false;
+	pr->drained = pr->hung = pr->aborted = pr->late = pr->was_given_tasks = false;
 	free(pr->words);
 	pr->words = NULL;
 	pr->address = relay_next_address(pr->primary->relay, pr->slot);

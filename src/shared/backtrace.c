@@ -3,7 +3,6 @@
  */
 #include "shared/backtrace.h"
 
-#include <stdbool.h>
 #include <string.h>
 
 /* Maps n empty entries, shared with every child forked later. Returns 0 or -errno. */
@@ -26,6 +25,12 @@ void backtrace_clear(struct backtrace_slot *s)
 {
 	if (atomic_load_explicit(&s->len, memory_order_relaxed) != 0)
 		atomic_store_explicit(&s->len, 0, memory_order_relaxed);
+}
+
+/* Whether there is something; more may be on its way. */
+bool backtrace_is_begun(const struct backtrace_slot *s)
+{
+	return atomic_load_explicit(&s->len, memory_order_relaxed) != 0;
 }
 
 /* PATH+0xADDRESS; a path may hold plus signs, or be missing. */

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -27,4 +28,5 @@ struct backtraces {
 int backtraces_new(size_t n, struct backtraces *ret);
 int backtraces_confine(const struct backtraces *b, size_t slot);
 void backtrace_clear(struct backtrace_slot *s);
+bool backtrace_is_begun(const struct backtrace_slot *s);
 size_t backtrace_read(const struct backtrace_slot *s, char ret[BACKTRACE_TEXT + 1]);

@@ -235,7 +235,8 @@ const struct option_row option_table[] = {
 	OPT(farm, max_result, SIZE, "1", "4G", "64M", GENERATION,
 		"A task whose result is larger has failed.")
 	OPT(farm, timeout, DURATION, "1ms", "1d", "30s", GENERATION,
-		"A task that runs longer is stopped with its process, unless it was submitted with a limit of its own.")
+		"A task that runs longer is stopped with its process, unless it was submitted with a limit of its own; the log and "
+		"tinectl crashes say where it was.")
 	OPT(farm, retries, UINT, "0", "100", "1", GENERATION,
 		"How often a task is tried again after its process died.")
 	OPT(farm, recycle_after, UINT, "0", "1000000000000", "0", GENERATION,

@@ -41,7 +41,7 @@ static void on_offence(const char *why, void *arg)
 	++*n;
 }
 
-static void on_kill(const char *why, void *arg)
+static void on_kill(const char *why, bool is_late, void *arg)
 {
 	assert(why);
 }

@@ -350,6 +350,21 @@ static int run_spin(struct tine_task *task, void *state)
 	return 0;
 }
 
+static int run_spin_blocked(struct tine_task *task, void *state)
+{
+	sigset_t all;
+
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, NULL);
+	return run_spin(task, state);
+}
+
+static int run_spin_stopped(struct tine_task *task, void *state)
+{
+	raise(SIGSTOP);
+	return run_spin(task, state);
+}
+
 static int run_signal(struct tine_task *task, void *state)
 {
 	kill(getpid(), (int)number_of(task));
@@ -497,6 +512,8 @@ static const struct tine_task_function tasks[] = {
 	{"large", run_large},
 	{"wait", run_wait},
 	{"spin", run_spin},
+	{"spin_blocked", run_spin_blocked},
+	{"spin_stopped", run_spin_stopped},
 	{"signal", run_signal},
 	{"segv", run_segv},
 	{"abort", run_abort},

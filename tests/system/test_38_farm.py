@@ -342,6 +342,32 @@ def test_deadline_of_its_own(farm):
     assert f.run("echo", "well")["data"] == "well"
 
 
+def latest_crash(f):
+    return wait_until(lambda: next((r for r in f.tinectl("crashes") if r.get("type") == "crash" and r["backtrace"]), None),
+                      "where it was is known")
+
+
+def test_where_it_was_when_its_time_was_up(farm):
+    """In the log and in the record, as of a crash; of a canceled one there is nothing to tell."""
+    f = farm(processes=1)
+    assert f.fails("timeout", "spin", timeout_ms=100)
+    f.daemon.wait_log(r"task\[\d+\]: crash: killed by signal 9 \(Killed\), for its task took longer than it may; .* serving \"spin\"")
+    f.daemon.wait_log(r"task\[\d+\]: it was in run_spin ")
+    crash = latest_crash(f)
+    assert (crash["role"], crash["farm"], crash["request_line"]) == ("task", "f", "spin"), crash
+    assert "run_spin" in crash["backtrace"] and "task_main" in crash["backtrace"].splitlines()[-1], crash
+    assert not f.daemon.find(r"still there; sending SIGKILL")
+
+
+@pytest.mark.parametrize("how", ["blocked", "stopped"])
+def test_one_that_cannot_tell_where_it_was_is_killed_all_the_same(farm, how):
+    f = farm(processes=1)
+    f.begin(f"spin_{how}", timeout_ms=100)
+    assert f.wait(f"spin_{how}")["status"] == "timeout"
+    assert f.run("echo", "well")["data"] == "well"
+    assert not f.daemon.find(r"still there; sending SIGKILL")
+
+
 @pytest.mark.parametrize("function, data, how", [
     ("signal", 9, "SIGKILL|Killed|signal 9"),
     ("segv", "", "SIGSEGV|Segmentation|signal 11|status 1"),  # a sanitizer makes an exit of it

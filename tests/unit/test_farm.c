@@ -52,7 +52,7 @@ static struct worker {
 static struct process {
 	struct end end;
 	struct farm_process *fp;
-	unsigned n_kills, n_spent;
+	unsigned n_kills, n_late, n_spent;
 } processes[PROCESSES];
 
 static void on_worker_offence(const char *why, void *arg)
@@ -60,9 +60,10 @@ static void on_worker_offence(const char *why, void *arg)
 	((struct worker *)arg)->end.offence = why;
 }
 
-static void on_kill(const char *why, void *arg)
+static void on_kill(const char *why, bool is_late, void *arg)
 {
 	((struct process *)arg)->n_kills++;
+	((struct process *)arg)->n_late += is_late;
 }
 
 static void on_offence(const char *why, void *arg)
@@ -690,6 +691,8 @@ END_TEST
 
 START_TEST(test_a_deadline_ends_the_process_and_no_other_task)
 {
+	char function[HISTORY_FUNCTION];
+
 	set_up();
 	start(0);
 	start(1);
@@ -703,7 +706,10 @@ START_TEST(test_a_deadline_ends_the_process_and_no_other_task)
 		event_base_loop(base, EVLOOP_ONCE);
 	take_done(0, 1, -ETIMEDOUT, 1, "spin did not end within 2 ms");
 	ck_assert_uint_eq(processes[0].n_kills, 1);
+	ck_assert_uint_eq(processes[0].n_late, 1);
 	ck_assert_uint_eq(processes[1].n_kills, 0);
+	farm_process_function(processes[0].fp, function);
+	ck_assert_str_eq(function, "spin");
 	answer(0, 1, 0, "too late"); /* it may have written that before it died */
 	ck_assert_ptr_null(processes[0].end.offence);
 	die(0, "killed by signal 9");
