@@ -3,4 +3,4 @@
 
 #include <stddef.h>
 
-int beside_path(const char *file, char *ret, size_t size);
+int beside_path(const char *file, char *ret, size_t size) __attribute__((nonnull));
