@@ -52,7 +52,7 @@ def test_tiles_show_the_workers(page, browser):
     t = page()
     wait_until(lambda: [state for _, state, _ in tiles(browser).values()] == ["ready"] * 2, "a tile for each worker")
     assert {pid for pid, _, _ in tiles(browser).values()} <= set(t.worker_pids())
-    assert "2 of 2 ready" in text(browser, "#facts") and text(browser, "#crashes") == "none"
+    wait_until(lambda: "2 of 2 ready" in text(browser, "#facts") and text(browser, "#crashes") == "none", "the rest, too")
     assert complaints(browser) == []
 
 
@@ -62,7 +62,7 @@ def test_tiles_say_what_there_is_to_say(page, browser):
     for _, _, words in tiles(browser).values():
         for word in "ready", "pid", "age", "generation", "connections", "requests/s", "busy", "lag p99", "memory":
             assert word in words, words
-    assert browser.title == "2/2 tined"
+    wait_until(lambda: browser.title == "2/2 tined", "the title says so, too")
     assert browser.execute_script("return document.querySelector('#actions').hidden"), "nothing can be done without a token file"
 
 
@@ -89,7 +89,7 @@ def test_killed_worker_changes_its_tile(page, browser):
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: tiles(browser)[slot][0] not in (0, pid) and tiles(browser)[slot][1] == "ready", "another pid is in its tile")
     wait_until(lambda: "killed by signal 9" in text(browser, "#crashes"), "the crash is listed")
-    assert "crash" in text(browser, "#events")
+    wait_until(lambda: "crash" in text(browser, "#events"), "among the events, too")
 
 
 def test_plots_and_rates_under_load(page, browser):

@@ -9,7 +9,7 @@ import signal
 
 import pytest
 
-from harness import Client, Gone, n_descriptors, name, wait_until
+from harness import Client, Gone, name, wait_until
 from conftest import HERE
 from test_23_upgrade import Upgradable, subreaper  # noqa: F401
 
@@ -189,10 +189,10 @@ def test_an_upgrade_keeps_it(upgradable, shared):
     t.upgrade()
     assert t.pid != old and mappings(t.pid) == []
     assert ask(t, "/count")["count"] == 4
-    descriptors = n_descriptors(t.pid)
+    descriptors = t.n_descriptors()
     t.upgrade()
     assert ask(t, "/count")["count"] == 5
-    assert n_descriptors(t.pid) == descriptors
+    assert t.n_descriptors() == descriptors
     # Another size: it begins anew, and says so.
     t.configure({"workers": {"shared_memory": "2M"}})
     mark = t.upgrade()

@@ -695,8 +695,14 @@ def post_at_once(clients, path, n):
 def test_rates_count_over_all_workers(hub):
     t = hub({"count": 3}, client_rate=5)
     streams = on_each_worker(t, "/hub/a")  # so that those who come now are spread, too
-    clients = [t.connect() for _ in range(3)]
-    assert len({t.worker_of(c) for c in clients}) > 1
+    clients, pids = [], set()
+
+    def spread():
+        clients.append(t.connect())
+        pids.add(t.worker_of(clients[-1]))
+        return len(clients) >= 3 and len(pids) > 1
+
+    wait_until(spread, "clients of several workers")
     answers, seconds = post_at_once(clients, "/hub/a", 20)
     refused = [a for a in answers if a.status == 429]
     assert {a.status for a in answers} == {200, 429}

@@ -226,7 +226,7 @@ def test_the_server_is_killed_and_comes_back(server, machines):
     nats.kill()
     for t, mark in zip(daemons, marks):
         t.wait_log(r"nats: .*; what is published waits", mark)
-        assert figures(t)["connected"] == 0
+        wait_until(lambda: figures(t)["connected"] == 0, "that is known")
     # Far more than the buffer holds: local traffic goes on, the rest is counted.
     result = a.json("flood", subject="x", n=20000, size=100, done=1)
     assert (result["done"], result["failed"]) == (20000, 0)
@@ -237,8 +237,7 @@ def test_the_server_is_killed_and_comes_back(server, machines):
     nats.start()
     for t, mark in zip(daemons, marks):
         t.wait_log(r"nats: connected to", mark)
-        assert figures(t)["connected"] == 1
-        assert figures(t)["reconnects_total"] == 1
+        wait_until(lambda: figures(t)["connected"] == figures(t)["reconnects_total"] == 1, "that is known")
     nats.wait_subscribed("x", 2)
     already = counts([b])[0]
     assert already <= 20000 - sum(losses(daemons[0]))
@@ -252,7 +251,7 @@ def losses(t):
 
 def test_the_bridge_is_killed(server, machines):
     nats = server()
-    daemons = machines(nats, 2)
+    daemons = machines(nats, 2, changes={"workers": {"count": 2, "backoff_min": "2s"}})
     (a, a2), (b, _) = [members(t) for t in daemons]
     for w in (a2, b):
         w.ask("subscribe", pattern="x")
@@ -263,6 +262,7 @@ def test_the_bridge_is_killed(server, machines):
         victim.wait_log(r"bridge\[\d+\]: dead -> (starting|backoff)", mark)
         victim.wait_log(r"nats: connected to", mark)
         assert bridge(victim) != pid
+        nats.wait_connections(2)  # the server has noticed the end of the old one
         nats.wait_subscribed("x", 2)
         assert a.ask("send", subject="x", data="on") == "ok"
         assert texts(a2, 1) == texts(b, 1) == ["on"]
@@ -318,20 +318,16 @@ def test_a_server_that_stands_still(server, machines):
 def test_the_end(server, machines, tined):
     """What workers publish until they are gone goes out; nobody waits longer than for that."""
     nats = server()
-    daemons = machines(nats, 2, count=1)
+    daemons = machines(nats, 2, changes={"workers": {"count": 1, "drain_timeout": "1h"}})
     a, b = [members(t)[0] for t in daemons]
     b.ask("subscribe", pattern="x")
     nats.wait_subscribed("x", 1)
     a.json("flood", subject="x", n=5000, size=64)
-    began = time.monotonic()
     assert daemons[0].stop() == 0
-    assert time.monotonic() - began < 15  # drain_timeout is 30 s
     wait_until(lambda: counts([b]) == [5000], "all has arrived")
     # The same where no worker ever was.
-    t = tined({"bus": {"nats": nats.url}, "module:bad": {"path": "/nonexistent.so", "mount": "/bad"}})
-    began = time.monotonic()
+    t = tined({"workers": {"drain_timeout": "1h"}, "bus": {"nats": nats.url}, "module:bad": {"path": "/nonexistent.so", "mount": "/bad"}})
     assert t.run() == 1
-    assert time.monotonic() - began < 15
 
 
 def test_nobody_is_far_away_when_the_server_is_not_there(folder, start, service):
@@ -442,6 +438,7 @@ def test_what_is_local_stays_here(server, machines):
     wait_until(lambda: any("$local.hub.hub" in line for w in (a, a2) for line in w.ask("got").splitlines()), "the bell")
     assert a.ask("send", subject="x", data="everywhere") == "ok"
     assert texts(b, 1) == ["everywhere"]
+    wait_until(lambda: figures(daemons[0])["sent_total"] >= 1, "it is counted")
     assert figures(daemons[0])["sent_total"] == 1
     assert "$" not in str(nats.subscriptions())
 
@@ -547,7 +544,8 @@ def test_a_server_that_nobody_vouches_for(server, start, certificates):
     t = start({"bus": {"nats": f"tls://localhost:{nats.port}", "nats_tls_ca": tls / "other.pem"}})
     t.wait_log(r"warning bridge\[\d+\]: nats: tls://localhost:\d+: .*certificate.*; trying again, and what is")
     t.hello()
-    assert nats.ask("varz")["connections"] == 0
+    nats.wait_connections(0)  # it tries again now and then
+    assert not t.find("nats: connected to")
 
 
 def test_a_user_and_a_password(server, machines, start):

@@ -46,7 +46,8 @@ def test_messages_there_and_back(threaded):
     t = threaded()
     assert [ask(t, f"/text?{i}") for i in range(100)] == [str(i) for i in range(100)]
     (pid,) = t.worker_pids()
-    assert [name for name in names(pid) if name.startswith("test-")] == ["test-echo"] * 3 + ["test-pool"] * 2
+    wanted = ["test-echo"] * 3 + ["test-pool"] * 2
+    wait_until(lambda: [name for name in names(pid) if name.startswith("test-")] == wanted, "each has its name")
 
 
 def test_thread_that_fails_says_why(threaded):
