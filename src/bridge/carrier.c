@@ -559,7 +559,8 @@ static void *load(char error[BRIDGE_ERROR_MAX])
 
 	if (r < 0)
 		snprintf(error, BRIDGE_ERROR_MAX,
-			"bus.nats: cannot load the library for NATS: %s: %s", path, strerror(-r));
+			"bus.nats: cannot load the library for NATS: %.256s: %s", path,
+			strerror(-r));
 	else if (!so)
 		snprintf(error, BRIDGE_ERROR_MAX, "bus.nats: cannot load the library for NATS: %s",
 			dlerror());
