@@ -4,6 +4,7 @@
 #include "primary/lasting.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,19 +29,25 @@ int lasting_note(struct primary *p, const struct config *c)
 	return 0;
 }
 
-/* Says which of them are others in the configuration that serves now: at each reload, until they count. */
-void lasting_compare(struct primary *p, const struct config *c)
+/* Says which of them are others in the configuration that serves now: at each reload, until they count. ret: their names, or "". */
+void lasting_compare(struct primary *p, const struct config *c, char *ret, size_t size)
 {
+	size_t used = 0;
+
+	*ret = '\0';
 	for (size_t i = 0; i < n_option_rows; i++) {
 		const struct option_row *o = &option_table[i];
 		CLEANUP(freep) char *text = p->lasting[i] ? config_text(c, o) : NULL;
 
-		if (text && strcmp(text, p->lasting[i]) != 0)
-			event_note(p, LOG_LVL_WARNING, EVENT_RELOAD, NULL,
-				"reload: [%s] %s = %s counts when tined is restarted; until then "
-				"it is %s",
-				option_sections[o->section].name, o->key, text,
-				*p->lasting[i] ? p->lasting[i] : "empty");
+		if (!text || strcmp(text, p->lasting[i]) == 0)
+			continue;
+		event_note(p, LOG_LVL_WARNING, EVENT_RELOAD, NULL,
+			"reload: [%s] %s = %s counts when tined is restarted; until then it is %s",
+			option_sections[o->section].name, o->key, text,
+			*p->lasting[i] ? p->lasting[i] : "empty");
+		if (used < size)
+			used += (size_t)snprintf(ret + used, size - used, "%s[%s] %s",
+				used ? ", " : "", option_sections[o->section].name, o->key);
 	}
 }
 

@@ -102,7 +102,7 @@ static void commit(struct primary *p)
 	struct generation *old = p->current;
 	uint64_t took_us = now_us() - p->rollout->started_us;
 	struct generation *g = rollout_end(p);
-	char text[128];
+	char text[128], lasting[512], verdict[768];
 
 	p->current = g;
 	p->scaled_by_hand = false;
@@ -128,9 +128,11 @@ static void commit(struct primary *p)
 	listener_pool_store(p->pool);
 	replace_abandon(p, true, "a reload has replaced everybody");
 	scale_abandon(p, "a reload has gone back to the configured count");
-	lasting_compare(p, g->config);
+	lasting_compare(p, g->config, lasting, sizeof(lasting));
 	dismiss(p, old, "a new generation serves");
-	give_verdict(p, true, text);
+	snprintf(verdict, sizeof(verdict), "%s%s%s", text,
+		*lasting ? "; counts after a restart only: " : "", lasting);
+	give_verdict(p, true, verdict);
 }
 
 /* The new generation will not do: send it away. why: one line for each error. */

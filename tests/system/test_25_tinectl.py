@@ -8,6 +8,7 @@ import os
 import pathlib
 import pty
 import pwd
+import re
 import grp
 import select
 import shutil
@@ -174,6 +175,11 @@ def test_reload_brings_its_verdict(start):
     assert run.returncode == FAILED and run.stdout == ""
     assert run.stderr.count("nonsense: unknown key") == 2, "every mistake, not only the first"
     assert status(t)["last_reload"].startswith("failed: ")
+    t.configure({"workers": {"nonsense": None, "shared_memory": "32M"}, "http": {"nonsense": None}, "tined": {"control_others": "read"}})
+    run = ctl(t, "reload")
+    assert run.returncode == DONE
+    assert re.search(r"generation \d serves, 2 workers, .*; counts after a restart only: "
+                     r"\[tined\] control_others, \[workers\] shared_memory$", run.stdout.strip()), run.stdout
 
 
 @pytest.mark.parametrize("how, said", [("start", "told to fail in worker_start"), ("exit", "exited with status 3"),
