@@ -5,6 +5,7 @@ import atexit
 import collections
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import pathlib
@@ -141,17 +142,19 @@ def refuses(address):
     return False
 
 
-def free_port(n=1):
-    """
-    A port of 127.0.0.1 that is free, for what cannot use 0; the first of n beside each other. None that the kernel gives away
-    (ip_local_port_range), or that another process of this test run is looking for.
-    """
+def _own_ports():
+    """None that the kernel gives away (ip_local_port_range), or that another process of this test run is looking for."""
     first = 10000 + 2000 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 10)
-    while True:
-        port = random.randrange(first, first + 2000 - n)
-        with contextlib.suppress(OSError), contextlib.ExitStack() as taken:
-            for i in range(n):
-                taken.enter_context(socket.create_server(("127.0.0.1", port + i)))
+    return itertools.cycle(random.sample(range(first, first + 2000, 2), 1000))
+
+
+_ports = _own_ports()
+
+
+def free_port():
+    """A port of 127.0.0.1 for what cannot use 0: it and the next one are free."""
+    for port in _ports:
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)), socket.create_server(("127.0.0.1", port + 1)):
             return port
 
 

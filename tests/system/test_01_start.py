@@ -339,7 +339,7 @@ def run_script(checkout, port, *arguments):
 
 
 def test_script_says_where_when_it_serves(checkout):
-    port = free_port(2)
+    port = free_port()
     with subprocess.Popen([checkout / "scripts/run"], stderr=subprocess.PIPE, text=True, env={**os.environ, "PORT": str(port)}, cwd="/") as process:
         try:
             assert any(f"open http://127.0.0.1:{port}/" in line for line in process.stderr)
@@ -356,7 +356,7 @@ def test_script_says_where_when_it_serves(checkout):
 
 @pytest.mark.parametrize("which", [0, 1], ids=["site", "dashboard"])
 def test_script_names_the_port_that_is_taken(checkout, which):
-    port = free_port(2)
+    port = free_port()
     with socket.create_server(("127.0.0.1", port + which)):
         done = run_script(checkout, port)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
@@ -365,7 +365,7 @@ def test_script_names_the_port_that_is_taken(checkout, which):
 
 def test_script_does_not_say_where_when_it_cannot_serve(checkout):
     (checkout / "build/examples").unlink()
-    done = run_script(checkout, free_port(2))
+    done = run_script(checkout, free_port())
     assert done.returncode == 1 and "compute.so" in done.stderr and "open http" not in done.stderr
 
 

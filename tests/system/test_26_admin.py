@@ -203,8 +203,8 @@ def test_ready_throughout_a_reload(admin):
     t = admin({"workers": {"probation": "300ms"}})
     with Watch(lambda: get(t, "/readyz").status) as ready, Watch(lambda: metrics(t)["tined_workers_ready"]) as workers:
         t.reload()
-        wait_until(lambda: admin_pid(t), "it answers")
-    assert set(ready.seen) == {200} and max(workers.seen) == 2 and len(workers.seen) > 5
+        wait_until(lambda: admin_pid(t) and len(workers.seen) > 5, "it answers")
+    assert set(ready.seen) == {200} and max(workers.seen) == 2
 
 
 def test_scoreboard_full_of_anything(admin, root_only):
@@ -278,10 +278,10 @@ def test_worker_that_writes_over_all_shared_memory_it_can(admin, build_module, f
         for processes in json.loads(status)["processes"], control_workers(t):
             assert {(p["slot"], p["pid"], p["role"], p["state"]) for p in processes} == \
                 {(p["slot"], p["pid"], p["role"], p["state"]) for p in before.values()}
-        began = time.monotonic()
-        for _ in range(60):
+        end = time.monotonic() + harness.DEADLINE
+        for _ in range(2 * harness.DEADLINE):
             t.hello()
-        assert time.monotonic() - began < 5
+            assert time.monotonic() < end
     others = [p for p in get(t, "/status.json").json()["processes"] if p["role"] == "worker" and p["pid"] != liar["pid"]]
     assert len(others) == 2 and all(0 <= p["connections"] < 900 and p["requests"] < 1000 for p in others)
     os.kill(liar["pid"], signal.SIGKILL)
@@ -304,10 +304,11 @@ def test_worker_that_only_says_it_would_accept_is_not_waited_for(admin, root_onl
 
             def lie():
                 memory.seek(slot + OWN)
-                memory.write(struct.pack("<IIQ", 1, 0, time.monotonic_ns() // 1000))
-                time.sleep(0.0005)
+                memory.write(struct.pack("<IIQ", 1, 0, time.monotonic_ns() // 1000 + 900_000))  # as far ahead as is believed
+                time.sleep(0.01)
 
-            with Watch(lie):
+            with Watch(lie) as lies:
+                wait_until(lambda: lies.seen, "it has lied")
                 before, began = t.scoreboard()[worker]["stepped_back"], time.monotonic()
                 for _ in range(600):
                     t.hello()
@@ -377,11 +378,16 @@ def test_not_live_while_the_primary_is_stopped(admin):
 
 def test_not_ready_without_workers(admin):
     t = admin({"workers": {"count": 1, "crash_limit": "1/60s", "backoff_min": "1ms"}})
-    for _ in range(2):
-        pids = [p["pid"] for p in get(t, "/status.json").json()["processes"] if p["role"] == "worker" and p["pid"]]
-        if pids:
-            os.kill(pids[0], signal.SIGKILL)
-        time.sleep(0.1)
+    killed = []
+
+    def another():
+        processes = get(t, "/status.json").json()["processes"]
+        return [p["pid"] for p in processes if p["role"] == "worker" and p["pid"] and p["pid"] not in killed]
+
+    for n in 1, 2:
+        killed += wait_until(another, "there is one")
+        os.kill(killed[-1], signal.SIGKILL)
+        t.wait_log("crash: killed by signal 9", count=n)
     t.wait_log("giving the slot up")
     r = wait_until(lambda: (r := get(t, "/readyz")).status == 503 and r, "nobody is ready")
     assert b"no worker is ready" in r.body
@@ -435,7 +441,7 @@ def test_it_moves_with_a_reload(admin):
 
 
 def test_it_goes_and_comes_with_its_section(admin):
-    t = admin()
+    t = admin({"admin": {"listen": f"127.0.0.1:{harness.free_port()}"}})
     t.configure({"admin": None})
     t.reload()
     wait_until(lambda: harness.refuses(t.admin), "it is gone")

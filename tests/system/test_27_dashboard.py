@@ -159,6 +159,7 @@ def test_actions_need_the_token(page, browser):
     wait_until(lambda: "the token is wrong" in text(browser, "#outcome"), "it is refused")
 
     def again():
+        browser.execute_script("document.querySelector('#outcome').textContent = ''")
         browser.find_element("css selector", "[data-action=more]").click()
         if browser.execute_script("return document.querySelector('#ask').open"):
             browser.find_element("css selector", "#token").send_keys(TOKEN)

@@ -34,7 +34,8 @@ class Server:
     """A nats-server with its own port, which it has again after a restart."""
 
     def __init__(self, folder, config=""):
-        self.folder, self.port, self.monitor = folder, free_port(), free_port()
+        self.folder, self.port = folder, free_port()
+        self.monitor = self.port + 1
         self.config = folder / "nats.conf"
         self.config.write_text(config)
         self.process = None
