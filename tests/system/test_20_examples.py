@@ -558,7 +558,7 @@ def test_tcp(example):
     command = ["curl", "-s", "-N", "--max-time", str(DEADLINE), f"telnet://127.0.0.1:{t.port('echo')}"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
         client.stdin.write(b"one\ntwo\n")
-        client.stdin.flush()
+        client.stdin.close()
         assert client.stdout.read(8) == b"one\ntwo\n"
         client.kill()
 
