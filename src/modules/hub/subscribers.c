@@ -449,14 +449,12 @@ static void end_expired(struct hub *h)
 /* Once a second: what a lost bell would have told; places; who is too slow, or may not any more. */
 void subscribers_tick(struct hub *h)
 {
-	struct subscriber *s, *next;
+	struct subscriber *s;
 
+	while ((s = TAILQ_FIRST(&h->blocked)))
+		subscriber_set_state(s, READING); /* each once, and within the bounds of a turn */
 	subscribers_deliver(h);
 	tell_places(h);
-	for (s = TAILQ_FIRST(&h->blocked); s; s = next) {
-		next = TAILQ_NEXT(s, link);
-		subscriber_catch_up(s);
-	}
 	if (h->o.has_secrets)
 		end_expired(h);
 }
