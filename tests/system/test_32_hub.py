@@ -843,6 +843,21 @@ def test_who_is_slow_misses_nothing(hub):
         assert stream.data(1) == ["live"]
 
 
+def test_those_who_are_slow_hold_up_nobody(hub):
+    """Several at a time, and for longer than a second: that often they are looked after."""
+    t = hub({"count": 1}, history="8M")
+    for i in range(400):
+        publish(t, "/hub/a", f"{i} " + "x" * 16000)
+    clients = [t.connect(receive_buffer=4096) for _ in range(3)]
+    streams = [Stream(c, "/hub/a?format=text", last_id="0") for c in clients]
+    end = time.monotonic() + 2.5
+    while time.monotonic() < end:
+        assert info(t, "/hub/")["subscribers"] == 3
+    for stream in streams:
+        assert [int(text.split()[0]) for text in stream.data(400)] == list(range(400))
+        stream.client.close()
+
+
 # --- tokens ---
 
 
