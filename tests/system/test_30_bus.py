@@ -464,8 +464,7 @@ def rss(pid):
 
 def test_a_sender_that_does_not_wait_fills_only_the_bound(bus):
     """It writes 100 MiB for a receiver that does not read, whatever it is told, and takes its answers."""
-    t = bus(4, {"bus": {"queue_high": "1M", "queue_low": "256K"}, "workers": {"hang_timeout": "2s"},
-                "http": {"max_body": "2M"}})
+    t = bus(4, {"bus": {"queue_high": "1M", "queue_low": "256K"}, "http": {"max_body": "2M"}})
     bad, deaf, a, b = workers(t)
     assert deaf.ask("deaf") == "deaf"
     assert a.ask("send", to=b.peer, data="warm") == "ok"
