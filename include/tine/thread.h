@@ -142,7 +142,7 @@ TINE_EXPORT int tine_parent_send(
 
 /*
  * Answers a task, at any time after it came, once. status: 0, or a negative errno which on_result gets without the data. `send` NULL: an
- * answer without content. There is always room for an answer. Returns -EINVAL also when this thread has no task that waits for one.
+ * answer without content. There is always room for an answer. Returns -EINVAL also when no task of this number waits for one here.
  */
 TINE_EXPORT int tine_parent_answer(struct tine_thread_self *self, uint64_t task, int status,
 	const struct tine_thread_send *send);
@@ -218,7 +218,7 @@ struct tine_thread_pool_options {
 	const char *name;   /* as above; shared by all */
 	unsigned n_threads; /* 1 or more */
 	unsigned
-		n_tasks; /* that a thread has at a time; 0: 1. With more it need not wait for the next one, which may then wait for it */
+		n_tasks; /* that a thread has at a time, 1024 at most; 0: 1. With more it need not wait for the next one, which may then wait for it */
 	size_t queue_max; /* tasks that wait for a thread; 0: 1024 */
 	const void *data; /* start data, copied */
 	size_t len;

@@ -37,8 +37,9 @@ struct tine_thread_self {
 	struct tine_thread_handlers handlers;
 	void *data; /* the start data */
 	size_t len;
-	unsigned n_tasks; /* that wait for an answer */
-	bool over;        /* it has said that it ends */
+	uint64_t *tasks; /* that wait for an answer */
+	unsigned n_tasks, tasks_size;
+	bool over; /* it has said that it ends */
 	int code, error;
 	char text[THREAD_TEXT_MAX];
 	struct spin spin;

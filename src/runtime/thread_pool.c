@@ -167,8 +167,9 @@ static int hand_in(struct tine_thread_pool *p, struct task *t, const struct tine
 	struct seat *s = p->n_queued == 0 ? least_busy(p) : NULL;
 	int r;
 
-	if (s && give(s, t, send) == 0)
-		return 0;
+	r = s ? give(s, t, send) : TINE_E_FULL;
+	if (r == 0 || r == -ENOMEM)
+		return r;
 	r = task_keep(t, send);
 	if (r < 0)
 		return r;

@@ -180,7 +180,7 @@ int port_put(struct port *p, const struct port_letter *l)
 	const struct tine_thread_send *s = l->send;
 	size_t len = s->buffer ? s->buffer->size : s->len;
 	uint64_t bytes = (uint64_t)len + sizeof(struct record);
-	int r = l->always ? 0 : check_room(p, bytes);
+	int r = bytes < len ? TINE_E_TOO_LARGE : l->always ? 0 : check_room(p, bytes);
 
 	if (r < 0)
 		return r;

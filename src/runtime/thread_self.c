@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -97,6 +98,8 @@ void self_close(struct tine_thread_self *self)
 	if (self->base)
 		event_base_free(self->base);
 	self->base = NULL;
+	free(self->tasks);
+	self->tasks = NULL;
 	close(self->wake_fd);
 }
 
@@ -107,11 +110,54 @@ static bool is_over(const struct tine_thread_self *self)
 	return self->over || atomic_load_explicit(&self->thread->stop, memory_order_relaxed);
 }
 
-/* A message that nobody listens to; of a task at least its sender hears. */
-static void refuse(struct tine_thread_self *self, uint64_t task)
+static int put(struct tine_thread_self *self, const struct port_letter *l)
 {
-	if (task != 0)
-		self_answer(self, task, -ENOSYS, NULL);
+	struct tine_thread *t = self->thread;
+	int r = port_put(&t->up, l);
+
+	if (r == 0)
+		bell_call(&t->bell);
+	return r;
+}
+
+/* send: NULL for an answer without content. */
+static int put_answer(struct tine_thread_self *self, uint64_t task, int status,
+	const struct tine_thread_send *send)
+{
+	static const struct tine_thread_send none;
+
+	return put(self,
+		&(struct port_letter){.send = send ? send : &none,
+			.task = task,
+			.status = status,
+			.always = true});
+}
+
+/* Notes that a task waits for its answer. Returns 0 or -ENOMEM. */
+static int note_task(struct tine_thread_self *self, uint64_t task)
+{
+	uint64_t *grown;
+
+	if (self->n_tasks == self->tasks_size) {
+		grown = realloc(self->tasks, (2 * self->tasks_size + 1) * sizeof(*grown));
+		if (!grown)
+			return -ENOMEM;
+		self->tasks = grown;
+		self->tasks_size = 2 * self->tasks_size + 1;
+	}
+	self->tasks[self->n_tasks++] = task;
+	return 0;
+}
+
+/* Of a task that nobody takes at least its sender hears. */
+static void hand_over(struct tine_thread_self *self, struct tine_thread_message *m)
+{
+	int r = !self->handlers.on_message ? -ENOSYS : m->task != 0 ? note_task(self, m->task) : 0;
+
+	if (r == 0)
+		self->handlers.on_message(self, m, self->handlers.arg);
+	else if (m->task != 0)
+		put_answer(self, m->task, r, NULL);
 }
 
 /* Returns how many there were. */
@@ -123,11 +169,7 @@ static unsigned take_messages(struct tine_thread_self *self)
 	int status;
 
 	while (n < BATCH && !is_over(self) && port_take(down, &m, &status)) {
-		self->n_tasks += m.task != 0;
-		if (self->handlers.on_message)
-			self->handlers.on_message(self, &m, self->handlers.arg);
-		else
-			refuse(self, m.task);
+		hand_over(self, &m);
 		port_done(down, &m);
 		n++;
 	}
@@ -262,34 +304,25 @@ void self_fail(struct tine_thread_self *self, int error, const char *fmt, va_lis
 	vsnprintf(self->text, sizeof(self->text), fmt, ap);
 }
 
-static int put(struct tine_thread_self *self, const struct port_letter *l)
-{
-	struct tine_thread *t = self->thread;
-	int r = port_put(&t->up, l);
-
-	if (r == 0)
-		bell_call(&t->bell);
-	return r;
-}
-
 /* Returns as tine_parent_send(). */
 int self_send(struct tine_thread_self *self, const struct tine_thread_send *send)
 {
 	return put(self, &(struct port_letter){.send = send});
 }
 
-/* send: NULL for an answer without content. Returns 0, -ENOMEM, or -EINVAL when no task waits. */
+/* send: NULL for an answer without content. Returns 0, -ENOMEM, TINE_E_TOO_LARGE, or -EINVAL when no such task waits. */
 int self_answer(struct tine_thread_self *self, uint64_t task, int status,
 	const struct tine_thread_send *send)
 {
-	static const struct tine_thread_send none;
-	struct port_letter l = {
-		.send = send ? send : &none, .task = task, .status = status, .always = true};
+	unsigned i = 0;
 	int r;
 
-	if (task == 0 || self->n_tasks == 0)
+	while (i < self->n_tasks && self->tasks[i] != task)
+		i++;
+	if (i == self->n_tasks)
 		return -EINVAL;
-	r = put(self, &l);
-	self->n_tasks -= r == 0;
+	r = put_answer(self, task, status, send);
+	if (r == 0)
+		self->tasks[i] = self->tasks[--self->n_tasks];
 	return r;
 }

@@ -434,6 +434,8 @@ START_TEST(test_moved)
 	s.data = piece_new(0);
 	s.len = THREAD_BYTES + 1;
 	ck_assert_int_eq(tine_thread_send(w.thread, &s), TINE_E_TOO_LARGE);
+	s.len = SIZE_MAX - 10; /* with what each message counts more it begins at 0 again */
+	ck_assert_int_eq(tine_thread_send(w.thread, &s), TINE_E_TOO_LARGE);
 	ck_assert_int_eq(atomic_load(&n_out), 1);
 	piece_free((void *)s.data);
 	end_threads();
@@ -1027,6 +1029,51 @@ START_TEST(test_pool)
 }
 END_TEST
 
+/* Waits for the second task; answers the first one again and again, then the second. */
+static void answer_often(struct tine_thread_self *self, struct tine_thread_message *m, void *arg)
+{
+	static uint64_t first;
+	int r = 0;
+
+	if (first == 0) {
+		first = m->task;
+		return;
+	}
+	for (int i = 0; i < 3; i++)
+		r |= (tine_parent_answer(self, first, -EDOM, NULL) == 0) << i;
+	r |= (tine_parent_answer(self, m->task + 1, -EDOM, NULL) == 0) << 3;
+	if (r != 1)
+		abort();
+	tine_parent_answer(self, m->task, -EDOM, NULL);
+}
+
+static int often_main(struct tine_thread_self *self, void *data, size_t len)
+{
+	struct tine_thread_handlers h = {.size = sizeof(h), .on_message = answer_often};
+
+	return tine_thread_listen(self, &h);
+}
+
+/* An answer that is none for any task takes nothing from the others. */
+START_TEST(test_pool_answered_too_often)
+{
+	struct tine_thread_pool_options o = {.size = sizeof(o),
+		.n_threads = 1,
+		.n_tasks = 2,
+		.main = often_main,
+		.on_stopped = on_stopped};
+
+	memset(&results, 0, sizeof(results));
+	ck_assert_int_eq(tine_thread_pool_start(&worker, &o, &results.pool), 0);
+	ck_assert_int_eq(submit(1), 0);
+	ck_assert_int_eq(submit(2), 0);
+	until(results.n == 2);
+	ck_assert_int_eq(results.last, -EDOM);
+	stop_pool();
+	end_threads();
+}
+END_TEST
+
 /* Every tenth task ends its thread: it fails, all others succeed. */
 START_TEST(test_pool_with_failures)
 {
@@ -1253,6 +1300,7 @@ static void add(TCase *tc)
 	tcase_add_test(tc, test_no_descriptors);
 	tcase_add_test(tc, test_no_thread);
 	tcase_add_test(tc, test_pool);
+	tcase_add_test(tc, test_pool_answered_too_often);
 	tcase_add_test(tc, test_pool_with_failures);
 	tcase_add_test(tc, test_pool_fails_what_was_begun);
 	tcase_add_test(tc, test_pool_takes_back);
