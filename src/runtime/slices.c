@@ -88,8 +88,9 @@ static void on_turn(void *arg)
 		return finish(s, 0);
 	if (r == 0 && s->cancelled)
 		r = TINE_E_CANCELED;
-	if (r == 0)
-		r = soon_add(s->soon, on_turn, s);
+	if (r != 0)
+		return finish(s, r);
+	r = soon_add(s->soon, on_turn, s);
 	if (r != 0)
 		finish(s, r == TINE_E_CLOSED ? TINE_E_CANCELED : r);
 }

@@ -60,17 +60,18 @@ int soon_add(struct soon *s, soon_fn fn, void *arg)
 /* Takes back all calls of fn with arg that wait. Returns how many there were. */
 size_t soon_cancel(struct soon *s, soon_fn fn, void *arg)
 {
-	size_t n = 0;
+	size_t n = s->n, n_turn = s->n_turn;
 
-	for (size_t i = 0; i < s->n; i++) {
-		struct soon_call *c = at(s, i);
+	s->n = s->n_turn = 0;
+	for (size_t i = 0; i < n; i++) {
+		struct soon_call c = *at(s, i);
 
-		if (c->fn == fn && c->arg == arg) {
-			c->fn = NULL;
-			n++;
-		}
+		if (c.fn == fn && c.arg == arg)
+			continue;
+		*at(s, s->n++) = c;
+		s->n_turn += i < n_turn;
 	}
-	return n;
+	return n - s->n;
 }
 
 static void run_first(struct soon *s)
@@ -79,8 +80,7 @@ static void run_first(struct soon *s)
 
 	s->first = (s->first + 1) & (s->size - 1);
 	s->n--;
-	if (c.fn)
-		c.fn(c.arg);
+	c.fn(c.arg);
 }
 
 static void shrink(struct soon *s)
@@ -99,7 +99,9 @@ bool soon_run_some(struct soon *s)
 
 	turn_mark();
 	end = now_us() + TURN_US;
-	for (size_t n = s->n, i = 1; i <= n; i++) {
+	s->n_turn = s->n;
+	for (size_t i = 1; s->n_turn > 0; i++) {
+		s->n_turn--;
 		run_first(s);
 		if (i % LOOK == 0 && now_us() >= end)
 			break;

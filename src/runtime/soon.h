@@ -8,7 +8,7 @@
 typedef void (*soon_fn)(void *arg);
 
 struct soon_call {
-	soon_fn fn; /* NULL: it was cancelled */
+	soon_fn fn;
 	void *arg;
 };
 
@@ -17,7 +17,8 @@ struct soon {
 	struct soon_call *calls;
 	size_t size; /* a power of two, or 0 */
 	size_t first, n;
-	bool ending; /* nothing is taken any more */
+	size_t n_turn; /* of these, that are for the turn whose calls are being made */
+	bool ending;   /* nothing is taken any more */
 };
 
 int soon_add(struct soon *s, soon_fn fn, void *arg);

@@ -103,6 +103,31 @@ START_TEST(test_cancel)
 }
 END_TEST
 
+static void cancel_and_add(void *arg)
+{
+	note(arg);
+	ck_assert_uint_eq(soon_cancel(&soon, on_call, NULL), 2);
+	ck_assert_int_eq(soon_add(&soon, note, arg), 0);
+}
+
+/* By another call of the same turn, which has only its own left then, and takes no room of the next one. */
+START_TEST(test_cancel_within_a_turn)
+{
+	unsigned a = 1, b = 2;
+
+	ck_assert_int_eq(soon_add(&soon, cancel_and_add, &a), 0);
+	ck_assert_int_eq(soon_add(&soon, on_call, NULL), 0);
+	ck_assert_int_eq(soon_add(&soon, note, &b), 0);
+	ck_assert_int_eq(soon_add(&soon, on_call, NULL), 0);
+	ck_assert(soon_end_turn(&soon));
+	ck_assert_uint_eq(n_order, 2);
+	ck_assert_uint_eq(soon.n, 1);
+	ck_assert(!soon_end_turn(&soon));
+	ck_assert_mem_eq(order, ((unsigned[]){1, 2, 1}), 3 * sizeof(unsigned));
+	ck_assert_uint_eq(n_calls, 0);
+}
+END_TEST
+
 /* However many there are, and long: others get their turn in between. */
 START_TEST(test_long_calls_are_spread_over_turns)
 {
@@ -132,6 +157,8 @@ START_TEST(test_very_many)
 		r = soon_add(&soon, on_call, NULL);
 	ck_assert_int_eq(r, TINE_E_FULL);
 	ck_assert_uint_eq(soon.n, 1u << 20);
+	ck_assert_uint_eq(soon_cancel(&soon, on_call, NULL), 1u << 20);
+	ck_assert_int_eq(soon_add(&soon, on_call, NULL), 0); /* none of them waits any more */
 }
 END_TEST
 
@@ -158,7 +185,7 @@ static struct walk {
 	size_t next, fail_at, cancel_at;
 	unsigned n_steps, n_done, us;
 	size_t longest;
-	int status;
+	int error, status;
 } walk;
 
 static int on_step(size_t begin, size_t end, void *arg)
@@ -175,7 +202,7 @@ static int on_step(size_t begin, size_t end, void *arg)
 		;
 	if (w->cancel_at > 0 && end >= w->cancel_at)
 		slices_cancel(w->handle);
-	return w->fail_at > 0 && end >= w->fail_at ? -EILSEQ : 0;
+	return w->fail_at > 0 && end >= w->fail_at ? w->error : 0;
 }
 
 static void on_done(int status, void *arg)
@@ -242,10 +269,12 @@ END_TEST
 
 START_TEST(test_slices_fail)
 {
-	walk = (struct walk){.status = 1, .fail_at = 6};
+	static const int errors[] = {-EILSEQ, TINE_E_CLOSED, TINE_E_FULL};
+
+	walk = (struct walk){.status = 1, .fail_at = 6, .error = errors[_i]};
 	start(10, 3, 0);
 	ck_assert_uint_eq(turns(), 2);
-	ck_assert_int_eq(walk.status, -EILSEQ);
+	ck_assert_int_eq(walk.status, errors[_i]);
 	ck_assert_uint_eq(walk.next, 6);
 }
 END_TEST
@@ -287,11 +316,12 @@ static void add(TCase *tc)
 	tcase_add_test(tc, test_order);
 	tcase_add_test(tc, test_those_that_are_added);
 	tcase_add_test(tc, test_cancel);
+	tcase_add_test(tc, test_cancel_within_a_turn);
 	tcase_add_test(tc, test_long_calls_are_spread_over_turns);
 	tcase_add_test(tc, test_very_many);
 	tcase_add_test(tc, test_the_end);
 	tcase_add_loop_test(tc, test_slices, 0, sizeof(walks) / sizeof(walks[0]));
-	tcase_add_test(tc, test_slices_fail);
+	tcase_add_loop_test(tc, test_slices_fail, 0, 3);
 	tcase_add_test(tc, test_slices_cancel);
 	tcase_add_test(tc, test_slices_at_the_end);
 }
