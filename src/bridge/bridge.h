@@ -82,6 +82,7 @@ bool local_is_idle(const struct local *l);
 
 /* mark.c: what bridges write on what they publish */
 #define MARK_MAX (4u << 10)
+bool mark_may_name(const char *name, size_t len);
 int mark_write(char ret[MARK_MAX], uint64_t machine, int error, const char *groups, size_t len);
 bool mark_is_of(const char *mark, uint64_t machine);
 bool mark_has_group(const char *mark, const char *group);

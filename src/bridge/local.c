@@ -279,8 +279,8 @@ static void on_interest(struct local *l, const struct frame *f, const void *payl
 	char group[SUBJECT_GROUP_MAX + 1], both[SUBJECT_MAX + 1];
 
 	snprintf(group, sizeof(group), "%.*s", (int)m->group, pattern + m->pattern);
-	if (strpbrk(group, " \t\r\n"))
-		return; /* NATS has no such names */
+	if (m->group > 0 && !mark_may_name(group, strlen(group)))
+		return; /* it is known to this machine alone */
 	for (size_t i = 0; i < l->n_patterns; i++) {
 		if (!subject_intersect(
 			    l->patterns[i], strlen(l->patterns[i]), pattern, m->pattern, both))

@@ -12,7 +12,7 @@
 #include "bridge/bridge.h"
 
 /* Whether a group's name may stand in a mark, and in what is said to NATS. */
-static bool is_plain(const char *name, size_t len)
+bool mark_may_name(const char *name, size_t len)
 {
 	for (size_t i = 0; i < len; i++) {
 		if (name[i] <= ' ' || name[i] > '~')
@@ -28,7 +28,7 @@ int mark_write(char ret[MARK_MAX], uint64_t machine, int error, const char *grou
 
 	for (size_t at = 0, n; at < len; at += n + 1) {
 		n = strnlen(groups + at, len - at);
-		if (!is_plain(groups + at, n))
+		if (!mark_may_name(groups + at, n))
 			continue; /* it is known to this machine alone */
 		if (used + n + 2 > MARK_MAX)
 			return -EMSGSIZE;

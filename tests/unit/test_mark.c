@@ -24,6 +24,18 @@ START_TEST(test_what_is_written_is_read)
 }
 END_TEST
 
+/* Of a name that cannot stand in it the others would not hear that its group has had the message. */
+START_TEST(test_names_of_groups)
+{
+	static const char *const bad[] = {
+		"", "two words", "t\303\266", "\033[31m", "a\r\nb", "\177"};
+
+	ck_assert(mark_may_name("one>*.$~", 8));
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		ck_assert(!mark_may_name(bad[i], strlen(bad[i])));
+}
+END_TEST
+
 START_TEST(test_no_groups)
 {
 	char mark[MARK_MAX];
@@ -67,6 +79,7 @@ END_TEST
 static void add(TCase *tc)
 {
 	tcase_add_test(tc, test_what_is_written_is_read);
+	tcase_add_test(tc, test_names_of_groups);
 	tcase_add_test(tc, test_no_groups);
 	tcase_add_test(tc, test_too_many_groups);
 	tcase_add_loop_test(tc, test_what_others_write, 0, sizeof(others) / sizeof(*others));
