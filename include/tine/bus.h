@@ -20,6 +20,7 @@
  * Functions run on the worker's loop thread, from worker_start on, and copy what they are given. They return 0 or:
  *	-EINVAL		an argument is malformed, or a descriptor is to go along with more than 64 KiB
  *	-ENOMEM
+ *	-EBADF		the descriptor that is to go along is not open
  *	TINE_E_FULL	no room at present; on_writable will be called
  *	TINE_E_TOO_LARGE	more than [bus] max_message
  *	TINE_E_QUOTA	too many subscriptions, requests or descriptors at a time
@@ -169,8 +170,9 @@ struct tine_subscribe {
 	/* A subject; `*` stands for any one token (four times at most), `>` as the last one for one or more. Wildcards do not stand for a first token
 	 * that begins with `$`. */
 	const char *pattern;
-	const char *
-		group; /* a queue group: each message goes to one of its subscriptions in all workers; NULL: to each */
+	/* A queue group, by a name of 1 to 63 bytes: each message goes to one of its subscriptions in all workers; NULL: to each. One
+	 * that is not printable ASCII without blanks is known to this machine alone. */
+	const char *group;
 	enum tine_bus_policy policy;
 	tine_message_fn on_message;
 	/* tined has ended it: TINE_E_FULL (policy), TINE_E_QUOTA, -ENOMEM, TINE_E_CLOSED. May be NULL. */

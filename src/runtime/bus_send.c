@@ -103,8 +103,16 @@ static int draft_subject(struct draft *d, const char *subject, uint32_t to)
 	return 0;
 }
 
+/* Whether there can be such a message: what there cannot be is not to wait for room. */
+static int draft_check(const struct draft *d, const struct bus *b, size_t len)
+{
+	if (len <= MSG_PAYLOAD_MAX)
+		return 0;
+	return len > b->max_message ? TINE_E_TOO_LARGE : d->fd >= 0 ? -EINVAL : 0;
+}
+
 /* The body: in the frame, or in a blob. */
-static int draft_body(struct draft *d, const struct bus *b, const void *data, size_t len)
+static int draft_body(struct draft *d, const void *data, size_t len)
 {
 	int r;
 
@@ -113,10 +121,6 @@ static int draft_body(struct draft *d, const struct bus *b, const void *data, si
 			draft_add(d, data, len);
 		return 0;
 	}
-	if (len > b->max_message)
-		return TINE_E_TOO_LARGE;
-	if (d->fd >= 0)
-		return -EINVAL;
 	r = blob_new(data, len, &d->blob);
 	if (r < 0)
 		return r == -EMFILE || r == -ENFILE ? TINE_E_QUOTA : r;
@@ -190,14 +194,16 @@ static int draft_put(struct draft *d, struct bus *b, const struct tine_send *s)
 
 static int draft_send(struct draft *d, struct bus_port *p, const struct tine_send *s)
 {
-	int r;
+	int r = draft_check(d, p->bus, s->len);
 
+	if (r < 0)
+		return r;
 	if (s->on_answer && !s->subject)
 		watch_peers(p);
 	r = bus_check_room(p, frame_space(d->f.length + s->len), d->key,
 		d->fd >= 0 || s->len > MSG_PAYLOAD_MAX);
 	if (r == 0)
-		r = draft_body(d, p->bus, s->data, s->len);
+		r = draft_body(d, s->data, s->len);
 	if (r == 0)
 		r = draft_put(d, p->bus, s);
 	if (d->blob >= 0)
