@@ -84,6 +84,7 @@ static void bury(struct tine_child *c)
 	if (!c->o.same_group) /* what it started and left behind */
 		kill(-c->pid, SIGKILL);
 	waitid(P_PIDFD, (id_t)c->pidfd, &si, WEXITED | WNOHANG);
+	c->reaped = true;
 }
 
 /* Says why there is an error, for whoever is told of it next. */
@@ -165,7 +166,7 @@ int subprocess_signal(struct tine_child *c, int sig)
 {
 	int r;
 
-	if (c->pid == 0)
+	if (c->pid == 0 || c->reaped)
 		return TINE_E_GONE;
 	r = c->o.same_group ? pidfd_send_signal(c->pidfd, sig, NULL, 0) : kill(-c->pid, sig);
 	return r < 0 ? -errno : 0;

@@ -45,6 +45,7 @@ struct tine_child {
 	struct child_stream streams[N_STREAMS];
 	struct tine_child_exit how;
 	bool exited;    /* not reaped yet: its number is kept for its group */
+	bool reaped;    /* it may be another one's by now */
 	bool timed_out; /* and was sent SIGTERM */
 	bool cut;       /* killed: nobody waits for its streams */
 	int error;      /* still to be told; 0: none */

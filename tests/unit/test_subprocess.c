@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <fcntl.h>
+#include <linux/sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -12,6 +13,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -811,6 +813,48 @@ START_TEST(test_kill_when_it_ends)
 }
 END_TEST
 
+/* Another process, which gets a number that is free again, and leads a group of this number. Returns its number or -errno. */
+static pid_t namesake(pid_t number)
+{
+	struct clone_args a = {
+		.exit_signal = SIGCHLD, .set_tid = (uint64_t)(uintptr_t)&number, .set_tid_size = 1};
+	long pid = syscall(SYS_clone3, &a, sizeof(a));
+
+	while (pid == 0)
+		syscall(SYS_pause);
+	if (pid < 0)
+		return -errno;
+	setpgid((pid_t)pid, (pid_t)pid);
+	return (pid_t)pid;
+}
+
+static pid_t other;
+
+static void on_close_kill(struct tine_child *c, void *arg)
+{
+	other = namesake(tine_child_pid(c));
+	seen.killed = tine_child_kill(c, SIGKILL);
+	on_close(c, arg);
+}
+
+/* When it has been reaped its number may be another one's. */
+START_TEST(test_kill_after_it_was_reaped)
+{
+	struct tine_child_options o = options(NULL, NULL);
+	siginfo_t si = {0};
+
+	o.on_close = on_close_kill;
+	shell(&o, "exit 0");
+	NEEDS(other != -EPERM && other != -ENOSYS);
+	ck_assert_int_gt(other, 0);
+	ck_assert_int_eq(seen.killed, TINE_E_GONE);
+	ck_assert_int_eq(waitid(P_PID, (id_t)other, &si, WEXITED | WNOHANG | WNOWAIT), 0);
+	ck_assert_int_eq(si.si_pid, 0);
+	ck_assert_int_eq(kill(other, SIGKILL), 0);
+	ck_assert_int_eq(waitpid(other, NULL, 0), other);
+}
+END_TEST
+
 START_TEST(test_same_group)
 {
 	struct tine_child_options o = options(NULL, NULL);
@@ -1159,6 +1203,7 @@ END_TEST
 /* Which need all that the kernel has. */
 #define MORE_TESTS(X)                       \
 	X(test_what_an_error_is_about)      \
+	X(test_kill_after_it_was_reaped)    \
 	X(test_same_group)                  \
 	X(test_fork_function)               \
 	X(test_fork_messages_wait)          \
