@@ -2,8 +2,8 @@
  * tine/stream.h - plain TCP and Unix-stream services, on a listener with protocol = tcp.
  *
  * A module registers one service for its listener in worker_start, and has to: without one the worker does not
- * start. Its callbacks are called on the worker's loop thread, one at a time, never from within a function below;
- * connections are accepted, limited, drained and counted like those of HTTP.
+ * start. Its callbacks are called on the worker's loop thread, one at a time, never from within a function below, but for
+ * tine_stream_adopt(); connections are accepted, limited, drained and counted like those of HTTP.
  */
 #ifndef TINE_STREAM_H
 #define TINE_STREAM_H
@@ -135,7 +135,8 @@ struct tine_stream_arrival {
  * Serves a connection that was accepted elsewhere, by another worker or by the module itself, with the service of this module: on_open is
  * called before this function returns. A client above [http] max_total or max_per_client is turned away, as one that came by itself: on_open
  * is not called. Returns 0 or -ENOMEM (it is closed), and the descriptor is tined's; it stays the caller's with -EINVAL (the socket is none
- * of that kind, client is no address, len is too large, the module has no service) and TINE_E_QUOTA ([workers] max_connections are open).
+ * of that kind, client is no address, len is too large, the module has no service), TINE_E_QUOTA ([workers] max_connections are open) and
+ * TINE_E_CLOSED (the worker is about to end).
  */
 TINE_EXPORT int tine_stream_adopt(
 	struct tine_worker *worker, const struct tine_stream_arrival *arrival);

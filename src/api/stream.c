@@ -127,6 +127,8 @@ int tine_stream_adopt(struct tine_worker *worker, const struct tine_stream_arriv
 	if ((!a.data && a.len > 0) || a.len > (*worker->stream)->max_input ||
 		!find_client(&a, &peer) || fcntl(a.fd, F_SETFL, O_NONBLOCK) < 0)
 		return -EINVAL;
+	if (net_server_has_ended(worker->net))
+		return TINE_E_CLOSED;
 	if (net_server_connections(worker->net) >= worker->config.config->workers.max_connections)
 		return TINE_E_QUOTA;
 	return net_server_adopt(

@@ -158,6 +158,7 @@ struct net_server {
 	uint64_t min_bytes; /* ...worth this many bytes */
 	uint64_t grace_ms, drained_ms;
 	bool draining;
+	bool ended; /* nothing is adopted any more */
 	struct admission admission;
 
 	struct connection_list open, closed;

@@ -218,11 +218,17 @@ void net_server_abort(struct net_server *s)
 {
 	struct connection *c;
 
+	s->ended = true; /* those who are told so must not go on for ever */
 	while ((c = LIST_FIRST(&s->open))) {
 		if (c->error == 0 && c->life == CONNECTION_OPEN)
 			c->error = ECONNABORTED;
 		connection_close(c);
 	}
+}
+
+bool net_server_has_ended(const struct net_server *s)
+{
+	return s->ended;
 }
 
 /* Looks after connections that were touched; what they touch meanwhile is for the next turn. */

@@ -51,8 +51,11 @@ int net_server_adopt(struct net_server *s, const struct protocol *p, const void 
  */
 void net_server_drain(struct net_server *s, unsigned grace_ms);
 
-/* Closes everything that is still open, without more ado. */
+/* Closes everything that is still open, without more ado. Nothing is to be adopted from here on. */
 void net_server_abort(struct net_server *s);
+
+/* Whether net_server_abort() has been called. */
+bool net_server_has_ended(const struct net_server *s);
 
 /*
  * To be called after each turn of the loop: goes on with what was touched during it and frees what was closed.

@@ -589,6 +589,8 @@ int worker_main(const struct child *c, const struct module_builtin *builtins)
 		say_ready(&w);
 	}
 	run(&w);
+	net_server_abort(
+		w.net); /* what came in the last turn, and what modules might still adopt */
 	n_left = stop_modules(&w);
 	subprocesses_free(w.subprocesses);
 	w.farms = farm_client_free(w.farms);

@@ -1,11 +1,15 @@
 /*
  * Uses the functions of the headers as they are not meant to be used, or where they are at their limits. Each path below the mount point
- * is one such use; its answer is what became of it, a word each.
+ * is one such use; its answer is what became of it, a word each. With `stream` it serves plain TCP instead, and has a connection of its own
+ * for each that ends.
  */
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <tine/bus.h>
+#include <tine/stream.h>
 
 #include "../module.h"
 
@@ -61,7 +65,61 @@ static void on_too_large(struct tine_request *request, void *arg)
 	finish();
 }
 
+/* --- streams --- */
+
+static unsigned n_open, n_closed;
+
+static void adopt_one(const char *when)
+{
+	struct tine_stream_arrival a = {.size = sizeof(a), .client = "unix:"};
+	int fds[2], r;
+
+	if (n_open > 10 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
+		return;
+	a.fd = fds[0];
+	r = tine_stream_adopt(worker, &a);
+	tine_log(TINE_LOG_INFO, "adopted %s: %s", when, status_name(r));
+	if (r < 0)
+		close(fds[0]);
+	else
+		(void)fds[1]; /* it is its client */
+}
+
+static void on_open(struct tine_stream *stream, void *arg)
+{
+	n_open++;
+}
+
+static size_t on_data(struct tine_stream *stream, const void *data, size_t len, void *arg)
+{
+	tine_stream_write(stream, data, len);
+	return len;
+}
+
+static void on_close(struct tine_stream *stream, int error, void *arg)
+{
+	n_closed++;
+	adopt_one("in on_close");
+}
+
+static void on_drain(struct tine_stream *stream, void *arg)
+{
+}
+
+static int start_stream(struct tine_worker *w)
+{
+	const struct tine_stream_service service = {.size = sizeof(service),
+		.on_open = on_open,
+		.on_data = on_data,
+		.on_drain = on_drain,
+		.on_close = on_close};
+
+	return tine_stream_serve(w, &service);
+}
+
 /* --- the module --- */
+
+static bool streams;
 
 static const struct handler handlers[] = {{"/too-large", on_too_large}, {NULL, NULL}};
 
@@ -70,12 +128,29 @@ static int start(struct tine_worker *w, void **ret_state)
 	const struct tine_bus_service service = {.size = sizeof(service)};
 
 	worker = w;
+	streams = tine_config_number(tine_worker_config(w), "stream");
+	if (streams)
+		return start_stream(w);
 	if (tine_bus_open(w, &service) < 0)
 		return tine_worker_error(w, "no bus");
 	return add_handlers(w, handlers);
 }
 
+static void stop(void *state)
+{
+	if (!streams)
+		return;
+	adopt_one("in worker_stop");
+	tine_log(TINE_LOG_INFO, "%u opened, %u closed", n_open, n_closed);
+}
+
+static const struct tine_option options[] = {
+	{.name = "stream", .type = TINE_OPTION_BOOL, .def = "off", .doc = "Serves plain TCP."},
+	{0}};
+
 TINE_MODULE = {.abi = TINE_ABI,
 	.size = sizeof(struct tine_module),
 	.name = "misuse",
-	.worker_start = start};
+	.options = options,
+	.worker_start = start,
+	.worker_stop = stop};

@@ -3,6 +3,7 @@
 import pytest
 
 from conftest import HERE
+from harness import line
 
 
 @pytest.fixture(scope="session")
@@ -12,8 +13,8 @@ def module(build_module):
 
 @pytest.fixture
 def misused(start, module):
-    def make(changes=None):
-        return start({"workers": {"count": 1, "probe": "off"},
+    def make(changes=None, workers=None):
+        return start({"workers": {"count": 1, "probe": "off", **(workers or {})},
                       "module:m": {"path": module, "listener": "web", "mount": "/m"}, **(changes or {})})
 
     return make
@@ -27,3 +28,15 @@ def ask(t, path):
 
 def test_what_never_has_room_is_not_to_wait_for_it(misused):
     assert ask(misused(), "too-large") == "full too large invalid"
+
+
+def test_no_connection_begins_when_the_worker_has_ended_them(misused, module):
+    """What is adopted then would not be closed; and where each end adopts another one, there would be no end."""
+    t = misused({"listener:tcp": {"address": "127.0.0.1:0", "protocol": "tcp"},
+                 "module:m": {"path": module, "listener": "tcp", "stream": "on"}}, {"drain_timeout": "1s"})
+    with t.connect("tcp") as client:
+        assert line(client, "hello") == "hello"
+        t.stop()
+    t.wait_log(r"drain: deadline; closing 1 ")
+    assert [m[1] for m in t.find(r"adopted (.*)")] == ["in on_close: closed", "in worker_stop: closed"]
+    assert t.find(r"1 opened, 1 closed")
