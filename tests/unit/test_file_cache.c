@@ -15,6 +15,7 @@
 
 #include "http/file_cache.h"
 #include "needs.h"
+#include "run.h"
 
 #define SKIPPED 77 /* to Meson: no openat2(2) here, as under Valgrind before 3.21 */
 
@@ -604,13 +605,8 @@ START_TEST(test_mime_file)
 }
 END_TEST
 
-static int run(void)
+static void add(TCase *t)
 {
-	Suite *s = suite_create("file_cache");
-	TCase *t = tcase_create("file_cache");
-	SRunner *runner = srunner_create(s);
-	int n;
-
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, test_small_is_kept_in_memory);
 	tcase_add_test(t, test_big_is_kept_open);
@@ -635,11 +631,6 @@ static int run(void)
 	tcase_add_test(t, test_root_is_none);
 	tcase_add_loop_test(t, test_mime, 0, 2);
 	tcase_add_test(t, test_mime_file);
-	suite_add_tcase(s, t);
-	srunner_run_all(runner, CK_ENV);
-	n = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return n == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
 int main(void)
@@ -647,5 +638,5 @@ int main(void)
 	if (file_cache_init(&cache, "/") == -ENOSYS)
 		return SKIPPED;
 	file_cache_clear(&cache);
-	return run();
+	return run_tests("file_cache", add);
 }

@@ -13,6 +13,7 @@
 #include "http/files.h"
 #include "http/router.h"
 #include "needs.h"
+#include "run.h"
 
 #define BIG     (6u << 20)
 #define WARM    300001u
@@ -633,16 +634,10 @@ START_TEST(test_hot_refused)
 }
 END_TEST
 
-static int run(void)
+static void add(TCase *t)
 {
-	Suite *s = suite_create("files");
-	TCase *t = tcase_create("files");
-	SRunner *runner = srunner_create(s);
-	int n;
-
 	signal(SIGPIPE, SIG_IGN); /* as every role does; sendfile(2) has no MSG_NOSIGNAL */
 	tcase_add_checked_fixture(t, setup, teardown);
-	tcase_set_timeout(t, 60);
 	tcase_add_loop_test(t, test_answers, 0, sizeof(answers) / sizeof(answers[0]));
 	tcase_add_test(t, test_location_is_safe);
 	tcase_add_test(t, test_conditional);
@@ -663,11 +658,6 @@ static int run(void)
 	tcase_add_loop_test(t, test_hot_ends_under_transfers, 0, 2);
 	tcase_add_test(t, test_hot_drained);
 	tcase_add_test(t, test_hot_refused);
-	suite_add_tcase(s, t);
-	srunner_run_all(runner, CK_ENV);
-	n = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return n == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
 int main(void)
@@ -676,5 +666,5 @@ int main(void)
 	if (files_new(&options, &files) == -ENOSYS)
 		return SKIPPED;
 	files = files_free(files);
-	return run();
+	return run_tests("files", add);
 }

@@ -1,7 +1,6 @@
 /*
  * Unit test of modules/hub: the ring, alone and beside somebody who writes over it or dies; subjects; tokens; text.
  */
-#include <check.h>
 #include <errno.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
@@ -18,6 +17,7 @@
 #include "modules/hub/text.h"
 #include "modules/hub/token.h"
 #include "modules/hub/topic.h"
+#include "run.h"
 
 #define SIZE 8192
 
@@ -604,37 +604,30 @@ START_TEST(test_json_and_lists)
 }
 END_TEST
 
+static void add(TCase *tc)
+{
+	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_add_test(tc, test_ring);
+	tcase_add_test(tc, test_ring_keeps_the_newest);
+	tcase_add_test(tc, test_ring_positions_that_are_none);
+	tcase_add_test(tc, test_ring_too_large);
+	tcase_add_test(tc, test_ring_torn);
+	tcase_add_test(tc, test_ring_garbage);
+	tcase_add_test(tc, test_ring_begins_anew);
+	tcase_add_test(tc, test_ring_writer_killed);
+	tcase_add_test(tc, test_ring_ids);
+	tcase_add_test(tc, test_topics);
+	tcase_add_test(tc, test_topics_that_are_none);
+	tcase_add_test(tc, test_paths);
+	tcase_add_test(tc, test_tokens);
+	tcase_add_test(tc, test_secrets);
+	tcase_add_test(tc, test_query);
+	tcase_add_test(tc, test_hash);
+	tcase_add_test(tc, test_utf8);
+	tcase_add_test(tc, test_json_and_lists);
+}
+
 int main(void)
 {
-	Suite *s = suite_create("hub");
-	TCase *ring = tcase_create("ring"), *rest = tcase_create("rest");
-	SRunner *runner = srunner_create(s);
-	int failed;
-
-	tcase_set_timeout(ring, 60);
-	tcase_add_checked_fixture(ring, setup, teardown);
-	tcase_add_test(ring, test_ring);
-	tcase_add_test(ring, test_ring_keeps_the_newest);
-	tcase_add_test(ring, test_ring_positions_that_are_none);
-	tcase_add_test(ring, test_ring_too_large);
-	tcase_add_test(ring, test_ring_torn);
-	tcase_add_test(ring, test_ring_garbage);
-	tcase_add_test(ring, test_ring_begins_anew);
-	tcase_add_test(ring, test_ring_writer_killed);
-	tcase_add_test(ring, test_ring_ids);
-	suite_add_tcase(s, ring);
-	tcase_add_test(rest, test_topics);
-	tcase_add_test(rest, test_topics_that_are_none);
-	tcase_add_test(rest, test_paths);
-	tcase_add_test(rest, test_tokens);
-	tcase_add_test(rest, test_secrets);
-	tcase_add_test(rest, test_query);
-	tcase_add_test(rest, test_hash);
-	tcase_add_test(rest, test_utf8);
-	tcase_add_test(rest, test_json_and_lists);
-	suite_add_tcase(s, rest);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return run_tests("hub", add);
 }

@@ -1,9 +1,9 @@
 /* Unit test of base/parse.c: every form, and everything next to it that must be refused. */
-#include <check.h>
 #include <errno.h>
 #include <stdlib.h>
 
 #include "base/parse.h"
+#include "run.h"
 
 #define UNSET 0xdeadbeefull
 
@@ -193,22 +193,16 @@ START_TEST(test_rate)
 }
 END_TEST
 
-int main(void)
+static void add(TCase *tc)
 {
-	Suite *s = suite_create("parse");
-	TCase *tc = tcase_create("parse");
-	SRunner *sr;
-	int failed;
-
 	tcase_add_loop_test(tc, test_u64, 0, N_ROWS(u64_rows));
 	tcase_add_loop_test(tc, test_duration, 0, N_ROWS(duration_rows));
 	tcase_add_loop_test(tc, test_size, 0, N_ROWS(size_rows));
 	tcase_add_loop_test(tc, test_bool, 0, N_ROWS(bool_rows));
 	tcase_add_loop_test(tc, test_rate, 0, N_ROWS(rate_rows));
-	suite_add_tcase(s, tc);
-	sr = srunner_create(s);
-	srunner_run_all(sr, CK_ENV);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+int main(void)
+{
+	return run_tests("parse", add);
 }
