@@ -516,7 +516,7 @@ struct mailbox *pool_mailbox(const struct pool *p)
 	return p->mailbox;
 }
 
-/* Stops a pool and frees it. Threads that are not the pool's must have stopped posting. NULL is fine. Returns NULL. */
+/* Stops a pool and frees it. NULL is fine. Returns NULL. */
 struct pool *pool_free(struct pool *p)
 {
 	if (!p)

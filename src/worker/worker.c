@@ -566,13 +566,14 @@ static unsigned stop_modules(struct worker *w)
  */
 int worker_main(const struct child *c, const struct module_builtin *builtins)
 {
-	struct worker w = {.child = c,
-		.builtins = builtins,
-		.slot = &c->scoreboard->slots[c->slot],
-		.spin.budget_us = c->config->bus.spin_us};
+	static struct worker w; /* a module's own threads may post to the very end */
 	char error[MODULE_ERROR_MAX] = "";
 	unsigned n_left;
 
+	w = (struct worker){.child = c,
+		.builtins = builtins,
+		.slot = &c->scoreboard->slots[c->slot],
+		.spin.budget_us = c->config->bus.spin_us};
 	if (loop_new(&w.base) < 0 || open_lanes(&w) < 0) {
 		log_error("out of memory; exiting");
 		return EXIT_FAILURE;
@@ -595,10 +596,8 @@ int worker_main(const struct child *c, const struct module_builtin *builtins)
 	subprocesses_free(w.subprocesses);
 	w.farms = farm_client_free(w.farms);
 	bus_finish(w.bus);
-	if (n_left == 0) { /* else nothing is called any more: what it may use is gone */
+	if (n_left == 0) /* else nothing is called any more: what it may use is gone */
 		pool_free(w.pool);
-		mailbox_close(&w.mailbox);
-	}
 	w.access = access_log_free(w.access);
 	lifeline_say_goodbye(w.lifeline, MSG_DRAINED, NULL);
 	return w.exit_status;
