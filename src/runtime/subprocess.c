@@ -29,7 +29,7 @@
 #include "runtime/subprocess_stdio.h"
 
 #define CHANNEL_VARIABLE "TINE_CHANNEL="
-#define STOP_MS          500 /* that killed children get to be gone when the worker stops */
+#define STOP_MS          500 /* that killed children get to be gone where the loop does not wait for them */
 
 /* --- the end of a child --- */
 
@@ -275,6 +275,24 @@ static int launch_with(struct tine_child *c, const struct tine_child_options *o,
 	return r;
 }
 
+/* Waits for one that was killed, though not for ever: one that hangs in the kernel is left to whoever inherits it. */
+static void wait_for(const struct tine_child *c, uint64_t end_us)
+{
+	struct pollfd ended = {.fd = c->pidfd, .events = POLLIN};
+	uint64_t now = now_us();
+
+	poll(&ended, 1, now < end_us ? (int)((end_us - now) / US_PER_MS) + 1 : 0);
+}
+
+/* The loop has no room for it, and would not tell of its end. */
+static void end_unwatched(struct tine_child *c)
+{
+	subprocess_signal(c, SIGKILL);
+	wait_for(c, now_us() + STOP_MS * US_PER_MS);
+	look_how(c);
+	c->exited = true;
+}
+
 /* The child runs: our ends go onto the loop. */
 static int watch(struct tine_child *c, struct stdio_ends *e)
 {
@@ -282,8 +300,10 @@ static int watch(struct tine_child *c, struct stdio_ends *e)
 	int r = 0;
 
 	event_assign(&c->ev_exit, c->all->base, c->pidfd, EV_READ, on_exit_of_child, c);
-	if (event_add(&c->ev_exit, NULL) < 0)
+	if (event_add(&c->ev_exit, NULL) < 0) {
+		end_unwatched(c);
 		r = -ENOMEM;
+	}
 	for (int i = 0; i < e->n && r == 0; i++) {
 		if (e->ours[i] < 0)
 			continue;
@@ -431,15 +451,6 @@ int subprocesses_new(struct event_base *base, struct subprocesses **ret)
 void subprocesses_end(struct subprocesses *all)
 {
 	all->ending = true;
-}
-
-/* Waits for one that was killed, though not for ever: one that hangs in the kernel is left to whoever inherits it. */
-static void wait_for(const struct tine_child *c, uint64_t end_us)
-{
-	struct pollfd ended = {.fd = c->pidfd, .events = POLLIN};
-	uint64_t now = now_us();
-
-	poll(&ended, 1, now < end_us ? (int)((end_us - now) / US_PER_MS) + 1 : 0);
 }
 
 /* Kills what still runs, with all it has started, and reaps it. No callback is called. NULL is fine. Returns NULL. */

@@ -604,6 +604,33 @@ START_TEST(test_no_descriptors_left)
 }
 END_TEST
 
+/* For libevent: what it has is what the loop can do. */
+static bool no_memory;
+
+static void *loop_malloc(size_t n)
+{
+	return no_memory ? NULL : malloc(n);
+}
+
+static void *loop_realloc(void *p, size_t n)
+{
+	return no_memory ? NULL : realloc(p, n);
+}
+
+/* It runs already, and the loop has no room for it: it is ended, and that is told. */
+START_TEST(test_no_room_on_the_loop)
+{
+	struct tine_child_options o = options(NULL, NULL);
+
+	no_memory = true;
+	spawn_shell(&o, "sleep 1000");
+	no_memory = false;
+	run_to_close();
+	ck_assert_int_eq(seen.error, -ENOMEM);
+	ck_assert_str_eq(seen.order, "!.");
+}
+END_TEST
+
 START_TEST(test_quota)
 {
 	struct tine_child_options o = options("/no/such/program", NULL);
@@ -1192,6 +1219,7 @@ END_TEST
 	X(test_user)                          \
 	X(test_cannot_be_executed)            \
 	X(test_no_descriptors_left)           \
+	X(test_no_room_on_the_loop)           \
 	X(test_quota)                         \
 	X(test_bad_arguments)                 \
 	X(test_exec)                          \
@@ -1236,5 +1264,6 @@ int main(int argc, char **argv)
 {
 	if (argc > 1 && strcmp(argv[1], ECHO_ARGUMENT) == 0)
 		return echo(tine_channel_fd(), NULL);
+	event_set_mem_functions(loop_malloc, loop_realloc, free);
 	return run_tests("subprocess", add);
 }
