@@ -125,7 +125,9 @@ struct tine_child_options {
 	uint64_t
 		grace_us; /* after that SIGKILL, to the whole group, and no more waiting for its streams */
 
-	size_t queue_max; /* bytes that wait to be written, for standard input and for the channel */
+	/* Bytes that wait to be written, for standard input and for the channel, where each message has 4 more. A message that is larger
+	 * cannot be sent at all. */
+	size_t queue_max;
 	size_t message_max; /* bytes of a message, either way */
 	size_t max_buffer;  /* exec, exec_file: bytes of output, of each of the two */
 
@@ -205,7 +207,7 @@ TINE_EXPORT int tine_child_fork(struct tine_worker *worker,
 /*
  * Sends a message over the channel. Messages arrive whole and in order. Returns 0; TINE_E_FULL when it would not fit queue_max:
  * on_writable will be called with TINE_CHILD_CHANNEL; TINE_E_TOO_LARGE when it never would, or is more than message_max;
- * TINE_E_CLOSED when there is no channel, or no more.
+ * TINE_E_CLOSED when there is no channel, or no more; -ENOMEM, and it may be cut off.
  */
 TINE_EXPORT int tine_child_send(struct tine_child *child, const void *data, size_t len);
 
@@ -213,7 +215,8 @@ TINE_EXPORT int tine_child_send(struct tine_child *child, const void *data, size
 
 /*
  * Writes to its standard input, all of it or nothing. Returns 0; TINE_E_FULL when it would not fit queue_max: on_writable will be
- * called with TINE_CHILD_STDIN; TINE_E_TOO_LARGE when it never would; TINE_E_CLOSED when the input is no pipe, or closed by one side.
+ * called with TINE_CHILD_STDIN; TINE_E_TOO_LARGE when it never would; TINE_E_CLOSED when the input is no pipe, or closed by one side;
+ * -ENOMEM, and it may have been closed.
  */
 TINE_EXPORT int tine_child_write(struct tine_child *child, const void *data, size_t len);
 

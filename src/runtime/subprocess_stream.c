@@ -118,8 +118,10 @@ int child_stream_write(
 	of_head = sent < head_len ? sent : head_len;
 	enqueue(s, (const char *)head + of_head, head_len - of_head);
 	enqueue(s, (const char *)data + (sent - of_head), len - (sent - of_head));
-	if (waiting(s) > 0)
-		event_add(&s->ev_write, NULL);
+	if (waiting(s) > 0 && event_add(&s->ev_write, NULL) < 0) { /* the rest would never leave */
+		give_up_writing(s);
+		return -ENOMEM;
+	}
 	return 0;
 }
 

@@ -631,6 +631,22 @@ START_TEST(test_no_room_on_the_loop)
 }
 END_TEST
 
+/* More than the pipe takes, and what waits is never to be written: no more follows it. */
+START_TEST(test_no_room_for_what_waits)
+{
+	static const char much[200000];
+	struct tine_child_options o = options(NULL, NULL);
+	struct tine_child *c = spawn_shell(&o, "wc -c");
+
+	no_memory = true;
+	ck_assert_int_eq(tine_child_write(c, much, sizeof(much)), -ENOMEM);
+	no_memory = false;
+	ck_assert_int_eq(tine_child_write(c, much, sizeof(much)), TINE_E_CLOSED);
+	run_to_close();
+	ck_assert_int_eq(seen.how.status, 0);
+}
+END_TEST
+
 START_TEST(test_quota)
 {
 	struct tine_child_options o = options("/no/such/program", NULL);
@@ -1220,6 +1236,7 @@ END_TEST
 	X(test_cannot_be_executed)            \
 	X(test_no_descriptors_left)           \
 	X(test_no_room_on_the_loop)           \
+	X(test_no_room_for_what_waits)        \
 	X(test_quota)                         \
 	X(test_bad_arguments)                 \
 	X(test_exec)                          \
