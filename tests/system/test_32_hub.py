@@ -934,7 +934,7 @@ def test_rights_over_websocket(guarded):
 
 def test_a_token_ends_what_it_began(guarded):
     t = guarded()
-    made = token("a", "s", expires=time.time() + 3)
+    made = token("a", "s", expires=time.time() + 5)
     with t.connect() as c, Raw(t, f"/hub/a?token={made}") as ws:
         assert Stream(c, f"/hub/a?token={made}").event() is None
         assert ws.closed_with() == (1008, b"the token has expired")
