@@ -34,6 +34,7 @@ struct nats_sub {
 	natsSubscription *handle; /* NULL: the connection is not there, or would not */
 	int64_t n_dropped;        /* by libnats, that were told of */
 	char *subject, *group;
+	atomic_uint n_users; /* the table, and libnats for each handle that it had */
 };
 
 struct nats {
@@ -281,35 +282,61 @@ static int nats_open(const struct nats_options *o, struct nats **ret, char *erro
 
 /* --- subscriptions --- */
 
-static int sub_activate(struct nats_sub *sub)
+/* Called by libnats, too, when no message of a handle is on its way to us any more. */
+static void sub_release(void *arg)
+{
+	struct nats_sub *sub = arg;
+
+	if (atomic_fetch_sub(&sub->n_users, 1) > 1)
+		return;
+	free(sub->subject);
+	free(sub->group);
+	free(sub);
+}
+
+/* If the connection ends in between, nobody tells when the last message has come: then it is never released. */
+static natsStatus sub_ask(struct nats_sub *sub)
 {
 	struct nats *n = sub->nats;
 	natsStatus s;
 
-	if (!n->connection)
-		return 0;
+	atomic_fetch_add(&sub->n_users, 1);
 	s = sub->group ? natsConnection_QueueSubscribe(&sub->handle, n->connection, sub->subject,
 				 sub->group, on_message, sub)
 		       : natsConnection_Subscribe(
 				 &sub->handle, n->connection, sub->subject, on_message, sub);
+	if (s != NATS_OK) {
+		sub_release(sub);
+		return s;
+	}
+	s = natsSubscription_SetOnCompleteCB(sub->handle, sub_release, sub);
 	if (s == NATS_OK) /* bytes count, not how many they are */
 		s = natsSubscription_SetPendingLimits(sub->handle, -1, (int)n->o.buffer);
-	if (s == NATS_OK)
-		return 0;
-	sub->handle = NULL;
-	if (s != NATS_CONNECTION_CLOSED) /* it is opened anew, and they are made then */
-		say(n, NATS_STATE_TROUBLE, natsStatus_GetText(s));
-	return -EIO;
+	return s;
 }
 
-/* Called by libnats when no message of it is on its way to us any more. */
-static void sub_free(void *arg)
+/* What had come by it may still be on its way to us. */
+static void sub_deactivate(struct nats_sub *sub)
 {
-	struct nats_sub *sub = arg;
+	natsSubscription_Destroy(sub->handle);
+	sub->handle = NULL;
+	sub->n_dropped = 0;
+}
 
-	free(sub->subject);
-	free(sub->group);
-	free(sub);
+static int sub_activate(struct nats_sub *sub)
+{
+	natsStatus s;
+
+	if (!sub->nats->connection)
+		return 0;
+	s = sub_ask(sub);
+	if (s == NATS_OK)
+		return 0;
+	sub_deactivate(sub);
+	if (s != NATS_CONNECTION_CLOSED &&
+		s != NATS_INVALID_SUBSCRIPTION) /* it is opened anew, and they are made then */
+		say(sub->nats, NATS_STATE_TROUBLE, natsStatus_GetText(s));
+	return -EIO;
 }
 
 static int nats_subscribe(struct nats *n, uint64_t key, const char *subject, const char *group)
@@ -321,9 +348,10 @@ static int nats_subscribe(struct nats *n, uint64_t key, const char *subject, con
 	*sub = (struct nats_sub){.nats = n,
 		.key = key,
 		.subject = strdup(subject),
-		.group = group ? strdup(group) : NULL};
+		.group = group ? strdup(group) : NULL,
+		.n_users = 1};
 	if (!sub->subject || (group && !sub->group)) {
-		sub_free(sub);
+		sub_release(sub);
 		return -ENOMEM;
 	}
 	HASH_ADD(hh, n->subs, key, sizeof(sub->key), sub);
@@ -332,20 +360,14 @@ static int nats_subscribe(struct nats *n, uint64_t key, const char *subject, con
 
 static void nats_unsubscribe(struct nats *n, uint64_t key)
 {
-	natsSubscription *handle;
 	struct nats_sub *sub;
 
 	HASH_FIND(hh, n->subs, &key, sizeof(key), sub);
 	if (!sub)
 		return;
 	HASH_DEL(n->subs, sub);
-	handle = sub->handle;
-	if (!handle || natsSubscription_SetOnCompleteCB(handle, sub_free, sub) != NATS_OK) {
-		sub_free(sub);
-		return;
-	}
-	natsSubscription_Unsubscribe(handle);
-	natsSubscription_Destroy(handle);
+	sub_deactivate(sub);
+	sub_release(sub);
 }
 
 /* --- the connection --- */
@@ -355,11 +377,7 @@ static void drop_connection(struct nats *n)
 	struct nats_sub *sub, *next;
 
 	HASH_ITER(hh, n->subs, sub, next)
-	{
-		natsSubscription_Destroy(sub->handle);
-		sub->handle = NULL;
-		sub->n_dropped = 0;
-	}
+	sub_deactivate(sub);
 	natsConnection_Destroy(n->connection);
 	n->connection = NULL;
 }
