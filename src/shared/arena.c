@@ -16,6 +16,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,6 +61,12 @@ struct directory {
 	_Alignas(128) struct entry entries[ARENA_AREAS];
 };
 
+/* What those who use an area know of it, behind this. */
+struct kept {
+	struct kept *next;
+	max_align_t data[];
+};
+
 struct arena {
 	struct directory *directory;
 	uint64_t size;
@@ -67,6 +74,7 @@ struct arena {
 	struct lock_owner owner; /* its number is 0 until something is looked for */
 	uint64_t seed[2];
 	struct tine_shared *areas; /* that this process uses */
+	struct kept *kept;         /* what goes with it */
 };
 
 static uint64_t round_up(uint64_t n, uint64_t to)
@@ -211,6 +219,7 @@ int arena_attach(int fd, struct arena **ret)
 struct arena *arena_detach(struct arena *a)
 {
 	struct tine_shared *next;
+	struct kept *next_kept;
 
 	if (!a)
 		return NULL;
@@ -218,11 +227,27 @@ struct arena *arena_detach(struct arena *a)
 		next = s->next;
 		free(s);
 	}
+	for (struct kept *k = a->kept; k; k = next_kept) {
+		next_kept = k->next;
+		free(k);
+	}
 	if (a->owner.id != 0)
 		lock_leave(&a->owner);
 	munmap(a->directory, a->size);
 	free(a);
 	return NULL;
+}
+
+/* Memory of this process, zeroed, for what it knows of an area: until arena_detach(). NULL: there is none. */
+void *arena_alloc(struct arena *a, size_t size)
+{
+	struct kept *k = calloc(1, sizeof(*k) + size);
+
+	if (!k)
+		return NULL;
+	k->next = a->kept;
+	a->kept = k;
+	return k->data;
 }
 
 /* A secret that all who use the arena share. */

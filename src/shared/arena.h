@@ -63,6 +63,7 @@ int arena_adopt(int fd, int layout, uint64_t size);
 /* For those who use it. */
 int arena_attach(int fd, struct arena **ret);
 struct arena *arena_detach(struct arena *a);
+void *arena_alloc(struct arena *a, size_t size);
 int arena_find(struct arena *a, const struct arena_request *request, struct tine_shared **ret,
 	char why[ARENA_WHY_MAX]);
 const uint64_t *arena_seed(const struct arena *a);

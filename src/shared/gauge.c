@@ -11,9 +11,6 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
-
-#include "base/fd.h"
 
 #define N_CELLS  4096                 /* processes that can have a share at the same time */
 #define CLAIMING UINT32_C(0x80000000) /* somebody is about to make it his own */
@@ -84,17 +81,20 @@ static struct cell *find_free(const struct lock_owner *o, struct cells *all)
 
 /*
  * Finds a gauge, or makes it, with a share of our own, which is 0 until we say something. One thread at a time. Returns 0 with
- * *ret for gauge_free() (at or before arena_detach()), or -errno and why.
+ * *ret, which lives until arena_detach(), or -errno and why.
  */
 int gauge_find(struct arena *a, const char *name, struct tine_gauge **ret, char why[ARENA_WHY_MAX])
 {
 	struct arena_request q = {.name = name, .kind = ARENA_GAUGE, .size = sizeof(struct cells)};
-	CLEANUP(freep) struct tine_gauge *g = calloc(1, sizeof(*g));
 	struct tine_shared *area;
-	int r = g ? arena_find(a, &q, &area, why) : -ENOMEM;
+	struct tine_gauge *g;
+	int r = arena_find(a, &q, &area, why);
 
 	if (r < 0)
 		return r;
+	g = arena_alloc(a, sizeof(*g));
+	if (!g)
+		return -ENOMEM;
 	g->all = area->data;
 	g->owner = area->owner;
 	g->own = find_own(g->owner, g->all);
@@ -106,15 +106,8 @@ int gauge_find(struct arena *a, const char *name, struct tine_gauge **ret, char 
 			N_CELLS, name);
 		return -ENOSPC;
 	}
-	*ret = take_ptr(g);
+	*ret = g;
 	return 0;
-}
-
-/* Of this process; its share stays as it is until the process ends. Returns NULL. */
-struct tine_gauge *gauge_free(struct tine_gauge *g)
-{
-	free(g);
-	return NULL;
 }
 
 /* Changes our share. */

@@ -13,7 +13,6 @@
 struct tine_gauge;
 
 int gauge_find(struct arena *a, const char *name, struct tine_gauge **ret, char why[ARENA_WHY_MAX]);
-struct tine_gauge *gauge_free(struct tine_gauge *g);
 void gauge_add(struct tine_gauge *g, int64_t n);
 void gauge_set(struct tine_gauge *g, int64_t value);
 int64_t gauge_get(const struct tine_gauge *g);

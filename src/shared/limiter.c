@@ -21,10 +21,8 @@
 #include <stdbool.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "base/fd.h"
 #include "base/siphash.h"
 #include "base/sized.h"
 
@@ -320,13 +318,13 @@ static int set_rules(struct tine_limit *l, const char *name, const struct tine_l
 }
 
 /*
- * Finds the table of a limit, or makes it. One thread at a time. Returns 0 with *ret for limiter_free() (at or before
- * arena_detach()), or -errno and why.
+ * Finds the table of a limit, or makes it. One thread at a time. Returns 0 with *ret, which lives until
+ * arena_detach(), or -errno and why.
  */
 int limiter_find(struct arena *a, const char *name, const struct tine_limit_options *given,
 	struct tine_limit **ret, char why[ARENA_WHY_MAX])
 {
-	CLEANUP(freep) struct tine_limit *l = calloc(1, sizeof(*l));
+	struct tine_limit l = {0};
 	struct arena_request q = {.name = name, .kind = ARENA_LIMIT};
 	struct tine_shared *area;
 	struct tine_limit_options o;
@@ -336,29 +334,23 @@ int limiter_find(struct arena *a, const char *name, const struct tine_limit_opti
 
 	if (r < 0)
 		return r;
-	if (!l)
-		return -ENOMEM;
-	r = set_rules(l, name, &o, why);
+	r = set_rules(&l, name, &o, why);
 	if (r < 0)
 		return r;
 	while (n_buckets * LOAD < o.keys)
 		n_buckets *= 2;
 	q.size = sizeof(struct limiter_table) + n_buckets * sizeof(struct limiter_bucket);
-	snprintf(suffix, sizeof(suffix), "#%c%" PRIu64, l->rules->letter, n_buckets);
+	snprintf(suffix, sizeof(suffix), "#%c%" PRIu64, l.rules->letter, n_buckets);
 	q.suffix = suffix;
 	r = arena_find(a, &q, &area, why);
 	if (r < 0)
 		return r;
-	l->table = area->data;
-	l->mask = n_buckets - 1;
-	memcpy(l->seed, arena_seed(a), sizeof(l->seed));
-	*ret = take_ptr(l);
+	l.table = area->data;
+	l.mask = n_buckets - 1;
+	memcpy(l.seed, arena_seed(a), sizeof(l.seed));
+	*ret = arena_alloc(a, sizeof(l));
+	if (!*ret)
+		return -ENOMEM;
+	**ret = l;
 	return 0;
-}
-
-/* Of this process; the table stays. Returns NULL. */
-struct tine_limit *limiter_free(struct tine_limit *l)
-{
-	free(l);
-	return NULL;
 }

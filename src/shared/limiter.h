@@ -15,7 +15,6 @@ struct tine_limit;
 
 int limiter_find(struct arena *a, const char *name, const struct tine_limit_options *given,
 	struct tine_limit **ret, char why[ARENA_WHY_MAX]);
-struct tine_limit *limiter_free(struct tine_limit *l);
 int limiter_take(struct tine_limit *l, const void *key, size_t len, uint64_t cost, uint64_t now_ns,
 	struct tine_limit_answer *ret);
 uint64_t limiter_forgotten(const struct tine_limit *l);

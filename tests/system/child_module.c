@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 #include <unistd.h>
 
 #include <tine/channel.h>
@@ -40,8 +41,11 @@ static void on_exec(struct tine_request *request, void *arg)
 
 /* One that runs on. Its first word is the answer; then the request is no longer there. */
 struct started {
+	LIST_ENTRY(started) link;
 	struct tine_request *request;
 };
+
+static LIST_HEAD(, started) all_started;
 
 static void tell(struct started *s, const char *text)
 {
@@ -74,8 +78,11 @@ static void on_error(struct tine_child *c, int error, void *arg)
 
 static void on_close(struct tine_child *c, void *arg)
 {
-	tell(arg, "closed");
-	free(arg);
+	struct started *s = arg;
+
+	tell(s, "closed");
+	LIST_REMOVE(s, link);
+	free(s);
 }
 
 static int wait_for_ever(int channel, void *arg)
@@ -94,6 +101,7 @@ static void start_child(struct tine_request *request, struct tine_child_options 
 	struct started *s = calloc(1, sizeof(*s));
 
 	s->request = request;
+	LIST_INSERT_HEAD(&all_started, s, link);
 	tine_defer(request);
 	o->size = sizeof(*o);
 	o->on_data = on_data;
@@ -103,6 +111,7 @@ static void start_child(struct tine_request *request, struct tine_child_options 
 	o->arg = s;
 	if ((o->function ? tine_child_fork : tine_child_spawn)(worker, o, NULL) < 0) {
 		tell(s, "refused");
+		LIST_REMOVE(s, link);
 		free(s);
 	}
 }
@@ -140,7 +149,19 @@ static int start(struct tine_worker *w, void **ret_state)
 	return add_handlers(w, handlers);
 }
 
+/* Of those that run on nothing more is heard. */
+static void stop(void *state)
+{
+	struct started *s;
+
+	while ((s = LIST_FIRST(&all_started))) {
+		LIST_REMOVE(s, link);
+		free(s);
+	}
+}
+
 TINE_MODULE = {.abi = TINE_ABI,
 	.size = sizeof(struct tine_module),
 	.name = "child",
-	.worker_start = start};
+	.worker_start = start,
+	.worker_stop = stop};

@@ -160,13 +160,14 @@ static int start(struct tine_worker *worker, void **ret_state)
 		{"/abort", on_abort}, {"/exit", on_exit_status}, {"/silent", on_silent},
 		{"/big", on_big}, {"/grow", on_grow}};
 	const struct tine_config *config = tine_worker_config(worker);
-	struct state *s = calloc(1, sizeof(*s));
+	struct state *s;
 	int r = fail_as_told(worker, tine_config_string(config, "fail"));
 
 	if (r == 0)
 		r = fail_as_the_file_says(worker, tine_config_string(config, "fail_file"));
 	if (r < 0)
 		return r;
+	*ret_state = s = calloc(1, sizeof(*s));
 	s->text = tine_config_string(config, "text");
 	s->delay_us = tine_config_number(config, "delay");
 	for (size_t i = 0; i < sizeof(routes) / sizeof(*routes); i++) {
@@ -174,7 +175,6 @@ static int start(struct tine_worker *worker, void **ret_state)
 		if (r < 0)
 			return tine_worker_error(worker, "%s: %s", routes[i].path, strerror(-r));
 	}
-	*ret_state = s;
 	return 0;
 }
 

@@ -33,8 +33,6 @@ static void setup(void)
 
 static void teardown(void)
 {
-	limit = limiter_free(limit);
-	ck_assert_ptr_null(limit);
 	arena = arena_detach(arena);
 	close(fd);
 }
@@ -59,7 +57,6 @@ static struct tine_limit_options window(uint64_t amount, uint64_t period_us)
 
 static void open_limit(struct tine_limit_options o)
 {
-	limiter_free(limit);
 	ck_assert_msg(limiter_find(arena, "limit", &o, &limit, why) == 0, "%s", why);
 }
 
@@ -327,7 +324,6 @@ static void be_greedy(void)
 	struct tallies *t;
 	unsigned n = 0;
 
-	limiter_free(limit);
 	if (arena_attach(fd, &a) < 0 || limiter_find(a, "limit", &o, &limit, why) < 0)
 		_exit(EXIT_FAILURE);
 	t = open_tallies(a);
@@ -368,7 +364,6 @@ static void take_until_killed(void)
 	struct arena *a;
 	char key[24];
 
-	limiter_free(limit);
 	if (arena_attach(fd, &a) < 0 || limiter_find(a, "limit", &o, &limit, why) < 0)
 		_exit(255);
 	for (unsigned i = 0;; i++) {
