@@ -40,7 +40,7 @@ extern "C" {
 
 /*
  * A worker process, from its start to its end: the next one in its slot has another address. 0 is nobody's. The three below
- * stand for more than one.
+ * stand for more than one: of the workers that are ready, so in worker_start this one is not among them yet.
  */
 typedef uint32_t tine_peer;
 

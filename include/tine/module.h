@@ -90,7 +90,8 @@ struct tine_module {
 	/* No new connections from here on; requests in flight and on idle connections may still come. */
 	void (*worker_drain)(void *state);
 
-	/* The last call: the worker is about to exit and no request is left. */
+	/* The last call: the worker is about to exit and no request is left. Not called where it has come to an end before it was ready:
+	 * when worker_start of any module has failed, nothing more of any is called. */
 	void (*worker_stop)(void *state);
 
 	/* What the module does in a farm; NULL: it is none for a farm. In a farm worker_start is not called, nor anything of it. */

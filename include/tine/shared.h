@@ -162,7 +162,8 @@ enum tine_limit_result {
  * Takes `cost` of what a key may do. key: len bytes of any kind, compared by a 64-bit hash with a secret in it. cost: 0 takes
  * nothing and only looks. ret_answer: NULL, or where more about it goes. Time is CLOCK_MONOTONIC, the same for all workers.
  *
- * Returns 0: allowed; TINE_LIMITED: refused, and nothing was taken; -E2BIG: cost is more than can ever be allowed at once.
+ * Returns 0: allowed; TINE_LIMITED: refused, and nothing was taken; -E2BIG: cost is more than can ever be allowed at once, and
+ * *ret_answer is left as it was.
  *
  * A key takes up room for as long as it makes a difference: until its bucket is full again, or its window over. When more keys
  * than there is room for come at the same time, the key that is nearest to being free of its limit is forgotten in favour of
