@@ -130,6 +130,8 @@ static void on_closed(const char *why, void *arg)
 {
 	struct bus *b = arg;
 
+	if (b->finished)
+		return;
 	window_end(&b->window, TINE_E_CLOSED);
 	inbox_end(b->inbox, TINE_E_CLOSED);
 	if (b->tasks.on_end)
@@ -280,11 +282,12 @@ bool bus_leave(struct bus *b)
 	return b->n_acked >= b->left_at;
 }
 
-/* The process ends: what was sent is written. The primary reads all the time, so this takes no time unless it is gone. */
+/* The process ends, and nothing of its modules is called any more: what was sent is written. The primary reads all the time, so this takes no time unless it is gone. */
 void bus_finish(struct bus *b)
 {
 	uint64_t end = now_us() + FINISH_MS * US_PER_MS;
 
+	b->finished = true;
 	lane_flush(b->lane);
 	while (lane_is_open(b->lane) && lane_queued(b->lane) > 0 && now_us() < end) {
 		lane_wait(b->lane, 10);

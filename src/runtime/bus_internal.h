@@ -53,6 +53,7 @@ struct bus {
 	uint64_t warn_us;      /* when that may be said again */
 	struct spin_seen seen; /* bursts of them */
 	bool leaving;
+	bool finished; /* the modules are gone */
 	uint64_t
 		left_at; /* when so many frames are dealt with, nothing of a subscription comes any more */
 

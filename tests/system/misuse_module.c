@@ -3,9 +3,11 @@
  * is one such use; its answer is what became of it, a word each. With `stream` it serves plain TCP instead, and has a connection of its own
  * for each that ends.
  */
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <tine/bus.h>
@@ -63,6 +65,54 @@ static void on_too_large(struct tine_request *request, void *arg)
 	s.fd = &fd;
 	say(" %s", status_name(tine_bus_post(worker, &s)));
 	finish();
+}
+
+/* The lane of the bus: of the sockets without a name the one with the largest buffer. */
+static int lane(void)
+{
+	int best = -1, largest = 0;
+
+	for (int fd = 3; fd < 64; fd++) {
+		struct sockaddr_un a;
+		socklen_t len = sizeof(a), size_len = sizeof(int);
+		int size;
+
+		if (getsockname(fd, (struct sockaddr *)&a, &len) < 0 || a.sun_family != AF_UNIX ||
+			len > sizeof(sa_family_t) ||
+			getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, &size_len) < 0 ||
+			size <= largest)
+			continue;
+		best = fd;
+		largest = size;
+	}
+	return best;
+}
+
+static bool stopped;
+
+static void on_late(int status, void *arg)
+{
+	if (stopped)
+		tine_log(TINE_LOG_ERROR, "called after worker_stop: %s", status_name(status));
+}
+
+static void on_late_answer(int status, struct tine_message *m, void *arg)
+{
+	on_late(status, arg);
+}
+
+/* Sends over a lane that is broken when it is to be written. */
+static void send_too_late(void)
+{
+	struct tine_send s = {.size = sizeof(s),
+		.to = TINE_PEER_ALL,
+		.on_done = on_late,
+		.on_answer = on_late_answer};
+	int nowhere = open("/dev/null", O_RDWR | O_CLOEXEC), r = tine_bus_post(worker, &s);
+
+	dup2(nowhere, lane());
+	tine_log(TINE_LOG_INFO, "sent in worker_stop: %s", status_name(r));
+	stopped = true;
 }
 
 /* --- streams --- */
@@ -139,7 +189,7 @@ static int start(struct tine_worker *w, void **ret_state)
 static void stop(void *state)
 {
 	if (!streams)
-		return;
+		return send_too_late();
 	adopt_one("in worker_stop");
 	tine_log(TINE_LOG_INFO, "%u opened, %u closed", n_open, n_closed);
 }

@@ -40,3 +40,11 @@ def test_no_connection_begins_when_the_worker_has_ended_them(misused, module):
     t.wait_log(r"drain: deadline; closing 1 ")
     assert [m[1] for m in t.find(r"adopted (.*)")] == ["in on_close: closed", "in worker_stop: closed"]
     assert t.find(r"1 opened, 1 closed")
+
+
+def test_nothing_is_called_after_worker_stop(misused):
+    """Also when what was sent last cannot be written any more."""
+    t = misused()
+    t.stop()
+    assert t.find(r"sent in worker_stop: ok")
+    assert t.errors() == []
