@@ -4,6 +4,8 @@ import pytest
 
 from conftest import HERE
 from harness import line
+from test_30_bus import members
+from test_33_nats import machines, pytestmark as needs_nats, server, service  # noqa: F401
 
 
 @pytest.fixture(scope="session")
@@ -48,3 +50,24 @@ def test_nothing_is_called_after_worker_stop(misused):
     t.stop()
     assert t.find(r"sent in worker_stop: ok")
     assert t.errors() == []
+
+
+@pytest.mark.parametrize("group", ["two words", "t\u00f6", "\x1b[2J"])
+@needs_nats[0]
+@needs_nats[1]
+def test_a_group_of_which_nats_cannot_be_told_stays_on_its_machine(server, machines, group):  # noqa: F811
+    """Its members elsewhere would not know that it has had a message."""
+    nats = server()
+    everybody = [w for t in machines(nats, 2) for w in members(t)]
+    for w in everybody:
+        w.ask("subscribe", pattern="work", group=group)
+        w.ask("subscribe", pattern="end")
+    nats.wait_subscribed("end", 2)
+    assert everybody[0].ask("send", subject="work", data="once") == "ok"
+    assert everybody[0].ask("send", subject="end", data="end") == "ok"
+    got = []
+    for w in everybody:  # they come in this order
+        while not got or got[-1] != "end":
+            got += [text.split(" ", 3)[3] for text in w.ask("got").splitlines()]
+        got.pop()
+    assert got == ["once"]
