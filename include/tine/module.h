@@ -143,7 +143,7 @@ TINE_EXPORT const char *tine_version(void);
 
 enum tine_log_level { TINE_LOG_ERROR, TINE_LOG_WARNING, TINE_LOG_INFO, TINE_LOG_DEBUG };
 
-/* Writes one line to tined's log. Bytes that are not printable ASCII are escaped. */
+/* Writes one line to tined's log, cut at about 2,000 bytes. Bytes that are not printable ASCII are escaped. Any thread. */
 TINE_EXPORT void tine_log(enum tine_log_level level, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 

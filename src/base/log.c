@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +22,7 @@
 
 #define LINE_MAX_BYTES 2048
 
-enum log_level log_max_level = LOG_LVL_INFO;
+_Atomic(enum log_level) log_max_level = LOG_LVL_INFO;
 
 static const struct sockaddr_un journal = {
 	.sun_family = AF_UNIX, .sun_path = "/run/systemd/journal/socket"};
@@ -31,9 +32,9 @@ static struct {
 	int fd; /* stderr, the file, or a socket for the journal */
 	char *path;
 	char name[32];
-	char fields[128]; /* of every entry in the journal; empty or "NAME=value\n" for each */
-	int journal_fd;   /* when journald reads our stderr; -1: it does not */
-	unsigned n_lost;  /* lines there was no room for */
+	char fields[128];   /* of every entry in the journal; empty or "NAME=value\n" for each */
+	int journal_fd;     /* when journald reads our stderr; -1: it does not */
+	atomic_uint n_lost; /* lines there was no room for */
 	bool to_journal_stream; /* stderr is read by journald: mark priorities, leave out the time */
 } log_state = {
 	.fd = STDERR_FILENO, .name = "tined", .fields = "TINE_ROLE=primary\n", .journal_fd = -1};
@@ -142,15 +143,15 @@ int log_open(enum log_sink sink, const char *path)
 	return 0;
 }
 
-/* Takes over an open log file, which the primary reopened for us. Ignored (closed) when we log elsewhere. */
+/*
+ * Takes over an open log file, which the primary reopened for us. Ignored (closed) when we log elsewhere. It gets the number of the old
+ * one: another thread may be about to write there, and must not find somebody else's file.
+ */
 void log_set_fd(int fd)
 {
-	if (log_state.sink != LOG_SINK_FILE) {
-		close(fd);
-		return;
-	}
-	close(log_state.fd);
-	log_state.fd = fd;
+	if (log_state.sink == LOG_SINK_FILE)
+		dup3(fd, log_state.fd, O_CLOEXEC);
+	close(fd);
 }
 
 /* The descriptor of the log file, or -1 when we do not log to one. */
@@ -249,17 +250,18 @@ static bool has_room(int fd)
 static void write_line(const char *line, size_t n)
 {
 	char lost[96];
-	int n_lost;
+	unsigned n_lost;
+	int len;
 
 	if (!has_room(log_state.fd)) {
 		log_state.n_lost++;
 		return;
 	}
-	if (log_state.n_lost > 0) {
-		n_lost = snprintf(lost, sizeof(lost), "%s: %u lines of the log were lost\n",
-			log_state.name, log_state.n_lost);
-		log_state.n_lost = 0;
-		if (write(log_state.fd, lost, (size_t)n_lost) < 0 || !has_room(log_state.fd))
+	n_lost = log_state.n_lost > 0 ? atomic_exchange(&log_state.n_lost, 0) : 0;
+	if (n_lost > 0) {
+		len = snprintf(lost, sizeof(lost), "%s: %u lines of the log were lost\n",
+			log_state.name, n_lost);
+		if (write(log_state.fd, lost, (size_t)len) < 0 || !has_room(log_state.fd))
 			return;
 	}
 	if (write(log_state.fd, line, n) < 0)

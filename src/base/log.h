@@ -1,7 +1,7 @@
 /*
  * One line per event, to stderr, the journal or a file. Every line says who speaks: "worker[3]: ...".
  * Bytes outside printable ASCII are escaped, so that untrusted text can be logged as it is.
- * One sink per process, inherited over fork(2); not for use from several threads at once.
+ * One sink per process, inherited over fork(2). What writes a line is for any thread, all else for one.
  */
 #pragma once
 
@@ -12,7 +12,7 @@
 enum log_level { LOG_LVL_ERROR, LOG_LVL_WARNING, LOG_LVL_INFO, LOG_LVL_DEBUG };
 enum log_sink { LOG_SINK_STDERR, LOG_SINK_JOURNAL, LOG_SINK_FILE };
 
-extern enum log_level log_max_level; /* read by the macros only */
+extern _Atomic(enum log_level) log_max_level; /* read by the macros only */
 
 int log_open(enum log_sink sink, const char *path);
 int log_open_sink(enum log_sink sink, const char *path);

@@ -1,4 +1,6 @@
 /* The log: one whole line per event, untrusted text escaped, files reopened. */
+#include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -138,6 +140,57 @@ START_TEST(test_a_pipe_nobody_empties_loses_lines_not_time)
 }
 END_TEST
 
+#define LINES 2000
+
+/* Of the log, that end with this. */
+static int count_lines(const char *end)
+{
+	FILE *f = fopen(path, "re");
+	int n = 0;
+
+	ck_assert_ptr_nonnull(f);
+	while (fgets(text, sizeof(text), f)) {
+		text[strcspn(text, "\n")] = '\0';
+		n += strlen(text) > strlen(end) &&
+			strcmp(text + strlen(text) - strlen(end), end) == 0;
+	}
+	fclose(f);
+	return n;
+}
+
+static void *log_lines(void *arg)
+{
+	for (int i = 0; i < LINES; i++)
+		log_info("thread: %s", (const char *)arg);
+	return NULL;
+}
+
+/* The file is replaced and the level set while others log: each line is in one of the files, and none anywhere else. */
+START_TEST(test_threads_log)
+{
+	pthread_t threads[2];
+	int fd, before;
+
+	open_log();
+	before = log_fd();
+	ck_assert_int_eq(pthread_create(&threads[0], NULL, log_lines, "one"), 0);
+	ck_assert_int_eq(pthread_create(&threads[1], NULL, log_lines, "two"), 0);
+	for (int i = 0; i < 200; i++) {
+		fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
+		ck_assert_int_ge(fd, 0);
+		log_set_fd(fd);
+		log_set_level(LOG_LVL_INFO + i % 2);
+		ck_assert_int_eq(log_fd(), before); /* a thread may be about to write there */
+	}
+	for (int i = 0; i < 2; i++)
+		ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
+	log_set_level(LOG_LVL_INFO);
+	ck_assert_int_eq(count_lines("thread: one"), LINES);
+	ck_assert_int_eq(count_lines("thread: two"), LINES);
+	close_log();
+}
+END_TEST
+
 static void add(TCase *tc)
 {
 	tcase_add_test(tc, test_a_line_says_who_and_how_bad);
@@ -146,6 +199,7 @@ static void add(TCase *tc)
 	tcase_add_test(tc, test_levels);
 	tcase_add_test(tc, test_reopen_follows_a_rotation);
 	tcase_add_test(tc, test_a_pipe_nobody_empties_loses_lines_not_time);
+	tcase_add_test(tc, test_threads_log);
 	tcase_add_test(tc, test_a_bad_path_leaves_the_old_log);
 }
 
