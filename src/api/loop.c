@@ -153,7 +153,8 @@ int tine_loop_figures(struct tine_worker *worker, struct tine_loop_figures *figu
 	struct loop_figures *then, now;
 
 	if (!worker || !worker->figures || !figures ||
-		figures->size < SIZED_TO(struct tine_loop_figures, turn_us))
+		figures->size < SIZED_TO(struct tine_loop_figures, turn_us) ||
+		figures->size > SIZED_MAX)
 		return -EINVAL;
 	then = figures_of(worker);
 	if (!then)

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <tine/bus.h>
+#include <tine/loop.h>
 #include <tine/stream.h>
 
 #include "../module.h"
@@ -115,6 +116,26 @@ static void send_too_late(void)
 	stopped = true;
 }
 
+/* --- the loop --- */
+
+/* Sizes that no structure has, and one of a later header. */
+static void on_figures(struct tine_request *request, void *arg)
+{
+	static const size_t sizes[] = {0, 8, 4097, SIZE_MAX, 4096};
+	union {
+		struct tine_loop_figures figures;
+		char space[4096];
+	} u;
+
+	begin(request);
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+		u.figures.size = sizes[i];
+		say("%s ", status_name(tine_loop_figures(worker, &u.figures)));
+	}
+	say("%s", u.figures.size == sizeof(u.figures) ? "known" : "unknown");
+	finish();
+}
+
 /* --- streams --- */
 
 static unsigned n_open, n_closed;
@@ -171,7 +192,8 @@ static int start_stream(struct tine_worker *w)
 
 static bool streams;
 
-static const struct handler handlers[] = {{"/too-large", on_too_large}, {NULL, NULL}};
+static const struct handler handlers[] = {
+	{"/too-large", on_too_large}, {"/figures", on_figures}, {NULL, NULL}};
 
 static int start(struct tine_worker *w, void **ret_state)
 {

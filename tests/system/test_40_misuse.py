@@ -32,6 +32,10 @@ def test_what_never_has_room_is_not_to_wait_for_it(misused):
     assert ask(misused(), "too-large") == "full too large invalid"
 
 
+def test_sizes_that_no_structure_has(misused):
+    assert ask(misused(), "figures") == 4 * "invalid " + "ok known"
+
+
 def test_no_connection_begins_when_the_worker_has_ended_them(misused, module):
     """What is adopted then would not be closed; and where each end adopts another one, there would be no end."""
     t = misused({"listener:tcp": {"address": "127.0.0.1:0", "protocol": "tcp"},
