@@ -282,7 +282,10 @@ bool bus_leave(struct bus *b)
 	return b->n_acked >= b->left_at;
 }
 
-/* The process ends, and nothing of its modules is called any more: what was sent is written. The primary reads all the time, so this takes no time unless it is gone. */
+/*
+ * The process ends, and nothing of its modules is called any more: what was sent is written. The primary reads all the time, so
+ * this takes no time unless it is gone.
+ */
 void bus_finish(struct bus *b)
 {
 	uint64_t end = now_us() + FINISH_MS * US_PER_MS;
