@@ -18,6 +18,9 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/lsan_interface.h>
+#endif
 
 #include "base/cpu.h"
 #include "base/fd.h"
@@ -224,6 +227,15 @@ static child_main_fn main_of(const struct proc *pr)
 	return pr->role == ROLE_BRIDGE ? p->bridge_main : p->worker_main;
 }
 
+/* Not by exit(3): what was registered for the end of the primary is none of a child's business, but for the search for leaks. */
+static _Noreturn void leave(int status)
+{
+#ifdef __SANITIZE_ADDRESS__
+	__lsan_do_leak_check();
+#endif
+	_exit(status);
+}
+
 static void run_child(struct proc *pr, int control_fd, int bus_fd)
 {
 	const struct primary *p = pr->primary;
@@ -261,7 +273,7 @@ static void run_child(struct proc *pr, int control_fd, int bus_fd)
 		c.farm ? c.farm->name : "");
 	confine_memory(pr); /* needs descriptors that go next */
 	confine(pr, control_fd, bus_fd);
-	_exit(main_of(pr)(&c));
+	leave(main_of(pr)(&c));
 }
 
 static void clear_slot(const struct proc *pr)
