@@ -218,7 +218,7 @@ def test_restart_scale_drain(start):
     assert slot not in [w["slot"] for w in workers(t)] and len(t.wait_workers(3)) == 3
     one = workers(t)[0]
     assert ctl(t, "restart", one["slot"]).returncode == DONE
-    assert one["pid"] not in t.worker_pids()
+    wait_until(lambda: one["pid"] not in t.worker_pids(), "the old one has ended")
 
 
 @pytest.mark.parametrize("arguments, said", [
