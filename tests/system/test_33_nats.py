@@ -575,6 +575,22 @@ def test_a_user_and_a_password(server, machines, start):
     assert not t.find(r"bridge\[\d+\]: .*dead")
 
 
+def test_gone_while_the_server_refuses_us(server, machines):
+    """What is given up between the end of a connection and the next attempt leaves nothing behind: leaks are looked for at the end."""
+    nats = server('authorization { user: "tined", password: "secret" }')
+    (t,) = machines(nats, 1, count=1, bus={"nats": f"nats://tined:secret@127.0.0.1:{nats.port}"})
+    (a,) = members(t)
+    for i in range(150):
+        a.ask("subscribe", pattern=f"x{i}")
+    nats.wait_subscribed("x149", 1)
+    nats.config.write_text('authorization { user: "tined", password: "another" }')
+    nats.process.send_signal(signal.SIGHUP)
+    for i in range(150):  # over more than the second between two attempts
+        a.ask("unsubscribe", n=i)
+        time.sleep(0.02)
+    t.wait_log(r"nats: .*; trying again, and what is")
+
+
 @pytest.mark.parametrize("config, user", [('user: "tined", password: "pw/77:@x"', "tined:pw/77:@x"),
                                           ('token: "pw/77"', "pw/77")])
 def test_passwords_are_not_shown(server, start, config, user):
