@@ -294,7 +294,8 @@ static void wait_for_restart(struct seat *s)
 	struct timeval tv = timeval_from_us(us);
 
 	s->has_worked = false;
-	event_add(&s->restart, &tv);
+	if (event_add(&s->restart, &tv) < 0)
+		event_active(&s->restart, EV_TIMEOUT, 0); /* no memory for a delay */
 }
 
 /* What the thread had not read is the task's again. Returns 0 or -ENOMEM. */

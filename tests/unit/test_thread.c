@@ -1243,6 +1243,52 @@ START_TEST(test_pool_that_never_starts)
 }
 END_TEST
 
+/* For libevent: loops and timers. */
+static atomic_bool no_memory;
+
+static void *loop_malloc(size_t n)
+{
+	return atomic_load(&no_memory) ? NULL : malloc(n);
+}
+
+static void *loop_realloc(void *p, size_t n)
+{
+	return atomic_load(&no_memory) ? NULL : realloc(p, n);
+}
+
+static int once_refused_main(struct tine_thread_self *self, void *data, size_t len)
+{
+	return n_starts++ == 0 ? -EACCES : work_main(self, data, len);
+}
+
+/* The thread that failed, then the next one, which cannot be started. */
+static void on_memory_error(struct tine_thread_pool *pool, int error, const char *text, void *arg)
+{
+	ck_assert_int_eq(error, results.n_errors++ == 0 ? -EACCES : -ENOMEM);
+	atomic_store(&no_memory, error == -EACCES);
+}
+
+/* No memory for the next thread, nor for the timer of its start: it is tried until there is. */
+START_TEST(test_pool_without_memory)
+{
+	struct tine_thread_pool_options o = {.size = sizeof(o),
+		.n_threads = 1,
+		.main = once_refused_main,
+		.on_error = on_memory_error,
+		.on_stopped = on_stopped};
+
+	memset(&results, 0, sizeof(results));
+	n_starts = 0;
+	ck_assert_int_eq(tine_thread_pool_start(&worker, &o, &results.pool), 0);
+	ck_assert_int_eq(submit(100), 0);
+	until(results.n == 1);
+	ck_assert_uint_eq(results.n_ok, 1);
+	ck_assert_uint_eq(results.n_errors, 2);
+	stop_pool();
+	end_threads();
+}
+END_TEST
+
 /* The worker ends. */
 START_TEST(test_pool_at_the_end)
 {
@@ -1307,11 +1353,13 @@ static void add(TCase *tc)
 	tcase_add_test(tc, test_pool_stopped);
 	tcase_add_test(tc, test_pool_takes_all_kinds);
 	tcase_add_test(tc, test_pool_that_never_starts);
+	tcase_add_test(tc, test_pool_without_memory);
 	tcase_add_test(tc, test_pool_at_the_end);
 	tcase_add_test(tc, test_half_a_pool);
 }
 
 int main(void)
 {
+	event_set_mem_functions(loop_malloc, loop_realloc, free);
 	return run_tests("thread", add);
 }
