@@ -20,6 +20,7 @@
 #include <unistd.h>
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/lsan_interface.h>
+#include <sys/resource.h>
 #endif
 
 #include "base/cpu.h"
@@ -231,6 +232,13 @@ static child_main_fn main_of(const struct proc *pr)
 static _Noreturn void leave(int status)
 {
 #ifdef __SANITIZE_ADDRESS__
+	struct rlimit files = {0};
+
+	/* It needs a few descriptors, and a module may have used up what there were. */
+	close_range(STDERR_FILENO + 1, ~0U, 0);
+	getrlimit(RLIMIT_NOFILE, &files);
+	files.rlim_cur = files.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &files);
 	__lsan_do_leak_check();
 #endif
 	_exit(status);
