@@ -57,22 +57,23 @@ bool proc_serves(const struct proc *pr)
 void proc_set_state(struct proc *pr, enum proc_state next, const char *fmt, ...)
 {
 	struct sb_slot *sb = &pr->primary->scoreboard.slots[pr->slot];
+	enum proc_state before = pr->state;
 	char why[256];
 	va_list ap;
 
-	assert(proc_may_move(pr->state, next));
+	assert(proc_may_move(before, next));
+	pr->state = next;
+	event_del(&pr->ev_timer);
+	sb_set(sb->state, (uint32_t)next); /* whoever reads the log finds it so */
 	va_start(ap, fmt);
 	vsnprintf(why, sizeof(why), fmt, ap);
 	va_end(ap);
 	if (pr->role == ROLE_TASK && next != PROC_FAILED) /* it may be hundreds of times a second */
-		log_debug("task[%u]: %s -> %s: %s", pr->slot, proc_state_name(pr->state),
+		log_debug("task[%u]: %s -> %s: %s", pr->slot, proc_state_name(before),
 			proc_state_name(next), why);
 	else
 		event_note(pr->primary, LOG_LVL_INFO, EVENT_STATE, pr, "%s -> %s: %s",
-			proc_state_name(pr->state), proc_state_name(next), why);
-	pr->state = next;
-	event_del(&pr->ev_timer);
-	sb_set(sb->state, (uint32_t)next);
+			proc_state_name(before), proc_state_name(next), why);
 }
 
 /* Arms the deadline of the present state, from now on. */

@@ -139,10 +139,10 @@ static void start_again(struct proc *pr, const char *why)
 static void wait_or_give_up(struct proc *pr, uint64_t delay_us)
 {
 	if (delay_us == BACKOFF_SPENT) {
+		proc_set_state(pr, PROC_FAILED, "budget spent");
 		log_error("%s[%u]: more crashes than crash_limit allows; giving the slot up "
 			  "until the next reload or restart",
 			proc_role_name(pr), pr->slot);
-		proc_set_state(pr, PROC_FAILED, "budget spent");
 	} else if (delay_us == 0) {
 		start_again(pr, "replacing at once");
 	} else {
