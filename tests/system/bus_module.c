@@ -464,6 +464,7 @@ static void on_sleep(struct tine_request *request, void *arg)
 	unsigned long ms = number(request, "ms");
 	struct timespec left = {(time_t)(ms / 1000), (long)(ms % 1000) * 1000000};
 
+	tine_log(TINE_LOG_INFO, "goes to sleep");
 	while (nanosleep(&left, &left) < 0 && errno == EINTR)
 		;
 	answer(request, "slept");

@@ -397,7 +397,7 @@ def test_death_of_the_receiver(bus):
     t = bus()
     a, b = workers(t)
     b.start("sleep", ms=60000)
-    wait_until(lambda: a.ask("send", to=b.peer, data="x") == "ok", "it sleeps")
+    t.wait_log(r"goes to sleep")  # it accepts nobody from here on
     a.start("flood", to=b.peer, n=1000000, size=64, done=1)
     t2 = Worker(t.connect())
     while t2.pid != a.pid:
@@ -422,6 +422,7 @@ def test_a_stuck_receiver_harms_nobody_else(bus):
     t = bus(4, {"bus": {"queue_high": "1M", "queue_low": "256K"}})
     a, b, c, stuck = workers(t)
     stuck.start("sleep", ms=3000)
+    t.wait_log(r"goes to sleep")
     a.start("flood", to=stuck.peer, n=200000, size=64, done=1)
     answer = b.json("flood", to=c.peer, n=100000, size=64, done=1)
     assert (answer["done"], answer["failed"]) == (100000, 0)
@@ -440,6 +441,7 @@ def test_policies_of_slow_subscribers(bus, policy):
     b.ask("subscribe", pattern="ticks", policy=REFUSE)
     wait_until(lambda: a.ask("count", subject="ticks") == "2", "both")
     slow.start("sleep", ms=1500)
+    t.wait_log(r"goes to sleep")
     n = 100000
     answer = a.json("flood", subject="ticks", n=n, size=64, done=1)
     assert (answer["done"], answer["failed"]) == (n, 0)
