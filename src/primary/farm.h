@@ -68,3 +68,4 @@ void farm_process_read_rest(struct farm_process *fp);
 struct farm_process *farm_process_bury(struct farm_process *fp, const char *how);
 uint64_t farm_process_given(const struct farm_process *fp);
 void farm_process_function(const struct farm_process *fp, char ret[HISTORY_FUNCTION]);
+void farms_feed(struct farms *all);

@@ -21,8 +21,9 @@
 #define JITTER        10 /* percent up or down of recycle_after, so that processes do not leave together */
 
 /* Tasks given to a process before it has ended the one it runs. */
-#define AHEAD_MAX   1 /* of them */
-#define AHEAD_LOW   1 /* it is given more when it has no more than that, the first one included */
+#define AHEAD_MAX   1  /* of them */
+#define AHEAD_FED   16 /* before the primary is held up */
+#define AHEAD_LOW   1  /* it is given more when it has no more than that, the first one included */
 #define AHEAD_BYTES 4096 /* of the largest */
 #define BELIEVED_US \
 	(1 * US_PER_S) /* that it is beyond its first one, though it has not said what became of it */
@@ -187,18 +188,15 @@ static bool may_have_more(const struct farm_process *fp)
 		(fp->n_most == 0 || fp->n_given < fp->n_most);
 }
 
-/*
- * Where tasks take no longer than it takes to wake a process, a busy one is given the next few before it asks. Not more than its
- * share of those that wait.
- */
-static void give_ahead(struct farm_process *fp)
+/* Gives a busy process some of those that wait, until it has so many ahead; not more than its share. */
+static void give_ahead(struct farm_process *fp, unsigned max)
 {
 	struct farm *f = fp->farm;
 	struct timeval tv = timeval_from_us(f->ahead_us);
 	uint64_t n = f->n_waiting / (f->n_ready ? f->n_ready : 1);
 	struct farm_task *t;
 
-	for (; n > 0 && fp->n_given_now <= AHEAD_MAX && may_have_more(fp); n--) {
+	for (; n > 0 && fp->n_given_now <= max && may_have_more(fp); n--) {
 		t = farm_queue_peek(f);
 		if (!t || t->fd >= 0 || t->length > AHEAD_BYTES)
 			break;
@@ -207,6 +205,34 @@ static void give_ahead(struct farm_process *fp)
 	}
 	if (f->n_ahead_all > 0 && !event_pending(&f->ev_ahead, EV_TIMEOUT, NULL))
 		event_add(&f->ev_ahead, &tv);
+}
+
+/* Where tasks take no longer than it takes to wake a process, it is given the next one before it asks. */
+static bool runs_short_ones(const struct farm_process *fp)
+{
+	return first(fp) && fp->took_us < fp->farm->short_us;
+}
+
+static void feed(struct farm_process *fp, uint64_t now)
+{
+	if (!runs_short_ones(fp) || now - fp->since_us >= fp->farm->short_us)
+		return;
+	give_ahead(fp, AHEAD_FED);
+	lane_flush(fp->lane);
+}
+
+/*
+ * The primary is about to fork, which holds it up for as long as a hundred short tasks take: processes that run such ones get more
+ * ahead than usual, and have something to do meanwhile.
+ */
+void farms_feed(struct farms *all)
+{
+	uint64_t now = now_us();
+	struct farm_process *fp;
+
+	for (size_t i = 0; i < farms_count(all); i++)
+		TAILQ_FOREACH (fp, &farms_at(all, i)->processes, link)
+			feed(fp, now);
 }
 
 /* A task that it has not begun. */
@@ -408,8 +434,9 @@ static void end_canceled(struct farm_process *fp)
 /* The next task, if there is one. */
 static void go_on(struct farm_process *fp)
 {
-	uint64_t now = now_us(), took_us = now - fp->since_us;
+	uint64_t now = now_us();
 
+	fp->took_us = now - fp->since_us;
 	if (first(fp) && first(fp)->is_canceled)
 		end_canceled(fp);
 	if (first(fp))
@@ -419,8 +446,8 @@ static void go_on(struct farm_process *fp)
 	if (!first(fp))
 		enter_idle(fp);
 	farm_dispatch(fp->farm);
-	if (first(fp) && fp->n_given_now <= AHEAD_LOW && took_us < fp->farm->short_us)
-		give_ahead(fp);
+	if (fp->n_given_now <= AHEAD_LOW && runs_short_ones(fp))
+		give_ahead(fp, AHEAD_MAX);
 }
 
 static void on_message(const struct frame *f, const void *payload, int fd, void *arg)
@@ -481,6 +508,7 @@ int farm_process_new(
 	}
 	fp->farm = f;
 	fp->o = *o;
+	fp->took_us = UINT64_MAX; /* nobody knows yet */
 	fp->n_most = jittered(f->conf->recycle_after);
 	r = lane_new(&lo, &fp->lane);
 	if (r < 0) {

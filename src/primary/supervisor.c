@@ -475,6 +475,8 @@ void supervisor_start(struct proc *pr, const char *why)
 	free(pr->words);
 	pr->words = NULL;
 	pr->address = relay_next_address(pr->primary->relay, pr->slot);
+	if (pr->primary->current)
+		farms_feed(pr->primary->current->farms);
 	r = spawn(pr, &control_fd, &bus_fd);
 	if (r < 0) {
 		log_error("%s[%u]: cannot fork: %s", proc_role_name(pr), pr->slot, strerror(-r));

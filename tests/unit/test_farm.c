@@ -1185,6 +1185,47 @@ START_TEST(test_short_tasks_are_given_ahead)
 }
 END_TEST
 
+START_TEST(test_before_a_fork_more_are_given_ahead)
+{
+	set_up();
+	start(0);
+	give_ahead(6);
+	farms_feed(farms);
+	ck_assert_uint_eq(farm->n_ahead_all, 5);
+	ck_assert_uint_eq(farm->n_waiting, 0);
+	for (uint64_t i = 1; i <= 6; i++) {
+		answer(0, take_task(0, "", 0), 0, "");
+		take_done(0, i, 0, 1, "");
+	}
+	tear_down();
+}
+END_TEST
+
+/* Neither one that runs a long one, nor one of which nothing is known yet; and none is given more than its share. */
+START_TEST(test_before_a_fork_not_all_are_given_more)
+{
+	set_up();
+	start(0);
+	give_ahead(1);
+	answer(0, take_task(0, "", 0), 0, "");
+	take_done(0, 1, 0, 1, "");
+	start(1);
+	for (uint64_t i = 2; i <= 7; i++)
+		submit(0, i, "");
+	ck_assert_uint_eq(farm->n_waiting, 4);
+	farm->short_us = 0;
+	farms_feed(farms);
+	ck_assert_uint_eq(farm->n_ahead_all, 0);
+	farm->short_us = UINT64_MAX;
+	farms_feed(farms);
+	ck_assert_uint_eq(processes[0].fp->n_given_now, 3);
+	ck_assert_uint_eq(processes[1].fp->n_given_now, 1);
+	for (unsigned i = 0; i < WORKERS; i++)
+		detach(i);
+	tear_down();
+}
+END_TEST
+
 START_TEST(test_what_is_ahead_goes_to_one_that_is_free)
 {
 	uint64_t id;
@@ -1331,6 +1372,8 @@ static void add(TCase *tc)
 	tcase_add_test(tc, test_a_process_is_spent);
 	tcase_add_test(tc, test_a_process_told_to_leave_ends_its_task);
 	tcase_add_test(tc, test_short_tasks_are_given_ahead);
+	tcase_add_test(tc, test_before_a_fork_more_are_given_ahead);
+	tcase_add_test(tc, test_before_a_fork_not_all_are_given_more);
 	tcase_add_test(tc, test_what_is_ahead_goes_to_one_that_is_free);
 	tcase_add_test(tc, test_what_is_ahead_of_a_long_one_is_taken_back);
 	tcase_add_test(tc, test_a_higher_priority_goes_before_what_is_ahead);
