@@ -8,6 +8,7 @@
 #include <grp.h>
 #include <inttypes.h>
 #include <linux/capability.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -279,8 +280,11 @@ static void run_child(struct proc *pr, int control_fd, int bus_fd)
 		proc_role_name(pr), pr->slot, pr->gen->number);
 	title_set("tined: %s[%u]%s%s", proc_role_name(pr), pr->slot, c.farm ? " " : "",
 		c.farm ? c.farm->name : "");
+	sched_yield(); /* a start is in no hurry: where CPUs are few, those that serve go first */
 	confine_memory(pr); /* needs descriptors that go next */
+	sched_yield();
 	confine(pr, control_fd, bus_fd);
+	sched_yield();
 	leave(main_of(pr)(&c));
 }
 

@@ -6,6 +6,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,6 +63,17 @@ static int refuse_builtin(const struct config *c, const struct conf_module *conf
 		"no built-in module of this name: ", detail);
 }
 
+/* As all of a start, it is in no hurry: where CPUs are few, those that serve go first. */
+static void *load(const char *path)
+{
+	void *handle;
+
+	sched_yield();
+	handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+	sched_yield();
+	return handle;
+}
+
 static int find_descriptor(const struct config *c, const struct conf_module *conf,
 	const struct module_builtin *builtins, struct tine_worker *ret,
 	char error[MODULE_ERROR_MAX])
@@ -72,7 +84,7 @@ static int find_descriptor(const struct config *c, const struct conf_module *con
 		ret->desc = find_builtin(builtins, conf->path + skip);
 		return ret->desc ? 0 : refuse_builtin(c, conf, builtins, conf->path + skip, error);
 	}
-	ret->handle = dlopen(conf->path, RTLD_NOW | RTLD_LOCAL);
+	ret->handle = load(conf->path);
 	if (!ret->handle)
 		return complain(c, conf, conf->path_line, path_key(conf), error,
 			"cannot be loaded: ", dlerror());
