@@ -15,6 +15,7 @@
 #include "primary/farm_parts.h"
 
 #define SHORT_US 200
+#define FAR_US   80
 #define AHEAD_US (1 * US_PER_MS)
 
 _Static_assert(
@@ -50,6 +51,7 @@ static void farm_init(struct farm *f, struct farms *all, unsigned index)
 	TAILQ_INIT(&f->processes);
 	TAILQ_INIT(&f->idle);
 	f->short_us = SHORT_US;
+	f->far_us = FAR_US;
 	f->ahead_us = AHEAD_US;
 	evtimer_assign(&f->ev_ahead, all->o.base, farm_on_ahead, f);
 	row = figures_of(all->o.history, f->conf);
@@ -100,6 +102,12 @@ size_t farms_count(const struct farms *all)
 struct farm *farms_at(struct farms *all, size_t index)
 {
 	return &all->farms[index];
+}
+
+/* How many have come from processes. all NULL: there are no farms. */
+uint64_t farms_n_results(const struct farms *all)
+{
+	return all ? all->n_results : 0;
 }
 
 const struct conf_farm *farm_conf(const struct farm *f)

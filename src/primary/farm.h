@@ -50,6 +50,7 @@ int farms_new(const struct farms_options *o, struct farms **ret);
 struct farms *farms_free(struct farms *all);
 size_t farms_count(const struct farms *all);
 struct farm *farms_at(struct farms *all, size_t index);
+uint64_t farms_n_results(const struct farms *all);
 const struct conf_farm *farm_conf(const struct farm *f);
 void farm_set_broken(struct farm *f, const char *why);
 

@@ -65,6 +65,7 @@ struct farm {
 	uint64_t n_waiting, bytes_waiting;
 	unsigned n_ahead[PRIORITIES], n_ahead_all; /* tasks that processes have ahead */
 	uint64_t short_us;     /* a process that took less for its last task is given some ahead */
+	uint64_t far_us;       /* more of them, when it took longer than this */
 	uint64_t ahead_us;     /* of one that takes longer they are taken back */
 	struct event ev_ahead; /* they are looked at */
 	struct farm_processes processes, idle; /* idle: the latest first */
@@ -77,6 +78,7 @@ struct farm {
 
 struct farms {
 	struct farms_options o;
+	uint64_t n_results; /* that have come from processes */
 	struct farm *farms;
 	size_t n;
 };

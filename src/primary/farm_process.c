@@ -21,8 +21,8 @@
 #define JITTER        10 /* percent up or down of recycle_after, so that processes do not leave together */
 
 /* Tasks given to a process before it has ended the one it runs. */
-#define AHEAD_MAX   1  /* of them */
-#define AHEAD_FED   16 /* before the primary is held up */
+#define AHEAD_NEAR  1  /* of them, when results come fast */
+#define AHEAD_FAR   16 /* when they do not, or we are about to be held up */
 #define AHEAD_LOW   1  /* it is given more when it has no more than that, the first one included */
 #define AHEAD_BYTES 4096 /* of the largest */
 #define BELIEVED_US \
@@ -207,17 +207,26 @@ static void give_ahead(struct farm_process *fp, unsigned max)
 		event_add(&f->ev_ahead, &tv);
 }
 
-/* Where tasks take no longer than it takes to wake a process, it is given the next one before it asks. */
+/* Where tasks take no longer than it takes to wake a process, it is given some before it asks. */
 static bool runs_short_ones(const struct farm_process *fp)
 {
 	return first(fp) && fp->took_us < fp->farm->short_us;
+}
+
+/*
+ * How many. A process that was awake answers at once: the next task is enough. From one that had gone to sleep, or waited for a CPU, a
+ * result comes so much later that it and we would take turns in waiting for one another, with CPUs idle.
+ */
+static unsigned usual_ahead(const struct farm_process *fp)
+{
+	return fp->took_us < fp->farm->far_us ? AHEAD_NEAR : AHEAD_FAR;
 }
 
 static void feed(struct farm_process *fp, uint64_t now)
 {
 	if (!runs_short_ones(fp) || now - fp->since_us >= fp->farm->short_us)
 		return;
-	give_ahead(fp, AHEAD_FED);
+	give_ahead(fp, AHEAD_FAR);
 	lane_flush(fp->lane);
 }
 
@@ -447,7 +456,7 @@ static void go_on(struct farm_process *fp)
 		enter_idle(fp);
 	farm_dispatch(fp->farm);
 	if (fp->n_given_now <= AHEAD_LOW && runs_short_ones(fp))
-		give_ahead(fp, AHEAD_MAX);
+		give_ahead(fp, usual_ahead(fp));
 }
 
 static void on_message(const struct frame *f, const void *payload, int fd, void *arg)
@@ -456,6 +465,7 @@ static void on_message(const struct frame *f, const void *payload, int fd, void 
 	uint64_t large;
 	const char *why = malformed(fp, f, fd, &large);
 
+	fp->farm->all->n_results++;
 	if (why) {
 		lane_reject(fp->lane, why);
 	} else if (!fp->is_doomed) {

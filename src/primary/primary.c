@@ -25,6 +25,7 @@
 #include "primary/bus_figures.h"
 #include "primary/control.h"
 #include "primary/events.h"
+#include "primary/farm.h"
 #include "primary/farm_pool.h"
 #include "primary/generation.h"
 #include "primary/health.h"
@@ -484,14 +485,26 @@ static char *own_binary(void)
 	return strdup(path);
 }
 
+/* What has come on the bus: messages, tasks, and results of those. */
+static struct spin_seen seen_by(const struct primary *p)
+{
+	struct spin_seen seen = *relay_seen(p->relay);
+
+	if (p->current)
+		seen.n += farms_n_results(p->current->farms);
+	return seen;
+}
+
 static void run(struct primary *p)
 {
+	struct spin_seen seen;
 	bool spins = false;
 
 	while (!p->done) {
 		if (event_base_loop(p->base, spins ? EVLOOP_NONBLOCK : EVLOOP_ONCE) != 0)
 			break;
-		spins = spin_again(&p->spin, relay_seen(p->relay));
+		seen = seen_by(p);
+		spins = spin_again(&p->spin, &seen);
 	}
 }
 

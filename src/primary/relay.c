@@ -452,6 +452,8 @@ static void on_sync(struct relay_peer *p, struct frame *f, int fd)
 static void on_task(struct relay_peer *p, struct frame *f, int fd)
 {
 	end_run_before(p);
+	p->n_seen++; /* however many: results come one by one */
+	p->relay->seen.n++;
 	farm_on_task(p, f, fd);
 }
 

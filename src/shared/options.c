@@ -251,7 +251,7 @@ const struct option_row option_table[] = {
 	OPT(bus, subscriptions, UINT, "1", "65536", "4096", GENERATION,
 		"Subscriptions that one worker may have.")
 	OPT(bus, spin, DURATION, "0", "1ms", "50us", GENERATION,
-		"While messages, or jobs of the thread pool, come faster than this, idle time is spent waiting for the next one; "
+		"While messages, tasks, or jobs of the thread pool come faster than this, idle time is spent waiting for the next one; "
 		"0: sleep at once.")
 
 	OPT_TEXT(bus, nats, TEXT, "", GENERATION,

@@ -15,6 +15,7 @@
 
 #include "base/log.h"
 #include "base/loop.h"
+#include "base/spin.h"
 #include "base/turn.h"
 #include "ipc/blob.h"
 #include "ipc/lane.h"
@@ -39,6 +40,9 @@ struct task_process {
 		*last; /* that was run: the next one is likely to be the same */
 	bool done;
 	int exit_status;
+	unsigned n_in_turn; /* tasks that came */
+	struct spin spin;   /* for the next one */
+	struct spin_seen seen;
 	struct tine_task task;
 };
 
@@ -146,6 +150,7 @@ static void on_task(struct task_process *p, const struct frame *f, const void *p
 		lane_reject(p->lane, "malformed task");
 		return;
 	}
+	p->n_in_turn++;
 	if (!scoreboard_begin_task(p->slot, (uint32_t)f->id))
 		return; /* another process has it by now */
 	m.data = (const char *)payload + task_head(head->function);
@@ -243,15 +248,28 @@ static int start_module(
 	return r;
 }
 
+/* Returns whether to look again at once. Where several come at a time the primary is ahead of us: they may gather meanwhile. */
+static bool end_turn(struct task_process *p)
+{
+	if (turn.begun_us != 0)
+		scoreboard_end_turn(p->slot);
+	p->seen.n += p->n_in_turn;
+	p->seen.n_bulk += p->n_in_turn > 1;
+	p->n_in_turn = 0;
+	return spin_again(&p->spin, &p->seen);
+}
+
 static void run(struct task_process *p)
 {
+	bool spins = false;
+
 	while (!p->done) {
-		if (event_base_loop(p->base, EVLOOP_ONCE) < 0) {
+		if (event_base_loop(p->base, spins ? EVLOOP_NONBLOCK : EVLOOP_ONCE) < 0) {
 			log_error("event loop: %s; exiting", strerror(errno));
 			p->exit_status = EXIT_FAILURE;
 			return;
 		}
-		scoreboard_end_turn(p->slot);
+		spins = end_turn(p);
 	}
 	lane_read_rest(p->lane);
 }
@@ -267,6 +285,7 @@ int task_main(const struct child *c, const struct module_builtin *builtins)
 	int r;
 
 	p.child = c;
+	p.spin.budget_us = c->config->bus.spin_us;
 	p.slot = &c->scoreboard->slots[c->slot];
 	if (loop_new(&p.base) < 0 || open_lanes(&p) < 0) {
 		log_error("out of memory; exiting");

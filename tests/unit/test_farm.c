@@ -172,6 +172,7 @@ static void set_up(void)
 	farm = farms_at(farms, 0);
 	farm->short_us =
 		0; /* nothing is given ahead, but where a test wants it: it must not depend on how fast we are */
+	farm->far_us = UINT64_MAX;
 	farm->ahead_us = 3600 * US_PER_S;
 	n_wanted = 0;
 	for (unsigned i = 0; i < WORKERS; i++)
@@ -1185,6 +1186,21 @@ START_TEST(test_short_tasks_are_given_ahead)
 }
 END_TEST
 
+START_TEST(test_more_are_given_ahead_where_results_come_late)
+{
+	set_up();
+	start(0);
+	farm->far_us = 0;
+	give_ahead(6);
+	ck_assert_uint_eq(farm->n_ahead_all, 5);
+	for (uint64_t i = 1; i <= 6; i++) {
+		answer(0, take_task(0, "", 0), 0, "");
+		take_done(0, i, 0, 1, "");
+	}
+	tear_down();
+}
+END_TEST
+
 START_TEST(test_before_a_fork_more_are_given_ahead)
 {
 	set_up();
@@ -1372,6 +1388,7 @@ static void add(TCase *tc)
 	tcase_add_test(tc, test_a_process_is_spent);
 	tcase_add_test(tc, test_a_process_told_to_leave_ends_its_task);
 	tcase_add_test(tc, test_short_tasks_are_given_ahead);
+	tcase_add_test(tc, test_more_are_given_ahead_where_results_come_late);
 	tcase_add_test(tc, test_before_a_fork_more_are_given_ahead);
 	tcase_add_test(tc, test_before_a_fork_not_all_are_given_more);
 	tcase_add_test(tc, test_what_is_ahead_goes_to_one_that_is_free);
