@@ -150,11 +150,34 @@ static void begin_waiting(struct farm *f)
 		farm_process_begin(TAILQ_FIRST(&f->idle), t);
 }
 
-/* Begins what may begin now. What a process has ahead does not wait while another one is free. */
+/* Whether a process has one ahead that the task is to be begun before. */
+static bool is_before_one_ahead(const struct farm_task *t)
+{
+	for (unsigned i = 0; i < PRIORITIES; i++) {
+		if (t->farm->n_ahead[i] > 0 && farm_goes_before(t->priority, (enum msg_priority)i))
+			return true;
+	}
+	return false;
+}
+
+/* Whether others are to have what processes have ahead, or to go before it. */
+static bool is_wanted_back(const struct farm *f)
+{
+	const struct farm_task *t;
+
+	if (f->n_ahead_all == 0)
+		return false;
+	if (has_idle(f))
+		return true;
+	t = farm_queue_peek(f);
+	return t && is_before_one_ahead(t);
+}
+
+/* Begins what may begin now. */
 void farm_dispatch(struct farm *f)
 {
 	begin_waiting(f);
-	if (f->n_ahead_all > 0 && has_idle(f)) {
+	if (is_wanted_back(f)) {
 		farm_take_back(f);
 		begin_waiting(f);
 	}

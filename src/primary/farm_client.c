@@ -304,10 +304,10 @@ static int check_room(const struct farm *f, uint64_t bytes, bool lacks_fd, char 
 			bytes, conf->queue_memory);
 		return -EMSGSIZE;
 	}
-	if (f->n_waiting >= conf->queue_max) {
+	if (f->n_waiting + f->n_ahead_all >= conf->queue_max) {
 		snprintf(ret_why, WHY_MAX,
 			"the queue is full: %" PRIu64 " tasks wait, and queue_max is as many",
-			(uint64_t)f->n_waiting);
+			f->n_waiting + f->n_ahead_all);
 		return -EAGAIN;
 	}
 	if (f->bytes_waiting + bytes > conf->queue_memory) {
@@ -325,16 +325,6 @@ static int check_room(const struct farm *f, uint64_t bytes, bool lacks_fd, char 
 	return 0;
 }
 
-/* Whether a process has one ahead that the task is to be begun before. */
-static bool is_before_one_ahead(const struct farm_task *t)
-{
-	for (unsigned i = 0; i < PRIORITIES; i++) {
-		if (t->farm->n_ahead[i] > 0 && farm_goes_before(t->priority, (enum msg_priority)i))
-			return true;
-	}
-	return false;
-}
-
 static void queue(struct farm_client *c, struct farm_task *t)
 {
 	HASH_ADD(hh, c->tasks, id, sizeof(t->id), t);
@@ -347,8 +337,6 @@ static void queue(struct farm_client *c, struct farm_task *t)
 		return;
 	}
 	farm_queue_add(t, false);
-	if (t->farm->n_ahead_all > 0 && is_before_one_ahead(t))
-		farm_take_back(t->farm);
 	farm_dispatch(t->farm);
 }
 

@@ -114,9 +114,10 @@ struct farm_process {
 	uint64_t n_given;                 /* tasks so far: the number of the last one */
 	uint64_t n_most;                  /* tasks it is to run; 0: any number */
 	uint64_t since_us;                /* of the first one, or of its idleness */
-	uint64_t took_us;                 /* for its last task */
-	uint64_t deadline_us;             /* of its task */
-	uint64_t armed_us; /* when ev_deadline fires, perhaps too early; 0: it does not */
+	uint64_t took_us;     /* at most, for one of those that it was given the last time */
+	uint64_t worst_us;    /* so far, for one of those that it was given since */
+	uint64_t deadline_us; /* of its task */
+	uint64_t armed_us;    /* when ev_deadline fires, perhaps too early; 0: it does not */
 	struct event ev_deadline;
 };
 

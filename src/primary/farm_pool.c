@@ -109,11 +109,13 @@ static void on_want(struct farm *f, void *arg)
 	struct generation *g = arg;
 	struct primary *p = g->primary;
 	struct census c;
+	uint64_t n;
 
 	if (f->n_processes >= f->conf->processes || !is_needed(p, g))
 		return;
 	c = count(p, f);
-	while (f->n_processes < f->conf->processes && c.n_starting < f->n_waiting) {
+	n = f->n_waiting; /* a start may give some to those that run */
+	while (f->n_processes < f->conf->processes && c.n_starting < n) {
 		if (!start_one(p, g, f, "tasks wait"))
 			return;
 		c.n_starting++;
@@ -328,7 +330,7 @@ void farm_pool_refresh(struct primary *p)
 		sb_set(f->figures->idle, f->n_ready - f->n_busy);
 		sb_set(f->figures->starting, c.n_starting);
 		sb_set(f->figures->not_startable, c.n_failed);
-		sb_set(f->figures->queued, f->n_waiting);
+		sb_set(f->figures->queued, f->n_waiting + f->n_ahead_all);
 		sb_set(f->figures->queued_bytes, f->bytes_waiting);
 		sb_set(f->figures->oldest_us, farm_queue_oldest_us(f));
 	}

@@ -53,19 +53,20 @@ static void leave_idle(struct farm_process *fp)
 	fp->is_idle = false;
 }
 
-static void enter_idle(struct farm_process *fp)
-{
-	if (!fp->is_ready || fp->is_retired || fp->is_doomed)
-		return;
-	fp->is_idle = true;
-	fp->since_us = now_us();
-	TAILQ_INSERT_HEAD(&fp->farm->idle, fp, idle_link);
-}
-
 /* The task that it runs, as far as we know; NULL: none. */
 static struct farm_task *first(const struct farm_process *fp)
 {
 	return TAILQ_FIRST(&fp->given);
+}
+
+/* Does nothing to one that is busy, or idle already: what a process says of itself may make it look so. */
+static void enter_idle(struct farm_process *fp)
+{
+	if (!fp->is_ready || fp->is_retired || fp->is_doomed || fp->is_idle || first(fp))
+		return;
+	fp->is_idle = true;
+	fp->since_us = now_us();
+	TAILQ_INSERT_HEAD(&fp->farm->idle, fp, idle_link);
 }
 
 static void add_given(struct farm_process *fp, struct farm_task *t)
@@ -248,6 +249,7 @@ void farms_feed(struct farms *all)
 static void return_task(struct farm_process *fp, struct farm_task *t)
 {
 	remove_given(fp, t);
+	fp->n_most += fp->n_most != 0; /* it has a number that is not used again */
 	t->tries--;
 	if (t->client) {
 		farm_queue_add(t, true);
@@ -268,8 +270,7 @@ void farm_process_take_back(struct farm_process *fp)
 	begun = scoreboard_revoke_tasks(fp->o.slot, (uint32_t)fp->n_given);
 	while ((t = TAILQ_LAST(&fp->given, farm_tasks)) && !has_begun(begun, t))
 		return_task(fp, t);
-	if (!t)
-		enter_idle(fp);
+	enter_idle(fp);
 }
 
 /* The same of all. */
@@ -440,23 +441,40 @@ static void end_canceled(struct farm_process *fp)
 	farm_task_free(t);
 }
 
+/* It was at a task for so long; what it has ahead was given to it because those before took less. */
+static void note_time(struct farm_process *fp, uint64_t took_us)
+{
+	if (took_us > fp->worst_us)
+		fp->worst_us = took_us;
+	if (took_us >= fp->farm->short_us)
+		farm_process_take_back(fp);
+}
+
+/* It has ended all it was given but one. Of results that come together only the first one shows how long they took. */
+static void replenish(struct farm_process *fp)
+{
+	fp->took_us = fp->worst_us;
+	fp->worst_us = 0;
+	if (runs_short_ones(fp))
+		give_ahead(fp, usual_ahead(fp));
+}
+
 /* The next task, if there is one. */
 static void go_on(struct farm_process *fp)
 {
 	uint64_t now = now_us();
 
-	fp->took_us = now - fp->since_us;
+	note_time(fp, now - fp->since_us);
 	if (first(fp) && first(fp)->is_canceled)
 		end_canceled(fp);
 	if (first(fp))
 		on_first(fp, now);
 	else if (!fp->is_doomed && !may_have_more(fp) && !fp->is_retired)
 		fp->o.on_spent(fp->o.arg);
-	if (!first(fp))
-		enter_idle(fp);
+	enter_idle(fp);
 	farm_dispatch(fp->farm);
-	if (fp->n_given_now <= AHEAD_LOW && runs_short_ones(fp))
-		give_ahead(fp, usual_ahead(fp));
+	if (fp->n_given_now <= AHEAD_LOW)
+		replenish(fp);
 }
 
 static void on_message(const struct frame *f, const void *payload, int fd, void *arg)
@@ -506,7 +524,7 @@ int farm_process_new(
 		.fd = o->fd,
 		.kind = LANE_BUS,
 		.peer = ROLE_TASK,
-		.queue_max = SIZE_MAX, /* one task at a time */
+		.queue_max = SIZE_MAX, /* so many tasks at a time */
 		.on_message = on_message,
 		.on_closed = on_closed,
 		.arg = fp};

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -141,6 +142,17 @@ static void run_large(struct task_process *p, const struct frame *f, struct tine
 	answer(p, f->id, r);
 }
 
+/* What became of the task before is out before the next one begins, which may take long, or crash. */
+static void finish_answer(struct task_process *p)
+{
+	static const struct timespec moment = {.tv_nsec = 1000000};
+
+	while (lane_is_open(p->lane) && lane_queued(p->lane) > 0) {
+		nanosleep(&moment, NULL);
+		lane_flush(p->lane);
+	}
+}
+
 static void on_task(struct task_process *p, const struct frame *f, const void *payload, int fd)
 {
 	const struct msg_task *head = payload;
@@ -151,6 +163,7 @@ static void on_task(struct task_process *p, const struct frame *f, const void *p
 		return;
 	}
 	p->n_in_turn++;
+	finish_answer(p);
 	if (!scoreboard_begin_task(p->slot, (uint32_t)f->id))
 		return; /* another process has it by now */
 	m.data = (const char *)payload + task_head(head->function);

@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "ipc/lane.h"
-#include "primary/farm.h"
+#include "primary/farm_parts.h"
 #include "primary/relay.h"
 #include "shared/config.h"
 #include "shared/history.h"
@@ -172,6 +172,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (relay_new(base, &sb, &relay) < 0 || farms_new(&fo, &farms) < 0 ||
 		lane_pair(LANE_CONTROL, worker) < 0 || lane_pair(LANE_CONTROL, process) < 0)
 		abort();
+	farms_at(farms, 0)->short_us = UINT64_MAX; /* many ahead, however fast we are */
+	farms_at(farms, 0)->far_us = 0;
 	p = attach_worker(relay, farms, worker[0]);
 	fp = attach_process(relay, farms, process[0]);
 	feed((const int[]){worker[1], process[1]}, data, size);

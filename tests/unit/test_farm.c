@@ -1201,6 +1201,54 @@ START_TEST(test_more_are_given_ahead_where_results_come_late)
 }
 END_TEST
 
+/* The word in which it says so is its own to write; what it says must not make it idle twice. */
+START_TEST(test_one_that_says_it_had_not_begun_after_all)
+{
+	uint64_t id;
+
+	set_up();
+	start(0);
+	farm->far_us = 0;
+	give_ahead(3);
+	id = take_task(0, "", 0);
+	sb_set(sb.slots[WORKERS].task_word, id + 2);
+	cancel(0, 2);
+	take_done(0, 2, -ECANCELED, 1, "");
+	sb_set(sb.slots[WORKERS].task_word, id - 1);
+	answer(0, id, 0, "");
+	take_done(0, 1, 0, 1, "");
+	ck_assert(TAILQ_EMPTY(&farm->idle));
+	die(0, "killed by signal 9");
+	start(1);
+	answer(1, take_task(1, "", 1), 0, "");
+	take_done(0, 3, 0, 2, "");
+	ck_assert_ptr_eq(TAILQ_FIRST(&farm->idle), processes[1].fp);
+	ck_assert_ptr_null(TAILQ_NEXT(processes[1].fp, idle_link));
+	tear_down();
+}
+END_TEST
+
+/* Those behind it may be given to others, whatever those before it took. */
+START_TEST(test_what_is_ahead_is_taken_back_after_a_long_one)
+{
+	set_up();
+	start(0);
+	farm->far_us = 0;
+	give_ahead(6);
+	answer(0, take_task(0, "", 0), 0, "");
+	take_done(0, 1, 0, 1, "");
+	ck_assert_uint_eq(farm->n_ahead_all, 4);
+	farm->short_us = 0;
+	answer(0, take_task(0, "", 0), 0, "");
+	take_done(0, 2, 0, 1, "");
+	ck_assert_uint_eq(farm->n_ahead_all, 0);
+	ck_assert_uint_eq(farm->n_waiting, 3);
+	for (unsigned i = 0; i < WORKERS; i++)
+		detach(i);
+	tear_down();
+}
+END_TEST
+
 START_TEST(test_before_a_fork_more_are_given_ahead)
 {
 	set_up();
@@ -1389,6 +1437,8 @@ static void add(TCase *tc)
 	tcase_add_test(tc, test_a_process_told_to_leave_ends_its_task);
 	tcase_add_test(tc, test_short_tasks_are_given_ahead);
 	tcase_add_test(tc, test_more_are_given_ahead_where_results_come_late);
+	tcase_add_test(tc, test_one_that_says_it_had_not_begun_after_all);
+	tcase_add_test(tc, test_what_is_ahead_is_taken_back_after_a_long_one);
 	tcase_add_test(tc, test_before_a_fork_more_are_given_ahead);
 	tcase_add_test(tc, test_before_a_fork_not_all_are_given_more);
 	tcase_add_test(tc, test_what_is_ahead_goes_to_one_that_is_free);
