@@ -524,7 +524,7 @@ int farm_process_new(
 		.fd = o->fd,
 		.kind = LANE_BUS,
 		.peer = ROLE_TASK,
-		.queue_max = SIZE_MAX, /* so many tasks at a time */
+		.queue_max = SIZE_MAX, /* a few tasks at a time */
 		.on_message = on_message,
 		.on_closed = on_closed,
 		.arg = fp};
