@@ -978,6 +978,32 @@ START_TEST(test_a_process_is_spent)
 }
 END_TEST
 
+/* One that was taken back was not run. */
+START_TEST(test_a_process_is_not_spent_by_what_is_taken_back)
+{
+	struct submission s = {.function = "run", .argument = "", .task = {.farm = 1}};
+	uint64_t id;
+
+	set_up();
+	start_in(farms_at(farms, 1), 0);
+	farms_at(farms, 1)->short_us = UINT64_MAX;
+	for (s.id = 1; s.id <= 3; s.id++)
+		submit_as(0, &s);
+	answer(0, take_task(0, "", 0), 0, "");
+	take_done(0, 1, 0, 1, "");
+	id = take_task(0, "", 0);
+	ck_assert_uint_eq(farms_at(farms, 1)->n_ahead_all, 1);
+	farm_take_back(farms_at(farms, 1));
+	answer(0, id, 0, "");
+	take_done(0, 2, 0, 1, "");
+	ck_assert_uint_eq(processes[0].n_spent, 0);
+	answer(0, take_task(0, "", 0), 0, "");
+	take_done(0, 3, 0, 1, "");
+	ck_assert_uint_eq(processes[0].n_spent, 1);
+	tear_down();
+}
+END_TEST
+
 START_TEST(test_a_process_told_to_leave_ends_its_task)
 {
 	uint64_t id;
@@ -1169,6 +1195,15 @@ static void give_ahead(unsigned n)
 	take_done(0, 0, 0, 1, "");
 }
 
+/* Has the first process run those of worker 0 from one to another. */
+static void run(uint64_t from, uint64_t to)
+{
+	for (uint64_t id = from; id <= to; id++) {
+		answer(0, take_task(0, "", 0), 0, "");
+		take_done(0, id, 0, 1, "");
+	}
+}
+
 START_TEST(test_short_tasks_are_given_ahead)
 {
 	set_up();
@@ -1177,10 +1212,7 @@ START_TEST(test_short_tasks_are_given_ahead)
 	ck_assert_uint_eq(farm->n_ahead_all, 1);
 	ck_assert_uint_eq(farm->n_waiting, 4);
 	ck_assert_uint_eq(farm->n_busy, 1);
-	for (uint64_t i = 1; i <= 6; i++) {
-		answer(0, take_task(0, "", 0), 0, "");
-		take_done(0, i, 0, 1, "");
-	}
+	run(1, 6);
 	ck_assert_uint_eq(farm->n_ahead_all, 0);
 	tear_down();
 }
@@ -1193,10 +1225,7 @@ START_TEST(test_more_are_given_ahead_where_results_come_late)
 	farm->far_us = 0;
 	give_ahead(6);
 	ck_assert_uint_eq(farm->n_ahead_all, 5);
-	for (uint64_t i = 1; i <= 6; i++) {
-		answer(0, take_task(0, "", 0), 0, "");
-		take_done(0, i, 0, 1, "");
-	}
+	run(1, 6);
 	tear_down();
 }
 END_TEST
@@ -1249,6 +1278,31 @@ START_TEST(test_what_is_ahead_is_taken_back_after_a_long_one)
 }
 END_TEST
 
+/* It is no new one: it comes back as its process has died. */
+START_TEST(test_a_higher_priority_that_comes_back_goes_before_what_is_ahead)
+{
+	uint64_t id;
+
+	set_up();
+	start(1);
+	submit_first(1, 1, PRIORITY_HIGH);
+	take_task(1, "", 0);
+	start(0);
+	farm->far_us = 0;
+	give_ahead(3);
+	ck_assert_uint_gt(farm->n_ahead_all, 0);
+	id = take_task(0, "", 0);
+	die(1, "killed by signal 11");
+	ck_assert_uint_eq(farm->n_ahead_all, 0);
+	answer(0, id, 0, "");
+	take_done(0, 1, 0, 1, "");
+	answer(0, take_task(0, "", 1), 0, "");
+	take_done(1, 1, 0, 2, "");
+	run(2, 3);
+	tear_down();
+}
+END_TEST
+
 START_TEST(test_before_a_fork_more_are_given_ahead)
 {
 	set_up();
@@ -1257,10 +1311,7 @@ START_TEST(test_before_a_fork_more_are_given_ahead)
 	farms_feed(farms);
 	ck_assert_uint_eq(farm->n_ahead_all, 5);
 	ck_assert_uint_eq(farm->n_waiting, 0);
-	for (uint64_t i = 1; i <= 6; i++) {
-		answer(0, take_task(0, "", 0), 0, "");
-		take_done(0, i, 0, 1, "");
-	}
+	run(1, 6);
 	tear_down();
 }
 END_TEST
@@ -1360,10 +1411,7 @@ START_TEST(test_a_death_costs_no_task_that_is_ahead)
 	start(0);
 	answer(0, take_task(0, "", 1), 0, "");
 	take_done(0, 1, 0, 2, "");
-	for (uint64_t i = 2; i <= 4; i++) {
-		answer(0, take_task(0, "", 0), 0, "");
-		take_done(0, i, 0, 1, "");
-	}
+	run(2, 4);
 	tear_down();
 }
 END_TEST
@@ -1434,11 +1482,13 @@ static void add(TCase *tc)
 	tcase_add_test(tc, test_no_descriptor_to_hold_a_result);
 	tcase_add_test(tc, test_a_farm_that_has_no_process_that_starts);
 	tcase_add_test(tc, test_a_process_is_spent);
+	tcase_add_test(tc, test_a_process_is_not_spent_by_what_is_taken_back);
 	tcase_add_test(tc, test_a_process_told_to_leave_ends_its_task);
 	tcase_add_test(tc, test_short_tasks_are_given_ahead);
 	tcase_add_test(tc, test_more_are_given_ahead_where_results_come_late);
 	tcase_add_test(tc, test_one_that_says_it_had_not_begun_after_all);
 	tcase_add_test(tc, test_what_is_ahead_is_taken_back_after_a_long_one);
+	tcase_add_test(tc, test_a_higher_priority_that_comes_back_goes_before_what_is_ahead);
 	tcase_add_test(tc, test_before_a_fork_more_are_given_ahead);
 	tcase_add_test(tc, test_before_a_fork_not_all_are_given_more);
 	tcase_add_test(tc, test_what_is_ahead_goes_to_one_that_is_free);
