@@ -216,7 +216,8 @@ static bool runs_short_ones(const struct farm_process *fp)
 
 /*
  * How many. A process that was awake answers at once: the next task is enough. From one that had gone to sleep, or waited for a CPU, a
- * result comes so much later that it and we would take turns in waiting for one another, with CPUs idle.
+ * result comes so much later that it and we would take turns in waiting for one another, with CPUs idle. Tasks that take that long
+ * themselves look the same, and are few enough to be taken back when others want them.
  */
 static unsigned usual_ahead(const struct farm_process *fp)
 {
