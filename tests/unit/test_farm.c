@@ -987,6 +987,7 @@ START_TEST(test_a_process_is_not_spent_by_what_is_taken_back)
 	set_up();
 	start_in(farms_at(farms, 1), 0);
 	farms_at(farms, 1)->short_us = UINT64_MAX;
+	farms_at(farms, 1)->ahead_us = 3600 * US_PER_S;
 	for (s.id = 1; s.id <= 3; s.id++)
 		submit_as(0, &s);
 	answer(0, take_task(0, "", 0), 0, "");
